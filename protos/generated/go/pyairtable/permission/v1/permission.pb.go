@@ -30,7 +30,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Reasons that ErrorInfo of this package carries, without their prefix.
+// Why a call failed, where common.v1.ErrorReason has no word for it. On the
+// wire it is ErrorInfo.reason, without the prefix.
 type ErrorReason int32
 
 const (
@@ -54,48 +55,40 @@ const (
 	ErrorReason_ERROR_REASON_INVALID_CONSISTENCY_TOKEN ErrorReason = 8
 	// The revision asked for is not kept any longer.
 	ErrorReason_ERROR_REASON_REVISION_EXPIRED ErrorReason = 9
-	// The caller lacks the permission that the call needs.
-	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 10
 	// The caller would give a permission that it does not have itself.
-	ErrorReason_ERROR_REASON_GRANT_EXCEEDS_OWN ErrorReason = 11
-	// The resource does not exist, or the caller may not see it.
-	ErrorReason_ERROR_REASON_RESOURCE_NOT_FOUND ErrorReason = 12
+	ErrorReason_ERROR_REASON_GRANT_EXCEEDS_OWN ErrorReason = 10
 	// There is no such role.
-	ErrorReason_ERROR_REASON_ROLE_NOT_FOUND ErrorReason = 13
+	ErrorReason_ERROR_REASON_ROLE_NOT_FOUND ErrorReason = 11
 	// There is no such role binding.
-	ErrorReason_ERROR_REASON_ROLE_BINDING_NOT_FOUND ErrorReason = 14
+	ErrorReason_ERROR_REASON_ROLE_BINDING_NOT_FOUND ErrorReason = 12
 	// Another role has the display name.
-	ErrorReason_ERROR_REASON_ROLE_EXISTS ErrorReason = 15
+	ErrorReason_ERROR_REASON_ROLE_EXISTS ErrorReason = 13
 	// The role is bound to the subject at the resource already.
-	ErrorReason_ERROR_REASON_ROLE_BINDING_EXISTS ErrorReason = 16
+	ErrorReason_ERROR_REASON_ROLE_BINDING_EXISTS ErrorReason = 14
 	// The role is bound somewhere.
-	ErrorReason_ERROR_REASON_ROLE_IN_USE ErrorReason = 17
+	ErrorReason_ERROR_REASON_ROLE_IN_USE ErrorReason = 15
 	// A system role cannot be changed or deleted.
-	ErrorReason_ERROR_REASON_SYSTEM_ROLE ErrorReason = 18
+	ErrorReason_ERROR_REASON_SYSTEM_ROLE ErrorReason = 16
 	// The last owner of a tenant or workspace cannot be removed.
-	ErrorReason_ERROR_REASON_LAST_OWNER ErrorReason = 19
-	// The etag is not that of the stored resource.
-	ErrorReason_ERROR_REASON_ETAG_MISMATCH ErrorReason = 20
+	ErrorReason_ERROR_REASON_LAST_OWNER ErrorReason = 17
 	// A relationship to create is there already.
-	ErrorReason_ERROR_REASON_RELATIONSHIP_EXISTS ErrorReason = 21
+	ErrorReason_ERROR_REASON_RELATIONSHIP_EXISTS ErrorReason = 18
 	// A relationship to delete is not there.
-	ErrorReason_ERROR_REASON_RELATIONSHIP_NOT_FOUND ErrorReason = 22
+	ErrorReason_ERROR_REASON_RELATIONSHIP_NOT_FOUND ErrorReason = 19
 	// The child has another parent; delete that link in the same write.
-	ErrorReason_ERROR_REASON_RESOURCE_HAS_PARENT ErrorReason = 23
-	// A precondition of the write does not hold.
-	ErrorReason_ERROR_REASON_PRECONDITION_FAILED ErrorReason = 24
+	ErrorReason_ERROR_REASON_RESOURCE_HAS_PARENT ErrorReason = 20
 	// The filter matches more relationships than one write may hold.
-	ErrorReason_ERROR_REASON_TOO_MANY_RELATIONSHIPS ErrorReason = 25
+	ErrorReason_ERROR_REASON_TOO_MANY_RELATIONSHIPS ErrorReason = 21
 	// Groups are nested deeper, or are more, than a check may follow.
-	ErrorReason_ERROR_REASON_EVALUATION_LIMIT ErrorReason = 26
+	ErrorReason_ERROR_REASON_EVALUATION_LIMIT ErrorReason = 22
 	// The schema would leave stored relationships without a meaning.
-	ErrorReason_ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS ErrorReason = 27
+	ErrorReason_ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS ErrorReason = 23
 	// The schema cannot be read; the violation has line and column.
-	ErrorReason_ERROR_REASON_INVALID_SCHEMA ErrorReason = 28
+	ErrorReason_ERROR_REASON_INVALID_SCHEMA ErrorReason = 24
 	// A time lies in the past.
-	ErrorReason_ERROR_REASON_TIME_IN_PAST ErrorReason = 29
+	ErrorReason_ERROR_REASON_TIME_IN_PAST ErrorReason = 25
 	// An update mask names a field that cannot be changed.
-	ErrorReason_ERROR_REASON_FIELD_NOT_MUTABLE ErrorReason = 30
+	ErrorReason_ERROR_REASON_FIELD_NOT_MUTABLE ErrorReason = 26
 )
 
 // Enum value maps for ErrorReason.
@@ -111,27 +104,23 @@ var (
 		7:  "ERROR_REASON_SUBJECT_NOT_ADMITTED",
 		8:  "ERROR_REASON_INVALID_CONSISTENCY_TOKEN",
 		9:  "ERROR_REASON_REVISION_EXPIRED",
-		10: "ERROR_REASON_PERMISSION_DENIED",
-		11: "ERROR_REASON_GRANT_EXCEEDS_OWN",
-		12: "ERROR_REASON_RESOURCE_NOT_FOUND",
-		13: "ERROR_REASON_ROLE_NOT_FOUND",
-		14: "ERROR_REASON_ROLE_BINDING_NOT_FOUND",
-		15: "ERROR_REASON_ROLE_EXISTS",
-		16: "ERROR_REASON_ROLE_BINDING_EXISTS",
-		17: "ERROR_REASON_ROLE_IN_USE",
-		18: "ERROR_REASON_SYSTEM_ROLE",
-		19: "ERROR_REASON_LAST_OWNER",
-		20: "ERROR_REASON_ETAG_MISMATCH",
-		21: "ERROR_REASON_RELATIONSHIP_EXISTS",
-		22: "ERROR_REASON_RELATIONSHIP_NOT_FOUND",
-		23: "ERROR_REASON_RESOURCE_HAS_PARENT",
-		24: "ERROR_REASON_PRECONDITION_FAILED",
-		25: "ERROR_REASON_TOO_MANY_RELATIONSHIPS",
-		26: "ERROR_REASON_EVALUATION_LIMIT",
-		27: "ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS",
-		28: "ERROR_REASON_INVALID_SCHEMA",
-		29: "ERROR_REASON_TIME_IN_PAST",
-		30: "ERROR_REASON_FIELD_NOT_MUTABLE",
+		10: "ERROR_REASON_GRANT_EXCEEDS_OWN",
+		11: "ERROR_REASON_ROLE_NOT_FOUND",
+		12: "ERROR_REASON_ROLE_BINDING_NOT_FOUND",
+		13: "ERROR_REASON_ROLE_EXISTS",
+		14: "ERROR_REASON_ROLE_BINDING_EXISTS",
+		15: "ERROR_REASON_ROLE_IN_USE",
+		16: "ERROR_REASON_SYSTEM_ROLE",
+		17: "ERROR_REASON_LAST_OWNER",
+		18: "ERROR_REASON_RELATIONSHIP_EXISTS",
+		19: "ERROR_REASON_RELATIONSHIP_NOT_FOUND",
+		20: "ERROR_REASON_RESOURCE_HAS_PARENT",
+		21: "ERROR_REASON_TOO_MANY_RELATIONSHIPS",
+		22: "ERROR_REASON_EVALUATION_LIMIT",
+		23: "ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS",
+		24: "ERROR_REASON_INVALID_SCHEMA",
+		25: "ERROR_REASON_TIME_IN_PAST",
+		26: "ERROR_REASON_FIELD_NOT_MUTABLE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                  0,
@@ -144,27 +133,23 @@ var (
 		"ERROR_REASON_SUBJECT_NOT_ADMITTED":         7,
 		"ERROR_REASON_INVALID_CONSISTENCY_TOKEN":    8,
 		"ERROR_REASON_REVISION_EXPIRED":             9,
-		"ERROR_REASON_PERMISSION_DENIED":            10,
-		"ERROR_REASON_GRANT_EXCEEDS_OWN":            11,
-		"ERROR_REASON_RESOURCE_NOT_FOUND":           12,
-		"ERROR_REASON_ROLE_NOT_FOUND":               13,
-		"ERROR_REASON_ROLE_BINDING_NOT_FOUND":       14,
-		"ERROR_REASON_ROLE_EXISTS":                  15,
-		"ERROR_REASON_ROLE_BINDING_EXISTS":          16,
-		"ERROR_REASON_ROLE_IN_USE":                  17,
-		"ERROR_REASON_SYSTEM_ROLE":                  18,
-		"ERROR_REASON_LAST_OWNER":                   19,
-		"ERROR_REASON_ETAG_MISMATCH":                20,
-		"ERROR_REASON_RELATIONSHIP_EXISTS":          21,
-		"ERROR_REASON_RELATIONSHIP_NOT_FOUND":       22,
-		"ERROR_REASON_RESOURCE_HAS_PARENT":          23,
-		"ERROR_REASON_PRECONDITION_FAILED":          24,
-		"ERROR_REASON_TOO_MANY_RELATIONSHIPS":       25,
-		"ERROR_REASON_EVALUATION_LIMIT":             26,
-		"ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS": 27,
-		"ERROR_REASON_INVALID_SCHEMA":               28,
-		"ERROR_REASON_TIME_IN_PAST":                 29,
-		"ERROR_REASON_FIELD_NOT_MUTABLE":            30,
+		"ERROR_REASON_GRANT_EXCEEDS_OWN":            10,
+		"ERROR_REASON_ROLE_NOT_FOUND":               11,
+		"ERROR_REASON_ROLE_BINDING_NOT_FOUND":       12,
+		"ERROR_REASON_ROLE_EXISTS":                  13,
+		"ERROR_REASON_ROLE_BINDING_EXISTS":          14,
+		"ERROR_REASON_ROLE_IN_USE":                  15,
+		"ERROR_REASON_SYSTEM_ROLE":                  16,
+		"ERROR_REASON_LAST_OWNER":                   17,
+		"ERROR_REASON_RELATIONSHIP_EXISTS":          18,
+		"ERROR_REASON_RELATIONSHIP_NOT_FOUND":       19,
+		"ERROR_REASON_RESOURCE_HAS_PARENT":          20,
+		"ERROR_REASON_TOO_MANY_RELATIONSHIPS":       21,
+		"ERROR_REASON_EVALUATION_LIMIT":             22,
+		"ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS": 23,
+		"ERROR_REASON_INVALID_SCHEMA":               24,
+		"ERROR_REASON_TIME_IN_PAST":                 25,
+		"ERROR_REASON_FIELD_NOT_MUTABLE":            26,
 	}
 )
 
@@ -1848,7 +1833,7 @@ type CheckError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The code, as in google.rpc.Code.
 	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
-	// One of ErrorReason, without its prefix.
+	// One of this ErrorReason or common.v1's, without the prefix.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// What is wrong, for a developer.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
@@ -6483,10 +6468,10 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\tOperation\x12\x19\n" +
 	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14OPERATION_MUST_MATCH\x10\x01\x12\x1c\n" +
-	"\x18OPERATION_MUST_NOT_MATCH\x10\x02\"\xae\x05\n" +
+	"\x18OPERATION_MUST_NOT_MATCH\x10\x02\"\xac\x05\n" +
 	"\x04Role\x12k\n" +
-	"\x04name\x18\x01 \x01(\tBW\xe2A\x01\b\xbaHP\xd8\x01\x01rK2I^roles/(owner|creator|editor|commenter|viewer|rol[0-9a-hjkmnp-tv-z]{26})$R\x04name\x12E\n" +
-	"\fdisplay_name\x18\x02 \x01(\tB\"\xe2A\x01\x02\xbaH\x1br\x19\x10\x01\x18d2\x13^[^\\x00-\\x1f\\x7f]*$R\vdisplayName\x12.\n" +
+	"\x04name\x18\x01 \x01(\tBW\xe2A\x01\b\xbaHP\xd8\x01\x01rK2I^roles/(owner|creator|editor|commenter|viewer|rol[0-9a-hjkmnp-tv-z]{26})$R\x04name\x12C\n" +
+	"\fdisplay_name\x18\x02 \x01(\tB \xe2A\x01\x02\xbaH\x19r\x17\x18d2\x13^[^\\x00-\\x1f\\x7f]*$R\vdisplayName\x12.\n" +
 	"\vdescription\x18\x03 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\xe8\aR\vdescription\x12c\n" +
 	"\vpermissions\x18\x04 \x03(\tBA\xe2A\x01\x02\xbaH:\x92\x017\x10\xe8\a\x18\x01\"0r.2,^[a-z][a-z0-9_]{0,49}\\.[a-z][a-z0-9_]{0,49}$R\vpermissions\x12\x1c\n" +
 	"\x06system\x18\x05 \x01(\bB\x04\xe2A\x01\x03R\x06system\x12 \n" +
@@ -6797,10 +6782,10 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x18ListRoleBindingsResponse\x12J\n" +
 	"\rrole_bindings\x18\x01 \x03(\v2%.pyairtable.permission.v1.RoleBindingR\froleBindings\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12+\n" +
-	"\x11consistency_token\x18\x03 \x01(\tR\x10consistencyToken\"\x8b\x01\n" +
-	"\x11CreateRoleRequest\x12>\n" +
-	"\x04role\x18\x01 \x01(\v2\x1e.pyairtable.permission.v1.RoleB\n" +
-	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\x04role\x126\n" +
+	"\x11consistency_token\x18\x03 \x01(\tR\x10consistencyToken\"\x8d\x02\n" +
+	"\x11CreateRoleRequest\x12\xbf\x01\n" +
+	"\x04role\x18\x01 \x01(\v2\x1e.pyairtable.permission.v1.RoleB\x8a\x01\xe2A\x01\x02\xbaH\x82\x01\xba\x01|\n" +
+	"\rrole.complete\x124must have a display_name and at least one permission\x1a5this.display_name != '' && size(this.permissions) > 0\xc8\x01\x01R\x04role\x126\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\x9d\x01\n" +
 	"\x0eGetRoleRequest\x12\x8a\x01\n" +
@@ -6812,10 +6797,11 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\bR\tpageToken\"q\n" +
 	"\x11ListRolesResponse\x124\n" +
 	"\x05roles\x18\x01 \x03(\v2\x1e.pyairtable.permission.v1.RoleR\x05roles\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xce\x01\n" +
-	"\x11UpdateRoleRequest\x12>\n" +
-	"\x04role\x18\x01 \x01(\v2\x1e.pyairtable.permission.v1.RoleB\n" +
-	"\xe2A\x01\x02\xbaH\x03\xd8\x01\x03R\x04role\x12A\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x80\x02\n" +
+	"\x11UpdateRoleRequest\x12p\n" +
+	"\x04role\x18\x01 \x01(\v2\x1e.pyairtable.permission.v1.RoleB<\xe2A\x01\x02\xbaH5\xba\x01/\n" +
+	"\n" +
+	"role.named\x12\x10must have a name\x1a\x0fthis.name != ''\xc8\x01\x01R\x04role\x12A\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\x04\xe2A\x01\x01R\n" +
 	"updateMask\x126\n" +
 	"\n" +
@@ -6945,7 +6931,7 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\bsentence\x18\x03 \x01(\tR\bsentence\"q\n" +
 	"\x12TestSchemaResponse\x12C\n" +
 	"\aresults\x18\x01 \x03(\v2).pyairtable.permission.v1.AssertionResultR\aresults\x12\x16\n" +
-	"\x06passed\x18\x02 \x01(\bR\x06passed*\xe6\b\n" +
+	"\x06passed\x18\x02 \x01(\bR\x06passed*\xd7\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19ERROR_REASON_UNKNOWN_TYPE\x10\x01\x12!\n" +
@@ -6957,28 +6943,24 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"!ERROR_REASON_SUBJECT_NOT_ADMITTED\x10\a\x12*\n" +
 	"&ERROR_REASON_INVALID_CONSISTENCY_TOKEN\x10\b\x12!\n" +
 	"\x1dERROR_REASON_REVISION_EXPIRED\x10\t\x12\"\n" +
-	"\x1eERROR_REASON_PERMISSION_DENIED\x10\n" +
-	"\x12\"\n" +
-	"\x1eERROR_REASON_GRANT_EXCEEDS_OWN\x10\v\x12#\n" +
-	"\x1fERROR_REASON_RESOURCE_NOT_FOUND\x10\f\x12\x1f\n" +
-	"\x1bERROR_REASON_ROLE_NOT_FOUND\x10\r\x12'\n" +
-	"#ERROR_REASON_ROLE_BINDING_NOT_FOUND\x10\x0e\x12\x1c\n" +
-	"\x18ERROR_REASON_ROLE_EXISTS\x10\x0f\x12$\n" +
-	" ERROR_REASON_ROLE_BINDING_EXISTS\x10\x10\x12\x1c\n" +
-	"\x18ERROR_REASON_ROLE_IN_USE\x10\x11\x12\x1c\n" +
-	"\x18ERROR_REASON_SYSTEM_ROLE\x10\x12\x12\x1b\n" +
-	"\x17ERROR_REASON_LAST_OWNER\x10\x13\x12\x1e\n" +
-	"\x1aERROR_REASON_ETAG_MISMATCH\x10\x14\x12$\n" +
-	" ERROR_REASON_RELATIONSHIP_EXISTS\x10\x15\x12'\n" +
-	"#ERROR_REASON_RELATIONSHIP_NOT_FOUND\x10\x16\x12$\n" +
-	" ERROR_REASON_RESOURCE_HAS_PARENT\x10\x17\x12$\n" +
-	" ERROR_REASON_PRECONDITION_FAILED\x10\x18\x12'\n" +
-	"#ERROR_REASON_TOO_MANY_RELATIONSHIPS\x10\x19\x12!\n" +
-	"\x1dERROR_REASON_EVALUATION_LIMIT\x10\x1a\x12-\n" +
-	")ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS\x10\x1b\x12\x1f\n" +
-	"\x1bERROR_REASON_INVALID_SCHEMA\x10\x1c\x12\x1d\n" +
-	"\x19ERROR_REASON_TIME_IN_PAST\x10\x1d\x12\"\n" +
-	"\x1eERROR_REASON_FIELD_NOT_MUTABLE\x10\x1e*q\n" +
+	"\x1eERROR_REASON_GRANT_EXCEEDS_OWN\x10\n" +
+	"\x12\x1f\n" +
+	"\x1bERROR_REASON_ROLE_NOT_FOUND\x10\v\x12'\n" +
+	"#ERROR_REASON_ROLE_BINDING_NOT_FOUND\x10\f\x12\x1c\n" +
+	"\x18ERROR_REASON_ROLE_EXISTS\x10\r\x12$\n" +
+	" ERROR_REASON_ROLE_BINDING_EXISTS\x10\x0e\x12\x1c\n" +
+	"\x18ERROR_REASON_ROLE_IN_USE\x10\x0f\x12\x1c\n" +
+	"\x18ERROR_REASON_SYSTEM_ROLE\x10\x10\x12\x1b\n" +
+	"\x17ERROR_REASON_LAST_OWNER\x10\x11\x12$\n" +
+	" ERROR_REASON_RELATIONSHIP_EXISTS\x10\x12\x12'\n" +
+	"#ERROR_REASON_RELATIONSHIP_NOT_FOUND\x10\x13\x12$\n" +
+	" ERROR_REASON_RESOURCE_HAS_PARENT\x10\x14\x12'\n" +
+	"#ERROR_REASON_TOO_MANY_RELATIONSHIPS\x10\x15\x12!\n" +
+	"\x1dERROR_REASON_EVALUATION_LIMIT\x10\x16\x12-\n" +
+	")ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS\x10\x17\x12\x1f\n" +
+	"\x1bERROR_REASON_INVALID_SCHEMA\x10\x18\x12\x1d\n" +
+	"\x19ERROR_REASON_TIME_IN_PAST\x10\x19\x12\"\n" +
+	"\x1eERROR_REASON_FIELD_NOT_MUTABLE\x10\x1a*q\n" +
 	"\tScopeMode\x12\x1a\n" +
 	"\x16SCOPE_MODE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SCOPE_MODE_INHERIT\x10\x01\x12\x17\n" +

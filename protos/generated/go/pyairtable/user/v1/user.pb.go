@@ -39,7 +39,7 @@ const (
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
 	// There is no such user in the caller's tenant. Metadata: `name`.
 	ErrorReason_ERROR_REASON_USER_NOT_FOUND ErrorReason = 1
-	// Another user of the tenant has this e-mail address. Metadata: none, so that addresses cannot be probed for names.
+	// Another user of the tenant has this e-mail address. Metadata: none.
 	ErrorReason_ERROR_REASON_EMAIL_TAKEN ErrorReason = 2
 	// The `user_id` of CreateUser is in use, perhaps by a deleted user. Metadata: `name`.
 	ErrorReason_ERROR_REASON_USER_ID_TAKEN ErrorReason = 3
@@ -53,20 +53,18 @@ const (
 	ErrorReason_ERROR_REASON_STATUS_TRANSITION_NOT_ALLOWED ErrorReason = 7
 	// There is no such group in the caller's tenant. Metadata: `name`.
 	ErrorReason_ERROR_REASON_GROUP_NOT_FOUND ErrorReason = 8
-	// The `group_id` of CreateGroup is in use. Metadata: `name`.
-	ErrorReason_ERROR_REASON_GROUP_ID_TAKEN ErrorReason = 9
-	// A group cannot be its own member, directly or through the groups in it. Metadata: `name`.
-	ErrorReason_ERROR_REASON_GROUP_IN_ITSELF ErrorReason = 10
+	// A group cannot be its own member. Metadata: `name`.
+	ErrorReason_ERROR_REASON_GROUP_IN_ITSELF ErrorReason = 9
 	// The filter cannot be read. Metadata: `position` (characters from 0).
-	ErrorReason_ERROR_REASON_FILTER_INVALID ErrorReason = 11
+	ErrorReason_ERROR_REASON_FILTER_INVALID ErrorReason = 10
 	// The order cannot be read. Metadata: `position` (characters from 0).
-	ErrorReason_ERROR_REASON_ORDER_BY_INVALID ErrorReason = 12
+	ErrorReason_ERROR_REASON_ORDER_BY_INVALID ErrorReason = 11
 	// The e-mail address is verified, and none is pending. Metadata: `name`.
-	ErrorReason_ERROR_REASON_EMAIL_VERIFIED ErrorReason = 13
+	ErrorReason_ERROR_REASON_EMAIL_VERIFIED ErrorReason = 12
 	// The verification code is wrong, used or expired. Metadata: none.
-	ErrorReason_ERROR_REASON_CODE_INVALID ErrorReason = 14
+	ErrorReason_ERROR_REASON_CODE_INVALID ErrorReason = 13
 	// The stream's past is no longer kept. Metadata: none.
-	ErrorReason_ERROR_REASON_RESUME_TOKEN_EXPIRED ErrorReason = 15
+	ErrorReason_ERROR_REASON_RESUME_TOKEN_EXPIRED ErrorReason = 14
 )
 
 // Enum value maps for ErrorReason.
@@ -81,13 +79,12 @@ var (
 		6:  "ERROR_REASON_ETAG_MISMATCH",
 		7:  "ERROR_REASON_STATUS_TRANSITION_NOT_ALLOWED",
 		8:  "ERROR_REASON_GROUP_NOT_FOUND",
-		9:  "ERROR_REASON_GROUP_ID_TAKEN",
-		10: "ERROR_REASON_GROUP_IN_ITSELF",
-		11: "ERROR_REASON_FILTER_INVALID",
-		12: "ERROR_REASON_ORDER_BY_INVALID",
-		13: "ERROR_REASON_EMAIL_VERIFIED",
-		14: "ERROR_REASON_CODE_INVALID",
-		15: "ERROR_REASON_RESUME_TOKEN_EXPIRED",
+		9:  "ERROR_REASON_GROUP_IN_ITSELF",
+		10: "ERROR_REASON_FILTER_INVALID",
+		11: "ERROR_REASON_ORDER_BY_INVALID",
+		12: "ERROR_REASON_EMAIL_VERIFIED",
+		13: "ERROR_REASON_CODE_INVALID",
+		14: "ERROR_REASON_RESUME_TOKEN_EXPIRED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -99,13 +96,12 @@ var (
 		"ERROR_REASON_ETAG_MISMATCH":                 6,
 		"ERROR_REASON_STATUS_TRANSITION_NOT_ALLOWED": 7,
 		"ERROR_REASON_GROUP_NOT_FOUND":               8,
-		"ERROR_REASON_GROUP_ID_TAKEN":                9,
-		"ERROR_REASON_GROUP_IN_ITSELF":               10,
-		"ERROR_REASON_FILTER_INVALID":                11,
-		"ERROR_REASON_ORDER_BY_INVALID":              12,
-		"ERROR_REASON_EMAIL_VERIFIED":                13,
-		"ERROR_REASON_CODE_INVALID":                  14,
-		"ERROR_REASON_RESUME_TOKEN_EXPIRED":          15,
+		"ERROR_REASON_GROUP_IN_ITSELF":               9,
+		"ERROR_REASON_FILTER_INVALID":                10,
+		"ERROR_REASON_ORDER_BY_INVALID":              11,
+		"ERROR_REASON_EMAIL_VERIFIED":                12,
+		"ERROR_REASON_CODE_INVALID":                  13,
+		"ERROR_REASON_RESUME_TOKEN_EXPIRED":          14,
 	}
 )
 
@@ -1703,9 +1699,9 @@ type ListUsersRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the page before. Every other field must be as it was then (AIP-158).
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Which users (AIP-160): comparisons of `display_name`, `given_name`, `family_name`, `job_title`, `email`, `status`,
-	// `email_verified`, `create_time` and `update_time` with `=`, `!=`, `<`, `<=`, `>`, `>=`, joined by `AND`, `OR`,
-	// `NOT` and parentheses; a text compared by `=` or `!=` may begin or end with `*`. For example:
+	// Which users (AIP-160): `display_name`, `email`, `status`, `email_verified`, `create_time` and `update_time`, compared
+	// with `=`, `!=`, and times also with `<`, `<=`, `>`, `>=`; joined by `AND`, `OR` (which binds closer), `NOT` and
+	// parentheses. Texts are compared without regard to case and accents, and may begin or end with `*`. For example:
 	// `status = ACTIVE AND (email = "*@example.com" OR create_time > "2026-01-01T00:00:00Z")`.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// The order (AIP-132): at most three of `display_name`, `email`, `create_time` and `update_time`, each with ` desc`
@@ -2657,10 +2653,8 @@ type CreateGroupRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The group to make; `display_name` must be set.
 	Group *Group `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	// The id to give the group (AIP-133), `grp…`. Empty: a new one is made.
-	GroupId string `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
 	// Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer.
-	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2700,13 +2694,6 @@ func (x *CreateGroupRequest) GetGroup() *Group {
 		return x.Group
 	}
 	return nil
-}
-
-func (x *CreateGroupRequest) GetGroupId() string {
-	if x != nil {
-		return x.GroupId
-	}
-	return ""
 }
 
 func (x *CreateGroupRequest) GetRequestId() string {
@@ -2769,8 +2756,7 @@ type ListGroupsRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the page before. Every other field must be as it was then (AIP-158).
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Which groups (AIP-160): comparisons of `display_name`, `description`, `create_time` and `update_time`, as in
-	// ListUsers.
+	// Which groups (AIP-160): comparisons of `display_name`, `create_time` and `update_time`, as in ListUsers.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	// The order (AIP-132): at most three of `display_name`, `create_time` and `update_time`, as in ListUsers.
 	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
@@ -3685,13 +3671,12 @@ const file_pyairtable_user_v1_user_proto_rawDesc = "" +
 	"\fresume_token\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x10R\vresumeToken\"v\n" +
 	"\x15WatchPresenceResponse\x12:\n" +
 	"\tpresences\x18\x01 \x03(\v2\x1c.pyairtable.user.v1.PresenceR\tpresences\x12!\n" +
-	"\fresume_token\x18\x02 \x01(\tR\vresumeToken\"\xa3\x02\n" +
+	"\fresume_token\x18\x02 \x01(\tR\vresumeToken\"\xdd\x01\n" +
 	"\x12CreateGroupRequest\x12\x8e\x01\n" +
 	"\x05group\x18\x01 \x01(\v2\x19.pyairtable.user.v1.GroupB]\xe2A\x01\x02\xbaHV\xba\x01P\n" +
-	"\x1bgroup.display_name.required\x12\x18display_name is required\x1a\x17this.display_name != ''\xc8\x01\x01R\x05group\x12D\n" +
-	"\bgroup_id\x18\x02 \x01(\tB)\xe2A\x01\x01\xbaH\"\xd8\x01\x01r\x1d2\x1b^grp[0-9a-hjkmnp-tv-z]{26}$R\agroupId\x126\n" +
+	"\x1bgroup.display_name.required\x12\x18display_name is required\x1a\x17this.display_name != ''\xc8\x01\x01R\x05group\x126\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"l\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"l\n" +
 	"\x0fGetGroupRequest\x12Y\n" +
 	"\x04name\x18\x01 \x01(\tBE\xe2A\x01\x02\xfaA\x15\n" +
 	"\x13pyairtable.io/Group\xbaH&r$2\"^groups/grp[0-9a-hjkmnp-tv-z]{26}$R\x04name\"\xc5\x01\n" +
@@ -3753,7 +3738,7 @@ const file_pyairtable_user_v1_user_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tBC\xe2A\x01\x02\xfaA\x14\n" +
 	"\x12pyairtable.io/User\xbaH%r#2!^users/usr[0-9a-hjkmnp-tv-z]{26}$R\x04name\x126\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId*\xac\x04\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId*\x8b\x04\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_USER_NOT_FOUND\x10\x01\x12\x1c\n" +
@@ -3763,22 +3748,21 @@ const file_pyairtable_user_v1_user_proto_rawDesc = "" +
 	"\x1dERROR_REASON_USER_NOT_DELETED\x10\x05\x12\x1e\n" +
 	"\x1aERROR_REASON_ETAG_MISMATCH\x10\x06\x12.\n" +
 	"*ERROR_REASON_STATUS_TRANSITION_NOT_ALLOWED\x10\a\x12 \n" +
-	"\x1cERROR_REASON_GROUP_NOT_FOUND\x10\b\x12\x1f\n" +
-	"\x1bERROR_REASON_GROUP_ID_TAKEN\x10\t\x12 \n" +
-	"\x1cERROR_REASON_GROUP_IN_ITSELF\x10\n" +
-	"\x12\x1f\n" +
-	"\x1bERROR_REASON_FILTER_INVALID\x10\v\x12!\n" +
-	"\x1dERROR_REASON_ORDER_BY_INVALID\x10\f\x12\x1f\n" +
-	"\x1bERROR_REASON_EMAIL_VERIFIED\x10\r\x12\x1d\n" +
-	"\x19ERROR_REASON_CODE_INVALID\x10\x0e\x12%\n" +
-	"!ERROR_REASON_RESUME_TOKEN_EXPIRED\x10\x0f*\x92\x01\n" +
+	"\x1cERROR_REASON_GROUP_NOT_FOUND\x10\b\x12 \n" +
+	"\x1cERROR_REASON_GROUP_IN_ITSELF\x10\t\x12\x1f\n" +
+	"\x1bERROR_REASON_FILTER_INVALID\x10\n" +
+	"\x12!\n" +
+	"\x1dERROR_REASON_ORDER_BY_INVALID\x10\v\x12\x1f\n" +
+	"\x1bERROR_REASON_EMAIL_VERIFIED\x10\f\x12\x1d\n" +
+	"\x19ERROR_REASON_CODE_INVALID\x10\r\x12%\n" +
+	"!ERROR_REASON_RESUME_TOKEN_EXPIRED\x10\x0e*\x92\x01\n" +
 	"\n" +
 	"UserStatus\x12\x1b\n" +
 	"\x17USER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13USER_STATUS_INVITED\x10\x01\x12\x16\n" +
 	"\x12USER_STATUS_ACTIVE\x10\x02\x12\x19\n" +
 	"\x15USER_STATUS_SUSPENDED\x10\x03\x12\x1b\n" +
-	"\x17USER_STATUS_DEACTIVATED\x10\x042\xff\x1f\n" +
+	"\x17USER_STATUS_DEACTIVATED\x10\x042\xf6\x1f\n" +
 	"\vUserService\x12x\n" +
 	"\n" +
 	"CreateUser\x12%.pyairtable.user.v1.CreateUserRequest\x1a\x18.pyairtable.user.v1.User\")\xdaA\fuser,user_id\x82\xd3\xe4\x93\x02\x11:\x04user\"\t/v1/users\x90\x02\x00\x12m\n" +
@@ -3802,8 +3786,8 @@ const file_pyairtable_user_v1_user_proto_rawDesc = "" +
 	"name,email\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{name=users/*}:changeEmail\x90\x02\x02\x12\x94\x01\n" +
 	"\rSetUserStatus\x12(.pyairtable.user.v1.SetUserStatusRequest\x1a\x18.pyairtable.user.v1.User\"?\xdaA\x12name,status,reason\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/{name=users/*}:setStatus\x90\x02\x02\x12\x99\x01\n" +
 	"\vSetPresence\x12&.pyairtable.user.v1.SetPresenceRequest\x1a\x1c.pyairtable.user.v1.Presence\"D\xdaA\bpresence\x82\xd3\xe4\x93\x020:\bpresence2$/v1/{presence.name=users/*/presence}\x90\x02\x02\x12\x8a\x01\n" +
-	"\rWatchPresence\x12(.pyairtable.user.v1.WatchPresenceRequest\x1a).pyairtable.user.v1.WatchPresenceResponse\"\"\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/users:watchPresence\x90\x02\x010\x01\x12\x7f\n" +
-	"\vCreateGroup\x12&.pyairtable.user.v1.CreateGroupRequest\x1a\x19.pyairtable.user.v1.Group\"-\xdaA\x0egroup,group_id\x82\xd3\xe4\x93\x02\x13:\x05group\"\n" +
+	"\rWatchPresence\x12(.pyairtable.user.v1.WatchPresenceRequest\x1a).pyairtable.user.v1.WatchPresenceResponse\"\"\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/users:watchPresence\x90\x02\x010\x01\x12v\n" +
+	"\vCreateGroup\x12&.pyairtable.user.v1.CreateGroupRequest\x1a\x19.pyairtable.user.v1.Group\"$\xdaA\x05group\x82\xd3\xe4\x93\x02\x13:\x05group\"\n" +
 	"/v1/groups\x90\x02\x00\x12q\n" +
 	"\bGetGroup\x12#.pyairtable.user.v1.GetGroupRequest\x1a\x19.pyairtable.user.v1.Group\"%\xdaA\x04name\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=groups/*}\x90\x02\x01\x12r\n" +
 	"\n" +

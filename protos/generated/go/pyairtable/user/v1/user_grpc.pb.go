@@ -166,8 +166,8 @@ type UserServiceClient interface {
 	WatchPresence(ctx context.Context, in *WatchPresenceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchPresenceResponse], error)
 	// Makes a group without members.
 	// Permission: `tenant.manage_groups`.
-	// Errors: ALREADY_EXISTS (GROUP_ID_TAKEN) when `group_id` is in use.
-	// Retry: safe with a `request_id`.
+	// Errors: none of its own.
+	// Retry: safe with a `request_id`, else a second group is made.
 	CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*Group, error)
 	// Reads one group.
 	// Permission: `tenant.read`.
@@ -192,8 +192,8 @@ type UserServiceClient interface {
 	DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Puts a user, or all members of another group, into a group. Adding a member twice changes nothing.
 	// Permission: `tenant.manage_groups`.
-	// Errors: NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND), FAILED_PRECONDITION when a group would hold itself
-	// (GROUP_IN_ITSELF) or the user is deleted (USER_DELETED).
+	// Errors: NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND), FAILED_PRECONDITION for a group in itself
+	// (GROUP_IN_ITSELF) or a deleted user (USER_DELETED).
 	// Retry: safe.
 	AddGroupMember(ctx context.Context, in *AddGroupMemberRequest, opts ...grpc.CallOption) (*GroupMember, error)
 	// Takes a direct member out of a group. Removing who is no member changes nothing.
@@ -649,8 +649,8 @@ type UserServiceServer interface {
 	WatchPresence(*WatchPresenceRequest, grpc.ServerStreamingServer[WatchPresenceResponse]) error
 	// Makes a group without members.
 	// Permission: `tenant.manage_groups`.
-	// Errors: ALREADY_EXISTS (GROUP_ID_TAKEN) when `group_id` is in use.
-	// Retry: safe with a `request_id`.
+	// Errors: none of its own.
+	// Retry: safe with a `request_id`, else a second group is made.
 	CreateGroup(context.Context, *CreateGroupRequest) (*Group, error)
 	// Reads one group.
 	// Permission: `tenant.read`.
@@ -675,8 +675,8 @@ type UserServiceServer interface {
 	DeleteGroup(context.Context, *DeleteGroupRequest) (*emptypb.Empty, error)
 	// Puts a user, or all members of another group, into a group. Adding a member twice changes nothing.
 	// Permission: `tenant.manage_groups`.
-	// Errors: NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND), FAILED_PRECONDITION when a group would hold itself
-	// (GROUP_IN_ITSELF) or the user is deleted (USER_DELETED).
+	// Errors: NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND), FAILED_PRECONDITION for a group in itself
+	// (GROUP_IN_ITSELF) or a deleted user (USER_DELETED).
 	// Retry: safe.
 	AddGroupMember(context.Context, *AddGroupMemberRequest) (*GroupMember, error)
 	// Takes a direct member out of a group. Removing who is no member changes nothing.

@@ -51,51 +51,45 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A consistency token was forged, damaged or made for another tenant."""
     ERROR_REASON_REVISION_EXPIRED: _ErrorReason.ValueType  # 9
     """The revision asked for is not kept any longer."""
-    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 10
-    """The caller lacks the permission that the call needs."""
-    ERROR_REASON_GRANT_EXCEEDS_OWN: _ErrorReason.ValueType  # 11
+    ERROR_REASON_GRANT_EXCEEDS_OWN: _ErrorReason.ValueType  # 10
     """The caller would give a permission that it does not have itself."""
-    ERROR_REASON_RESOURCE_NOT_FOUND: _ErrorReason.ValueType  # 12
-    """The resource does not exist, or the caller may not see it."""
-    ERROR_REASON_ROLE_NOT_FOUND: _ErrorReason.ValueType  # 13
+    ERROR_REASON_ROLE_NOT_FOUND: _ErrorReason.ValueType  # 11
     """There is no such role."""
-    ERROR_REASON_ROLE_BINDING_NOT_FOUND: _ErrorReason.ValueType  # 14
+    ERROR_REASON_ROLE_BINDING_NOT_FOUND: _ErrorReason.ValueType  # 12
     """There is no such role binding."""
-    ERROR_REASON_ROLE_EXISTS: _ErrorReason.ValueType  # 15
+    ERROR_REASON_ROLE_EXISTS: _ErrorReason.ValueType  # 13
     """Another role has the display name."""
-    ERROR_REASON_ROLE_BINDING_EXISTS: _ErrorReason.ValueType  # 16
+    ERROR_REASON_ROLE_BINDING_EXISTS: _ErrorReason.ValueType  # 14
     """The role is bound to the subject at the resource already."""
-    ERROR_REASON_ROLE_IN_USE: _ErrorReason.ValueType  # 17
+    ERROR_REASON_ROLE_IN_USE: _ErrorReason.ValueType  # 15
     """The role is bound somewhere."""
-    ERROR_REASON_SYSTEM_ROLE: _ErrorReason.ValueType  # 18
+    ERROR_REASON_SYSTEM_ROLE: _ErrorReason.ValueType  # 16
     """A system role cannot be changed or deleted."""
-    ERROR_REASON_LAST_OWNER: _ErrorReason.ValueType  # 19
+    ERROR_REASON_LAST_OWNER: _ErrorReason.ValueType  # 17
     """The last owner of a tenant or workspace cannot be removed."""
-    ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 20
-    """The etag is not that of the stored resource."""
-    ERROR_REASON_RELATIONSHIP_EXISTS: _ErrorReason.ValueType  # 21
+    ERROR_REASON_RELATIONSHIP_EXISTS: _ErrorReason.ValueType  # 18
     """A relationship to create is there already."""
-    ERROR_REASON_RELATIONSHIP_NOT_FOUND: _ErrorReason.ValueType  # 22
+    ERROR_REASON_RELATIONSHIP_NOT_FOUND: _ErrorReason.ValueType  # 19
     """A relationship to delete is not there."""
-    ERROR_REASON_RESOURCE_HAS_PARENT: _ErrorReason.ValueType  # 23
+    ERROR_REASON_RESOURCE_HAS_PARENT: _ErrorReason.ValueType  # 20
     """The child has another parent; delete that link in the same write."""
-    ERROR_REASON_PRECONDITION_FAILED: _ErrorReason.ValueType  # 24
-    """A precondition of the write does not hold."""
-    ERROR_REASON_TOO_MANY_RELATIONSHIPS: _ErrorReason.ValueType  # 25
+    ERROR_REASON_TOO_MANY_RELATIONSHIPS: _ErrorReason.ValueType  # 21
     """The filter matches more relationships than one write may hold."""
-    ERROR_REASON_EVALUATION_LIMIT: _ErrorReason.ValueType  # 26
+    ERROR_REASON_EVALUATION_LIMIT: _ErrorReason.ValueType  # 22
     """Groups are nested deeper, or are more, than a check may follow."""
-    ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS: _ErrorReason.ValueType  # 27
+    ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS: _ErrorReason.ValueType  # 23
     """The schema would leave stored relationships without a meaning."""
-    ERROR_REASON_INVALID_SCHEMA: _ErrorReason.ValueType  # 28
+    ERROR_REASON_INVALID_SCHEMA: _ErrorReason.ValueType  # 24
     """The schema cannot be read; the violation has line and column."""
-    ERROR_REASON_TIME_IN_PAST: _ErrorReason.ValueType  # 29
+    ERROR_REASON_TIME_IN_PAST: _ErrorReason.ValueType  # 25
     """A time lies in the past."""
-    ERROR_REASON_FIELD_NOT_MUTABLE: _ErrorReason.ValueType  # 30
+    ERROR_REASON_FIELD_NOT_MUTABLE: _ErrorReason.ValueType  # 26
     """An update mask names a field that cannot be changed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Reasons that ErrorInfo of this package carries, without their prefix."""
+    """Why a call failed, where common.v1.ErrorReason has no word for it. On the
+    wire it is ErrorInfo.reason, without the prefix.
+    """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
@@ -117,47 +111,39 @@ ERROR_REASON_INVALID_CONSISTENCY_TOKEN: ErrorReason.ValueType  # 8
 """A consistency token was forged, damaged or made for another tenant."""
 ERROR_REASON_REVISION_EXPIRED: ErrorReason.ValueType  # 9
 """The revision asked for is not kept any longer."""
-ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 10
-"""The caller lacks the permission that the call needs."""
-ERROR_REASON_GRANT_EXCEEDS_OWN: ErrorReason.ValueType  # 11
+ERROR_REASON_GRANT_EXCEEDS_OWN: ErrorReason.ValueType  # 10
 """The caller would give a permission that it does not have itself."""
-ERROR_REASON_RESOURCE_NOT_FOUND: ErrorReason.ValueType  # 12
-"""The resource does not exist, or the caller may not see it."""
-ERROR_REASON_ROLE_NOT_FOUND: ErrorReason.ValueType  # 13
+ERROR_REASON_ROLE_NOT_FOUND: ErrorReason.ValueType  # 11
 """There is no such role."""
-ERROR_REASON_ROLE_BINDING_NOT_FOUND: ErrorReason.ValueType  # 14
+ERROR_REASON_ROLE_BINDING_NOT_FOUND: ErrorReason.ValueType  # 12
 """There is no such role binding."""
-ERROR_REASON_ROLE_EXISTS: ErrorReason.ValueType  # 15
+ERROR_REASON_ROLE_EXISTS: ErrorReason.ValueType  # 13
 """Another role has the display name."""
-ERROR_REASON_ROLE_BINDING_EXISTS: ErrorReason.ValueType  # 16
+ERROR_REASON_ROLE_BINDING_EXISTS: ErrorReason.ValueType  # 14
 """The role is bound to the subject at the resource already."""
-ERROR_REASON_ROLE_IN_USE: ErrorReason.ValueType  # 17
+ERROR_REASON_ROLE_IN_USE: ErrorReason.ValueType  # 15
 """The role is bound somewhere."""
-ERROR_REASON_SYSTEM_ROLE: ErrorReason.ValueType  # 18
+ERROR_REASON_SYSTEM_ROLE: ErrorReason.ValueType  # 16
 """A system role cannot be changed or deleted."""
-ERROR_REASON_LAST_OWNER: ErrorReason.ValueType  # 19
+ERROR_REASON_LAST_OWNER: ErrorReason.ValueType  # 17
 """The last owner of a tenant or workspace cannot be removed."""
-ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 20
-"""The etag is not that of the stored resource."""
-ERROR_REASON_RELATIONSHIP_EXISTS: ErrorReason.ValueType  # 21
+ERROR_REASON_RELATIONSHIP_EXISTS: ErrorReason.ValueType  # 18
 """A relationship to create is there already."""
-ERROR_REASON_RELATIONSHIP_NOT_FOUND: ErrorReason.ValueType  # 22
+ERROR_REASON_RELATIONSHIP_NOT_FOUND: ErrorReason.ValueType  # 19
 """A relationship to delete is not there."""
-ERROR_REASON_RESOURCE_HAS_PARENT: ErrorReason.ValueType  # 23
+ERROR_REASON_RESOURCE_HAS_PARENT: ErrorReason.ValueType  # 20
 """The child has another parent; delete that link in the same write."""
-ERROR_REASON_PRECONDITION_FAILED: ErrorReason.ValueType  # 24
-"""A precondition of the write does not hold."""
-ERROR_REASON_TOO_MANY_RELATIONSHIPS: ErrorReason.ValueType  # 25
+ERROR_REASON_TOO_MANY_RELATIONSHIPS: ErrorReason.ValueType  # 21
 """The filter matches more relationships than one write may hold."""
-ERROR_REASON_EVALUATION_LIMIT: ErrorReason.ValueType  # 26
+ERROR_REASON_EVALUATION_LIMIT: ErrorReason.ValueType  # 22
 """Groups are nested deeper, or are more, than a check may follow."""
-ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS: ErrorReason.ValueType  # 27
+ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS: ErrorReason.ValueType  # 23
 """The schema would leave stored relationships without a meaning."""
-ERROR_REASON_INVALID_SCHEMA: ErrorReason.ValueType  # 28
+ERROR_REASON_INVALID_SCHEMA: ErrorReason.ValueType  # 24
 """The schema cannot be read; the violation has line and column."""
-ERROR_REASON_TIME_IN_PAST: ErrorReason.ValueType  # 29
+ERROR_REASON_TIME_IN_PAST: ErrorReason.ValueType  # 25
 """A time lies in the past."""
-ERROR_REASON_FIELD_NOT_MUTABLE: ErrorReason.ValueType  # 30
+ERROR_REASON_FIELD_NOT_MUTABLE: ErrorReason.ValueType  # 26
 """An update mask names a field that cannot be changed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
@@ -887,7 +873,7 @@ class CheckError(_message.Message):
     code: _builtins.int
     """The code, as in google.rpc.Code."""
     reason: _builtins.str
-    """One of ErrorReason, without its prefix."""
+    """One of this ErrorReason or common.v1's, without the prefix."""
     message: _builtins.str
     """What is wrong, for a developer."""
     field: _builtins.str

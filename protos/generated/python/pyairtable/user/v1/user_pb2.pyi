@@ -36,7 +36,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 1
     """There is no such user in the caller's tenant. Metadata: `name`."""
     ERROR_REASON_EMAIL_TAKEN: _ErrorReason.ValueType  # 2
-    """Another user of the tenant has this e-mail address. Metadata: none, so that addresses cannot be probed for names."""
+    """Another user of the tenant has this e-mail address. Metadata: none."""
     ERROR_REASON_USER_ID_TAKEN: _ErrorReason.ValueType  # 3
     """The `user_id` of CreateUser is in use, perhaps by a deleted user. Metadata: `name`."""
     ERROR_REASON_USER_DELETED: _ErrorReason.ValueType  # 4
@@ -49,19 +49,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The status machine has no such move. Metadata: `from`, `to`, `allowed` (separated by commas)."""
     ERROR_REASON_GROUP_NOT_FOUND: _ErrorReason.ValueType  # 8
     """There is no such group in the caller's tenant. Metadata: `name`."""
-    ERROR_REASON_GROUP_ID_TAKEN: _ErrorReason.ValueType  # 9
-    """The `group_id` of CreateGroup is in use. Metadata: `name`."""
-    ERROR_REASON_GROUP_IN_ITSELF: _ErrorReason.ValueType  # 10
-    """A group cannot be its own member, directly or through the groups in it. Metadata: `name`."""
-    ERROR_REASON_FILTER_INVALID: _ErrorReason.ValueType  # 11
+    ERROR_REASON_GROUP_IN_ITSELF: _ErrorReason.ValueType  # 9
+    """A group cannot be its own member. Metadata: `name`."""
+    ERROR_REASON_FILTER_INVALID: _ErrorReason.ValueType  # 10
     """The filter cannot be read. Metadata: `position` (characters from 0)."""
-    ERROR_REASON_ORDER_BY_INVALID: _ErrorReason.ValueType  # 12
+    ERROR_REASON_ORDER_BY_INVALID: _ErrorReason.ValueType  # 11
     """The order cannot be read. Metadata: `position` (characters from 0)."""
-    ERROR_REASON_EMAIL_VERIFIED: _ErrorReason.ValueType  # 13
+    ERROR_REASON_EMAIL_VERIFIED: _ErrorReason.ValueType  # 12
     """The e-mail address is verified, and none is pending. Metadata: `name`."""
-    ERROR_REASON_CODE_INVALID: _ErrorReason.ValueType  # 14
+    ERROR_REASON_CODE_INVALID: _ErrorReason.ValueType  # 13
     """The verification code is wrong, used or expired. Metadata: none."""
-    ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 15
+    ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 14
     """The stream's past is no longer kept. Metadata: none."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -74,7 +72,7 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 1
 """There is no such user in the caller's tenant. Metadata: `name`."""
 ERROR_REASON_EMAIL_TAKEN: ErrorReason.ValueType  # 2
-"""Another user of the tenant has this e-mail address. Metadata: none, so that addresses cannot be probed for names."""
+"""Another user of the tenant has this e-mail address. Metadata: none."""
 ERROR_REASON_USER_ID_TAKEN: ErrorReason.ValueType  # 3
 """The `user_id` of CreateUser is in use, perhaps by a deleted user. Metadata: `name`."""
 ERROR_REASON_USER_DELETED: ErrorReason.ValueType  # 4
@@ -87,19 +85,17 @@ ERROR_REASON_STATUS_TRANSITION_NOT_ALLOWED: ErrorReason.ValueType  # 7
 """The status machine has no such move. Metadata: `from`, `to`, `allowed` (separated by commas)."""
 ERROR_REASON_GROUP_NOT_FOUND: ErrorReason.ValueType  # 8
 """There is no such group in the caller's tenant. Metadata: `name`."""
-ERROR_REASON_GROUP_ID_TAKEN: ErrorReason.ValueType  # 9
-"""The `group_id` of CreateGroup is in use. Metadata: `name`."""
-ERROR_REASON_GROUP_IN_ITSELF: ErrorReason.ValueType  # 10
-"""A group cannot be its own member, directly or through the groups in it. Metadata: `name`."""
-ERROR_REASON_FILTER_INVALID: ErrorReason.ValueType  # 11
+ERROR_REASON_GROUP_IN_ITSELF: ErrorReason.ValueType  # 9
+"""A group cannot be its own member. Metadata: `name`."""
+ERROR_REASON_FILTER_INVALID: ErrorReason.ValueType  # 10
 """The filter cannot be read. Metadata: `position` (characters from 0)."""
-ERROR_REASON_ORDER_BY_INVALID: ErrorReason.ValueType  # 12
+ERROR_REASON_ORDER_BY_INVALID: ErrorReason.ValueType  # 11
 """The order cannot be read. Metadata: `position` (characters from 0)."""
-ERROR_REASON_EMAIL_VERIFIED: ErrorReason.ValueType  # 13
+ERROR_REASON_EMAIL_VERIFIED: ErrorReason.ValueType  # 12
 """The e-mail address is verified, and none is pending. Metadata: `name`."""
-ERROR_REASON_CODE_INVALID: ErrorReason.ValueType  # 14
+ERROR_REASON_CODE_INVALID: ErrorReason.ValueType  # 13
 """The verification code is wrong, used or expired. Metadata: none."""
-ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 15
+ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 14
 """The stream's past is no longer kept. Metadata: none."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
@@ -922,9 +918,9 @@ class ListUsersRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before. Every other field must be as it was then (AIP-158)."""
     filter: _builtins.str
-    """Which users (AIP-160): comparisons of `display_name`, `given_name`, `family_name`, `job_title`, `email`, `status`,
-    `email_verified`, `create_time` and `update_time` with `=`, `!=`, `<`, `<=`, `>`, `>=`, joined by `AND`, `OR`,
-    `NOT` and parentheses; a text compared by `=` or `!=` may begin or end with `*`. For example:
+    """Which users (AIP-160): `display_name`, `email`, `status`, `email_verified`, `create_time` and `update_time`, compared
+    with `=`, `!=`, and times also with `<`, `<=`, `>`, `>=`; joined by `AND`, `OR` (which binds closer), `NOT` and
+    parentheses. Texts are compared without regard to case and accents, and may begin or end with `*`. For example:
     `status = ACTIVE AND (email = "*@example.com" OR create_time > "2026-01-01T00:00:00Z")`.
     """
     order_by: _builtins.str
@@ -1387,10 +1383,7 @@ class CreateGroupRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GROUP_FIELD_NUMBER: _builtins.int
-    GROUP_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    group_id: _builtins.str
-    """The id to give the group (AIP-133), `grp…`. Empty: a new one is made."""
     request_id: _builtins.str
     """Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer."""
     @_builtins.property
@@ -1401,12 +1394,11 @@ class CreateGroupRequest(_message.Message):
         self,
         *,
         group: Global___Group | None = ...,
-        group_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "group_id", b"group_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1449,9 +1441,7 @@ class ListGroupsRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before. Every other field must be as it was then (AIP-158)."""
     filter: _builtins.str
-    """Which groups (AIP-160): comparisons of `display_name`, `description`, `create_time` and `update_time`, as in
-    ListUsers.
-    """
+    """Which groups (AIP-160): comparisons of `display_name`, `create_time` and `update_time`, as in ListUsers."""
     order_by: _builtins.str
     """The order (AIP-132): at most three of `display_name`, `create_time` and `update_time`, as in ListUsers."""
     def __init__(

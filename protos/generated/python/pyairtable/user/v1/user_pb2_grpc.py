@@ -396,8 +396,8 @@ class UserServiceServicer:
     def CreateGroup(self, request, context):
         """Makes a group without members.
         Permission: `tenant.manage_groups`.
-        Errors: ALREADY_EXISTS (GROUP_ID_TAKEN) when `group_id` is in use.
-        Retry: safe with a `request_id`.
+        Errors: none of its own.
+        Retry: safe with a `request_id`, else a second group is made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -447,8 +447,8 @@ class UserServiceServicer:
     def AddGroupMember(self, request, context):
         """Puts a user, or all members of another group, into a group. Adding a member twice changes nothing.
         Permission: `tenant.manage_groups`.
-        Errors: NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND), FAILED_PRECONDITION when a group would hold itself
-        (GROUP_IN_ITSELF) or the user is deleted (USER_DELETED).
+        Errors: NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND), FAILED_PRECONDITION for a group in itself
+        (GROUP_IN_ITSELF) or a deleted user (USER_DELETED).
         Retry: safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -147,8 +147,8 @@ class UserServiceStub:
     CreateGroup: _aio.UnaryUnaryMultiCallable[_user_pb2.CreateGroupRequest, _user_pb2.Group]
     """Makes a group without members.
     Permission: `tenant.manage_groups`.
-    Errors: ALREADY_EXISTS (GROUP_ID_TAKEN) when `group_id` is in use.
-    Retry: safe with a `request_id`.
+    Errors: none of its own.
+    Retry: safe with a `request_id`, else a second group is made.
     """
     GetGroup: _aio.UnaryUnaryMultiCallable[_user_pb2.GetGroupRequest, _user_pb2.Group]
     """Reads one group.
@@ -178,8 +178,8 @@ class UserServiceStub:
     AddGroupMember: _aio.UnaryUnaryMultiCallable[_user_pb2.AddGroupMemberRequest, _user_pb2.GroupMember]
     """Puts a user, or all members of another group, into a group. Adding a member twice changes nothing.
     Permission: `tenant.manage_groups`.
-    Errors: NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND), FAILED_PRECONDITION when a group would hold itself
-    (GROUP_IN_ITSELF) or the user is deleted (USER_DELETED).
+    Errors: NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND), FAILED_PRECONDITION for a group in itself
+    (GROUP_IN_ITSELF) or a deleted user (USER_DELETED).
     Retry: safe.
     """
     RemoveGroupMember: _aio.UnaryUnaryMultiCallable[_user_pb2.RemoveGroupMemberRequest, _empty_pb2.Empty]
@@ -459,8 +459,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_user_pb2.Group]:
         """Makes a group without members.
         Permission: `tenant.manage_groups`.
-        Errors: ALREADY_EXISTS (GROUP_ID_TAKEN) when `group_id` is in use.
-        Retry: safe with a `request_id`.
+        Errors: none of its own.
+        Retry: safe with a `request_id`, else a second group is made.
         """
 
     @_abc_1.abstractmethod
@@ -520,8 +520,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_user_pb2.GroupMember]:
         """Puts a user, or all members of another group, into a group. Adding a member twice changes nothing.
         Permission: `tenant.manage_groups`.
-        Errors: NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND), FAILED_PRECONDITION when a group would hold itself
-        (GROUP_IN_ITSELF) or the user is deleted (USER_DELETED).
+        Errors: NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND), FAILED_PRECONDITION for a group in itself
+        (GROUP_IN_ITSELF) or a deleted user (USER_DELETED).
         Retry: safe.
         """
 
