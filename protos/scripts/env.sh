@@ -9,8 +9,8 @@ THIRD_PARTY=$TOOLS/third_party
 source "$ROOT/scripts/versions.env"
 
 if [[ -z ${PYTHON:-} ]]; then
-    PYTHON=$ROOT/../.venv/bin/python
-    [[ -x $PYTHON ]] || PYTHON=$TOOLS/venv/bin/python
+    PYTHON=$TOOLS/venv/bin/python
+    [[ -x $PYTHON ]] || PYTHON=$ROOT/../.venv/bin/python
 fi
 PATH=$TOOLS/bin:$(dirname "$PYTHON"):$PATH
 export PATH
@@ -20,10 +20,37 @@ fail() {
     exit 1
 }
 
-# finish_python DIR: the package markers. None in pyairtable/ and buf/: both are namespaces, so that
+protoc() {
+    "$PYTHON" -m grpc_tools.protoc -I "$ROOT" -I "$THIRD_PARTY" "$@"
+}
+
+# new_work_folder OUTPUT: sets output, the folder that publish will fill, and work, a folder beside it
+# on the same disk.
+new_work_folder() {
+    mkdir -p "$1"
+    output=$(cd "$1" && pwd)
+    work=$(mktemp -d "$output/.work.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+}
+
+# wait_for PID...: fails when one of them has.
+wait_for() {
+    local job
+    for job in "$@"; do wait "$job"; done
+}
+
+# The descriptor set is protoc's in both ways: buf keeps other comments and another order of options.
+describe() {
+    protoc --descriptor_set_out="$1" --include_imports --include_source_info "${@:2}"
+}
+
+# finish_python DIR: no stubs for what has no services, and the package markers. None in pyairtable/ and buf/: both are namespaces, so that
 # PyPI's own pyairtable package, and whoever ships buf.*, can be installed beside us.
 finish_python() {
-    local package
+    local package stub
+    for stub in $(find "$1" -name '*_pb2_grpc.pyi'); do
+        [[ -e ${stub%i} ]] || rm "$stub"
+    done
     for package in "$1"/pyairtable/*/ "$1"/pyairtable/*/*/; do
         touch "$package/__init__.py" "$package/py.typed"
     done

@@ -14,6 +14,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -861,40 +862,6 @@ class CheckItem(_message.Message):
 Global___CheckItem: _TypeAlias = CheckItem  # noqa: Y015
 
 @_typing.final
-class CheckError(_message.Message):
-    """Why one item of a batch has no answer."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CODE_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    FIELD_FIELD_NUMBER: _builtins.int
-    code: _builtins.int
-    """The code, as in google.rpc.Code."""
-    reason: _builtins.str
-    """One of this ErrorReason or common.v1's, without the prefix."""
-    message: _builtins.str
-    """What is wrong, for a developer."""
-    field: _builtins.str
-    """The field of the item, when one is to blame."""
-    def __init__(
-        self,
-        *,
-        code: _builtins.int = ...,
-        reason: _builtins.str = ...,
-        message: _builtins.str = ...,
-        field: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "reason", b"reason"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CheckError: _TypeAlias = CheckError  # noqa: Y015
-
-@_typing.final
 class CheckResult(_message.Message):
     """The answer to one question, or why there is none."""
 
@@ -907,14 +874,14 @@ class CheckResult(_message.Message):
         """The answer; its token is left out, the whole answer carries it."""
 
     @_builtins.property
-    def error(self) -> Global___CheckError:
-        """Why there is none."""
+    def error(self) -> _status_pb2.Status:
+        """Why there is none; with the details that the call alone would have had."""
 
     def __init__(
         self,
         *,
         decision: Global___Decision | None = ...,
-        error: Global___CheckError | None = ...,
+        error: _status_pb2.Status | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

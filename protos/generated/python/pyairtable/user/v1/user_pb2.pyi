@@ -43,23 +43,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The user is soft-deleted: undelete it first. Metadata: `name`."""
     ERROR_REASON_USER_NOT_DELETED: _ErrorReason.ValueType  # 5
     """The user is not soft-deleted. Metadata: `name`."""
-    ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 6
-    """The resource changed since its etag was read. Metadata: `name`, `etag` (the present one)."""
-    ERROR_REASON_STATUS_TRANSITION_NOT_ALLOWED: _ErrorReason.ValueType  # 7
+    ERROR_REASON_STATUS_TRANSITION_NOT_ALLOWED: _ErrorReason.ValueType  # 6
     """The status machine has no such move. Metadata: `from`, `to`, `allowed` (separated by commas)."""
-    ERROR_REASON_GROUP_NOT_FOUND: _ErrorReason.ValueType  # 8
+    ERROR_REASON_GROUP_NOT_FOUND: _ErrorReason.ValueType  # 7
     """There is no such group in the caller's tenant. Metadata: `name`."""
-    ERROR_REASON_GROUP_IN_ITSELF: _ErrorReason.ValueType  # 9
+    ERROR_REASON_GROUP_IN_ITSELF: _ErrorReason.ValueType  # 8
     """A group cannot be its own member. Metadata: `name`."""
-    ERROR_REASON_FILTER_INVALID: _ErrorReason.ValueType  # 10
-    """The filter cannot be read. Metadata: `position` (characters from 0)."""
-    ERROR_REASON_ORDER_BY_INVALID: _ErrorReason.ValueType  # 11
-    """The order cannot be read. Metadata: `position` (characters from 0)."""
-    ERROR_REASON_EMAIL_VERIFIED: _ErrorReason.ValueType  # 12
+    ERROR_REASON_EMAIL_VERIFIED: _ErrorReason.ValueType  # 9
     """The e-mail address is verified, and none is pending. Metadata: `name`."""
-    ERROR_REASON_CODE_INVALID: _ErrorReason.ValueType  # 13
+    ERROR_REASON_CODE_INVALID: _ErrorReason.ValueType  # 10
     """The verification code is wrong, used or expired. Metadata: none."""
-    ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 14
+    ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 11
     """The stream's past is no longer kept. Metadata: none."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -79,23 +73,17 @@ ERROR_REASON_USER_DELETED: ErrorReason.ValueType  # 4
 """The user is soft-deleted: undelete it first. Metadata: `name`."""
 ERROR_REASON_USER_NOT_DELETED: ErrorReason.ValueType  # 5
 """The user is not soft-deleted. Metadata: `name`."""
-ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 6
-"""The resource changed since its etag was read. Metadata: `name`, `etag` (the present one)."""
-ERROR_REASON_STATUS_TRANSITION_NOT_ALLOWED: ErrorReason.ValueType  # 7
+ERROR_REASON_STATUS_TRANSITION_NOT_ALLOWED: ErrorReason.ValueType  # 6
 """The status machine has no such move. Metadata: `from`, `to`, `allowed` (separated by commas)."""
-ERROR_REASON_GROUP_NOT_FOUND: ErrorReason.ValueType  # 8
+ERROR_REASON_GROUP_NOT_FOUND: ErrorReason.ValueType  # 7
 """There is no such group in the caller's tenant. Metadata: `name`."""
-ERROR_REASON_GROUP_IN_ITSELF: ErrorReason.ValueType  # 9
+ERROR_REASON_GROUP_IN_ITSELF: ErrorReason.ValueType  # 8
 """A group cannot be its own member. Metadata: `name`."""
-ERROR_REASON_FILTER_INVALID: ErrorReason.ValueType  # 10
-"""The filter cannot be read. Metadata: `position` (characters from 0)."""
-ERROR_REASON_ORDER_BY_INVALID: ErrorReason.ValueType  # 11
-"""The order cannot be read. Metadata: `position` (characters from 0)."""
-ERROR_REASON_EMAIL_VERIFIED: ErrorReason.ValueType  # 12
+ERROR_REASON_EMAIL_VERIFIED: ErrorReason.ValueType  # 9
 """The e-mail address is verified, and none is pending. Metadata: `name`."""
-ERROR_REASON_CODE_INVALID: ErrorReason.ValueType  # 13
+ERROR_REASON_CODE_INVALID: ErrorReason.ValueType  # 10
 """The verification code is wrong, used or expired. Metadata: none."""
-ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 14
+ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 11
 """The stream's past is no longer kept. Metadata: none."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
