@@ -1,0 +1,103 @@
+"""What goes to the audit log: common.v1's AuditEvent, from a use case's words and the caller's proven identity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from pyairtable.common.v1 import audit_pb2
+from pyairtable_mesh.runtime import ids
+from pyairtable_mesh.runtime.context import RequestContext
+
+EVENT_TYPE = "common.audit_event.recorded"
+"""The type under which audit events stand in every service's outbox."""
+
+Outcome = Literal["succeeded", "denied", "failed"]
+Answer = Literal["allowed", "denied", "conditional"]
+
+_OUTCOMES: dict[Outcome, audit_pb2.AuditOutcome] = {
+    "succeeded": audit_pb2.AUDIT_OUTCOME_SUCCEEDED,
+    "denied": audit_pb2.AUDIT_OUTCOME_DENIED,
+    "failed": audit_pb2.AUDIT_OUTCOME_FAILED,
+}
+_ANSWERS: dict[Answer, audit_pb2.AuthorizationAnswer] = {
+    "allowed": audit_pb2.AUTHORIZATION_ANSWER_ALLOWED,
+    "denied": audit_pb2.AUTHORIZATION_ANSWER_DENIED,
+    "conditional": audit_pb2.AUTHORIZATION_ANSWER_CONDITIONAL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The decision that an act rests on, or is: `permission` as ``base.read``, `grant` what allowed it."""
+
+    subject: str
+    resource: str
+    permission: str
+    answer: Answer
+    grant: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalData:
+    """What could identify a person; kept beside the chain and erasable."""
+
+    display_name: str = ""
+    email: str = ""
+    ip_address: str = ""
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One act. `details` never hold personal data: keys in snake_case, at most 32."""
+
+    resource: str
+    action: str
+    outcome: Outcome
+    details: Mapping[str, str]
+    decision: Decision | None
+    personal: PersonalData | None
+
+
+def message(entry: Entry, caller: RequestContext, now: datetime) -> audit_pb2.AuditEvent:
+    """The event as the audit service takes it, without what that service gives it (name, sequence, hashes)."""
+    by_user = caller.actor.kind == "user"
+    event = audit_pb2.AuditEvent(
+        event_id=ids.new_id("evt"),
+        tenant=f"tenants/{caller.tenant_id}",
+        event_time=now,
+        actor=audit_pb2.AuditActor(
+            subject=caller.actor.subject if by_user else "", workload="" if by_user else caller.actor.subject
+        ),
+        action=entry.action or caller.method.lstrip("/"),
+        resource=entry.resource,
+        outcome=_OUTCOMES[entry.outcome],
+        correlation_id=caller.correlation_id,
+        trace_id=caller.trace_id,
+        details=dict(entry.details),
+    )
+    if entry.decision is not None:
+        decision = entry.decision
+        event.authorization.CopyFrom(
+            audit_pb2.AuthorizationDecision(
+                subject=decision.subject,
+                resource=decision.resource,
+                permission=decision.permission,
+                answer=_ANSWERS[decision.answer],
+                grant=decision.grant,
+                revision=decision.revision,
+            )
+        )
+    if entry.personal is not None:
+        personal = entry.personal
+        event.personal_data.CopyFrom(
+            audit_pb2.AuditPersonalData(
+                display_name=personal.display_name,
+                email=personal.email,
+                ip_address=personal.ip_address,
+                user_agent=personal.user_agent,
+            )
+        )
+    return event

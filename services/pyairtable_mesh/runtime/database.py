@@ -1,0 +1,327 @@
+"""One database per service, the same way on SQLite and on PostgreSQL (SQLAlchemy Core, asyncio).
+
+Writes of one tenant are serial on both. On SQLite there is one writer (a pool of one connection, BEGIN IMMEDIATE); on
+PostgreSQL a transaction begins by taking an advisory lock on its tenant and then reads committed rows. So a use case
+may read, decide and write without a thought for races, nothing ever has to be retried for a serialization failure,
+events of a tenant leave in the order of its changes, and tenants do not wait for each other. Reads see one snapshot
+and wait for nobody. What spans tenants takes the locks it needs with `Transaction.lock`, sorted.
+
+The first wall between tenants is that every key begins with `tenant_id`. On PostgreSQL row-level security is the
+second: tables given to `migrations.secure_rows` show and take only rows of ``pyairtable.tenant``, which each
+transaction sets for itself; workloads without a tenant set ``*`` and see all. Superusers and roles with BYPASSRLS are
+above it; opening says so in the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+from opentelemetry import trace
+from sqlalchemy import event as hooks
+from sqlalchemy import text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from pyairtable_mesh.runtime import auditing, idempotency, ids, outbox
+from pyairtable_mesh.runtime.context import Actor, RequestContext
+from pyairtable_mesh.runtime.database_faults import translated
+from pyairtable_mesh.runtime.errors import Unavailable
+from pyairtable_mesh.runtime.signals import PostgresRelay, Signal
+
+_logger = logging.getLogger(__name__)
+
+_ENTER = text(
+    "SELECT set_config('pyairtable.tenant', :tenant, true),"
+    " pg_advisory_xact_lock(hashtextextended(:tenant, hashtext(current_schema())))"
+)
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, hashtext(current_schema())))")
+_SCOPE = text("SELECT set_config('pyairtable.tenant', :tenant, true)")
+_ABOVE_ROW_SECURITY = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+_ONE = text("SELECT 1")
+_EVERY_TENANT = "*"
+_GREETING_SECONDS = 10.0
+_SQLITE_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "busy_timeout = 5000",
+    "temp_store = MEMORY",
+)
+_POSTGRES_SETTINGS = {
+    "lock_timeout": "5000",
+    "idle_in_transaction_session_timeout": "60000",
+    "timezone": "UTC",
+}
+
+
+def utc_now() -> datetime:
+    """The clock: an aware UTC datetime."""
+    return datetime.now(UTC)
+
+
+def background(tenant_id: str = "", *, workload: str = "") -> RequestContext:
+    """The context of work that no RPC asked for, done by `workload` (a SPIFFE id); without a tenant it sees all."""
+    return RequestContext(method="background", actor=Actor("workload", workload), tenant_id=tenant_id)
+
+
+def _scope(caller: RequestContext) -> str:
+    return caller.tenant_id or (_EVERY_TENANT if caller.actor.kind == "workload" else "")
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One change. What is published, audited and remembered is written with it, or not at all."""
+
+    connection: AsyncConnection
+    caller: RequestContext
+    now: datetime
+    source: str
+    events: list[outbox.Event] = field(default_factory=list)
+    response: bytes | None = None
+
+    def publish(
+        self, event_type: str, subject: str, data: Message, *, aggregate: str = "", tenant_id: str = ""
+    ) -> None:
+        """Announce a change: ``permission.role_binding.created``, the resource name, and what consumers need to know.
+
+        Order holds per `aggregate` (the subject, where none is given); the tenant is the caller's, unless given.
+        """
+        self.events.append(
+            outbox.Event(
+                id=ids.new_id("evt"),
+                type=event_type,
+                source=self.source,
+                subject=subject,
+                time=self.now,
+                tenant_id=tenant_id or self.caller.tenant_id,
+                aggregate=aggregate or subject,
+                data_type=data.DESCRIPTOR.full_name,
+                data=data.SerializeToString(deterministic=True),
+                traceparent=_traceparent(),
+                correlation_id=self.caller.correlation_id,
+            )
+        )
+
+    def audit(
+        self,
+        resource: str,
+        *,
+        action: str = "",
+        outcome: auditing.Outcome = "succeeded",
+        details: Mapping[str, str] | None = None,
+        decision: auditing.Decision | None = None,
+        personal: auditing.PersonalData | None = None,
+    ) -> None:
+        """Write to the audit log, by way of the outbox: who is the caller, `action` the RPC in hand unless given
+        (``package.Service/Method``), `resource` a permission object (``base:app…``).
+        """
+        entry = auditing.Entry(resource, action, outcome, details or {}, decision, personal)
+        message = auditing.message(entry, self.caller, self.now)
+        self.publish(auditing.EVENT_TYPE, resource, message, aggregate=auditing.EVENT_TYPE)
+
+    def remember(self, response: bytes) -> None:
+        """The serialised answer for repetitions of this request; without a request id it is not kept."""
+        self.response = response
+
+    async def lock(self, tenant_ids: Iterable[str]) -> None:
+        """Make this transaction serial with the changes of further tenants; once, for all of them."""
+        if self.connection.dialect.name == "postgresql":
+            for tenant_id in sorted(set(tenant_ids)):
+                await self.connection.execute(_LOCK, {"key": tenant_id})
+
+    async def begin(self) -> None:
+        """Take the tenant's turn; `idempotency.Replayed` when the request was answered before."""
+        if self.connection.dialect.name == "postgresql":
+            scope = _scope(self.caller)
+            await self.connection.execute(_ENTER if self.caller.tenant_id else _SCOPE, {"tenant": scope})
+        key = idempotency.Key.of(self.caller)
+        if key is not None and (record := await idempotency.lookup(self.connection, key)) is not None:
+            raise idempotency.Replayed(record.response)
+
+    async def finish(self) -> None:
+        """Write what was published and remembered; the commit follows."""
+        if self.events:
+            await outbox.append(self.connection, self.events)
+        key = idempotency.Key.of(self.caller)
+        if key is not None and self.response is not None:
+            await idempotency.remember(self.connection, key, self.response, self.now)
+
+
+class Database:
+    """The service's database; made by `opened`. Safe for any number of tasks of one event loop."""
+
+    def __init__(
+        self,
+        writer: AsyncEngine,
+        reader: AsyncEngine,
+        *,
+        source: str,
+        clock: Callable[[], datetime],
+        relay: PostgresRelay | None,
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._source = source
+        self._clock = clock
+        self._relay = relay
+        self.outbox_signal = Signal()
+        """Set when events were committed, here or in another process of the service."""
+
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self._writer.dialect.name
+
+    @asynccontextmanager
+    async def read(self, caller: RequestContext) -> AsyncIterator[AsyncConnection]:
+        """A read-only snapshot as `caller` may see it."""
+        with translated():
+            async with self._reader.connect() as connection:
+                if self.dialect == "postgresql":
+                    await connection.execute(_SCOPE, {"tenant": _scope(caller)})
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self, caller: RequestContext) -> AsyncIterator[Transaction]:
+        """A change of `caller`'s tenant, committed when the block ends and rolled back when it raises."""
+        with translated():
+            async with self._writer.begin() as connection:
+                transaction = Transaction(connection, caller, self._clock(), self._source)
+                await transaction.begin()
+                yield transaction
+                await transaction.finish()
+        if transaction.events:
+            self.outbox_signal.notify()
+            if self._relay is not None:
+                self._relay.notify()
+
+    async def ping(self) -> None:
+        """The health check: `Unavailable` when the database does not answer."""
+        with translated():
+            async with self._reader.connect() as connection:
+                await connection.execute(_ONE)
+
+    async def above_row_security(self) -> bool:
+        """Whether PostgreSQL's row-level security does not bind this user; False on SQLite, which has none."""
+        if self.dialect != "postgresql":
+            return False
+        with translated():
+            async with self._reader.connect() as connection:
+                return bool((await connection.execute(_ABOVE_ROW_SECURITY)).scalar_one())
+
+
+@asynccontextmanager
+async def opened(
+    url: str,
+    *,
+    service: str,
+    clock: Callable[[], datetime] = utc_now,
+    pool_size: int = 10,
+    statement_timeout: timedelta = timedelta(seconds=10),
+) -> AsyncIterator[Database]:
+    """The database at ``sqlite:///path`` or ``postgresql://user:password@host/name``, until the block ends.
+
+    `service` names the source of events; `pool_size` is in connections, `statement_timeout` the longest that one
+    statement may take on PostgreSQL. `Unavailable` in words when the database does not answer.
+    """
+    target = make_url(url)
+    if target.get_backend_name() == "sqlite":
+        writer, reader = _sqlite(target, pool_size)
+        relay = None
+    else:
+        writer, reader = _postgresql(target, pool_size, statement_timeout)
+        relay = PostgresRelay(target.render_as_string(hide_password=False))
+    database = Database(writer, reader, source=f"/services/{service}", clock=clock, relay=relay)
+    try:
+        await _greet(database, target)
+        async with _running(relay.run(database.outbox_signal.notify) if relay else None):
+            yield database
+    finally:
+        await writer.dispose()
+        await reader.dispose()
+
+
+@asynccontextmanager
+async def _running(coroutine: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
+    task = asyncio.create_task(coroutine) if coroutine is not None else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
+    path = url.database
+    if not path or path == ":memory:":
+        raise ValueError("SQLite needs a file: sqlite:///folder/name.db")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    target = url.set(drivername="sqlite+aiosqlite")
+    # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
+    options: dict[str, Any] = {"connect_args": {"isolation_level": None}, "max_overflow": 0}
+    writer = create_async_engine(target, pool_size=1, **options)
+    reader = create_async_engine(target, pool_size=readers, **options)
+    for engine, begin, pragmas in (
+        (writer, "BEGIN IMMEDIATE", _SQLITE_PRAGMAS),
+        (reader, "BEGIN", (*_SQLITE_PRAGMAS, "query_only = ON")),
+    ):
+        hooks.listen(engine.sync_engine, "connect", _pragmas(pragmas))
+        hooks.listen(engine.sync_engine, "begin", _statement(begin))
+    return writer, reader
+
+
+def _postgresql(url: URL, pool_size: int, timeout: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
+    settings = {**_POSTGRES_SETTINGS, "statement_timeout": str(timeout // timedelta(milliseconds=1))}
+    writer = create_async_engine(
+        url.set(drivername="postgresql+asyncpg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=False,
+        connect_args={"timeout": 5, "server_settings": settings},
+        isolation_level="READ COMMITTED",
+    )
+    # The same pool; a read is one snapshot, and cannot write.
+    return writer, writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _pragmas(pragmas: Iterable[str]) -> Callable[[Any, Any], None]:
+    def apply(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return apply
+
+
+def _statement(statement: str) -> Callable[[Any], None]:
+    return lambda connection: connection.exec_driver_sql(statement)
+
+
+async def _greet(database: Database, url: URL) -> None:
+    where = url.render_as_string(hide_password=True)
+    try:
+        async with asyncio.timeout(_GREETING_SECONDS):
+            await database.ping()
+            above = await database.above_row_security()
+    except Exception as error:
+        raise Unavailable(
+            f"the database {where} does not answer: is it running, and are host, name, user and password right?",
+            reason="DATABASE_UNAVAILABLE",
+        ) from error
+    if above:
+        _logger.warning("row-level security does not bind this database user: use one without SUPERUSER and BYPASSRLS")
+
+
+def _traceparent() -> str:
+    span = trace.get_current_span().get_span_context()
+    if not span.is_valid:
+        return ""
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"

@@ -1,0 +1,86 @@
+"""Safe retries (AIP-155): a change that carries a `request_id` happens once and answers every repetition alike.
+
+The record is a row in the change's own transaction, so there is no moment at which one exists without the other.
+`Database.transaction` looks for it on entry and writes it on exit; the interceptor looks before the servicer runs.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import bindparam, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pyairtable_mesh.runtime.columns import insert_missing
+from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.errors import InvalidArgument
+from pyairtable_mesh.runtime.tables import IDEMPOTENCY
+
+
+class Replayed(Exception):
+    """The request was answered before; `response` holds the serialised message of that answer."""
+
+    def __init__(self, response: bytes) -> None:
+        super().__init__("this request was answered before")
+        self.response = response
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What makes a request the same request: who sent it, to which method, under which id, with which content."""
+
+    tenant_id: str
+    caller: str
+    method: str
+    request_id: str
+    digest: bytes
+
+    @classmethod
+    def of(cls, caller: RequestContext) -> "Key | None":
+        """The key of the RPC in hand; None when it has no request id."""
+        if not caller.request_id:
+            return None
+        return cls(caller.tenant_id, caller.actor.subject, caller.method, caller.request_id, caller.request_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The answer that was given: a serialised response message."""
+
+    response: bytes
+
+
+_PRIMARY_KEY = ("tenant_id", "caller", "method", "request_id")
+_BY_KEY = select(IDEMPOTENCY.c.request_digest, IDEMPOTENCY.c.response).where(
+    *(IDEMPOTENCY.c[name] == bindparam(name) for name in _PRIMARY_KEY)
+)
+_INSERT = insert_missing(IDEMPOTENCY)
+
+
+async def lookup(connection: AsyncConnection, key: Key) -> Record | None:
+    """The answer that `key` was given before, if any.
+
+    InvalidArgument REQUEST_ID_REUSED when the id was used for another request.
+    """
+    row = (await connection.execute(_BY_KEY, {name: getattr(key, name) for name in _PRIMARY_KEY})).one_or_none()
+    if row is None:
+        return None
+    if row.request_digest != key.digest:
+        raise InvalidArgument.of_field(
+            "request_id", "this id was used for a different request", reason="REQUEST_ID_REUSED"
+        )
+    return Record(row.response)
+
+
+async def remember(connection: AsyncConnection, key: Key, response: bytes, now: datetime) -> None:
+    """Write the answer down; `Replayed` when a concurrent twin of the request was faster (and is committed)."""
+    values = {name: getattr(key, name) for name in _PRIMARY_KEY}
+    result = await connection.execute(
+        _INSERT, {**values, "request_digest": key.digest, "response": response, "create_time": now}
+    )
+    if result.rowcount == 0 and (record := await lookup(connection, key)) is not None:
+        raise Replayed(record.response)
+
+
+async def trim(connection: AsyncConnection, before: datetime) -> int:
+    """Forget answers older than `before`; how many were forgotten."""
+    return (await connection.execute(delete(IDEMPOTENCY).where(IDEMPOTENCY.c.create_time < before))).rowcount

