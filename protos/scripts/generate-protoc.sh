@@ -12,7 +12,7 @@ mapfile -t services < <(grep -l '^service ' "${files[@]}")
 
 jobs=()
 protoc --python_out="$work/python" --mypy_out=quiet:"$work/python" "${files[@]}" buf/validate/validate.proto & jobs+=($!)
-protoc --grpc_python_out="$work/python" --mypy_grpc_out=quiet,only_async:"$work/python" "${services[@]}" & jobs+=($!)
+protoc --grpc_python_out="$work/python" --mypy_grpc_out=quiet,only_async,generate_concrete_servicer_stubs:"$work/python" "${services[@]}" & jobs+=($!)
 protoc --go_out="$work/go" --go_opt=paths=source_relative \
     --go-grpc_out="$work/go" --go-grpc_opt=paths=source_relative "${files[@]}" & jobs+=($!)
 describe "$work/descriptors.binpb" "${files[@]}" & jobs+=($!)

@@ -6,7 +6,6 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from pyairtable.common.v1 import audit_pb2 as _audit_pb2
-import abc as _abc_1
 
 
 GRPC_GENERATED_VERSION: str
@@ -54,13 +53,12 @@ class AuditServiceStub:
     Retry: safe.
     """
 
-class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
+class AuditServiceServicer:
     """Who did what: an append-only log with one hash chain per tenant. Served by the audit service alone;
     the other services put AuditEvents into their outbox, in the transaction of the change, and the
     audit service fetches them over EventService.
     """
 
-    @_abc_1.abstractmethod
     def WriteAuditEvents(
         self,
         request: _audit_pb2.WriteAuditEventsRequest,
@@ -76,7 +74,6 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe, the event id is the key.
         """
 
-    @_abc_1.abstractmethod
     def ListAuditEvents(
         self,
         request: _audit_pb2.ListAuditEventsRequest,
@@ -90,7 +87,6 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def TailAuditEvents(
         self,
         request: _audit_pb2.TailAuditEventsRequest,
@@ -104,7 +100,6 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe, from the last cursor.
         """
 
-    @_abc_1.abstractmethod
     def VerifyAuditLog(
         self,
         request: _audit_pb2.VerifyAuditLogRequest,

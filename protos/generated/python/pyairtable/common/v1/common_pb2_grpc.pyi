@@ -6,7 +6,6 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from pyairtable.common.v1 import common_pb2 as _common_pb2
-import abc as _abc_1
 
 
 GRPC_GENERATED_VERSION: str
@@ -34,12 +33,11 @@ class DiagnosticsServiceStub:
     Retry: safe.
     """
 
-class DiagnosticsServiceServicer(metaclass=_abc_1.ABCMeta):
+class DiagnosticsServiceServicer:
     """Tells what a process is and how it does. Every service of the platform serves it beside the
     standard `grpc.health.v1.Health`: Health is for load balancers and probes, this is for people.
     """
 
-    @_abc_1.abstractmethod
     def GetHealthReport(
         self,
         request: _common_pb2.GetHealthReportRequest,
@@ -53,7 +51,6 @@ class DiagnosticsServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def GetServiceInfo(
         self,
         request: _common_pb2.GetServiceInfoRequest,

@@ -6,7 +6,6 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from pyairtable.common.v1 import events_pb2 as _events_pb2
-import abc as _abc_1
 
 
 GRPC_GENERATED_VERSION: str
@@ -31,12 +30,11 @@ class EventServiceStub:
     Retry: safe, from the last cursor.
     """
 
-class EventServiceServicer(metaclass=_abc_1.ABCMeta):
+class EventServiceServicer:
     """The changes of a service, from its outbox: every event of a committed change, at least once, in
     order for each aggregate. The runtime serves it in each service that has an outbox.
     """
 
-    @_abc_1.abstractmethod
     def Subscribe(
         self,
         request: _events_pb2.SubscribeRequest,

@@ -6,7 +6,6 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from pyairtable.mesh.v1 import identity_pb2 as _identity_pb2
-import abc as _abc_1
 
 
 GRPC_GENERATED_VERSION: str
@@ -33,10 +32,9 @@ class IdentityServiceStub:
     Retry: safe.
     """
 
-class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
+class IdentityServiceServicer:
     """Gives workloads their X.509 SPIFFE identity. Keys are made where they are used and never travel."""
 
-    @_abc_1.abstractmethod
     def SignCertificate(
         self,
         request: _identity_pb2.SignCertificateRequest,
@@ -51,7 +49,6 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe: each call gives a certificate of its own, and none spoils another.
         """
 
-    @_abc_1.abstractmethod
     def GetTrustBundle(
         self,
         request: _identity_pb2.GetTrustBundleRequest,

@@ -6,7 +6,6 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from pyairtable.mesh.v1 import mesh_pb2 as _mesh_pb2
-import abc as _abc_1
 
 
 GRPC_GENERATED_VERSION: str
@@ -84,13 +83,12 @@ class StatusServiceStub:
     Retry: safe.
     """
 
-class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
+class StatusServiceServicer:
     """What the control plane knows and what its clients have made of it. For the runtime, meshctl and
     the console. A caller sees the namespaces that it may see: on the laptop all, in a cluster those
     where a SubjectAccessReview for `meshstatus` (verb `get`; Tap: verb `tap`) says yes.
     """
 
-    @_abc_1.abstractmethod
     def ListServices(
         self,
         request: _mesh_pb2.ListServicesRequest,
@@ -104,7 +102,6 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def ListClients(
         self,
         request: _mesh_pb2.ListClientsRequest,
@@ -118,7 +115,6 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def ListRoutes(
         self,
         request: _mesh_pb2.ListRoutesRequest,
@@ -131,7 +127,6 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def WatchStatus(
         self,
         request: _mesh_pb2.WatchStatusRequest,
@@ -146,7 +141,6 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe, from the last resume token.
         """
 
-    @_abc_1.abstractmethod
     def Explain(
         self,
         request: _mesh_pb2.ExplainRequest,
@@ -160,7 +154,6 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def Diff(
         self,
         request: _mesh_pb2.DiffRequest,
@@ -174,7 +167,6 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def Tap(
         self,
         request: _mesh_pb2.TapRequest,
@@ -189,7 +181,6 @@ class StatusServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe; what happened between is not repeated.
         """
 
-    @_abc_1.abstractmethod
     def Top(
         self,
         request: _mesh_pb2.TopRequest,

@@ -6,7 +6,6 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from pyairtable.mesh.v1 import policy_pb2 as _policy_pb2
-import abc as _abc_1
 
 
 GRPC_GENERATED_VERSION: str
@@ -30,10 +29,9 @@ class PolicyServiceStub:
     Retry: safe, with the version in force.
     """
 
-class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
+class PolicyServiceServicer:
     """Policy that xDS can't carry to a Python process, for the runtime: who may call it, and how it calls."""
 
-    @_abc_1.abstractmethod
     def StreamPolicies(
         self,
         request_iterator: _abc.AsyncIterator[_policy_pb2.StreamPoliciesRequest],

@@ -8,7 +8,6 @@ questions that can be asked of them.
 from collections import abc as _abc
 from grpc import aio as _aio
 from pyairtable.permission.v1 import permission_pb2 as _permission_pb2
-import abc as _abc_1
 
 
 GRPC_GENERATED_VERSION: str
@@ -278,7 +277,7 @@ class PermissionServiceStub:
     A retry is safe.
     """
 
-class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
+class PermissionServiceServicer:
     """Answers what a subject may do on a resource, and keeps the relationships,
     roles and bindings that the answers are made from.
 
@@ -289,7 +288,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
     UNAVAILABLE when the store cannot be reached.
     """
 
-    @_abc_1.abstractmethod
     def CheckPermission(
         self,
         request: _permission_pb2.CheckPermissionRequest,
@@ -304,7 +302,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def BatchCheckPermissions(
         self,
         request: _permission_pb2.BatchCheckPermissionsRequest,
@@ -319,7 +316,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def StreamCheckPermissions(
         self,
         request_iterator: _abc.AsyncIterator[_permission_pb2.StreamCheckPermissionsRequest],
@@ -334,7 +330,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def ExplainPermission(
         self,
         request: _permission_pb2.ExplainPermissionRequest,
@@ -349,7 +344,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def ExpandPermission(
         self,
         request: _permission_pb2.ExpandPermissionRequest,
@@ -363,7 +357,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def LookupResources(
         self,
         request: _permission_pb2.LookupResourcesRequest,
@@ -378,7 +371,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def LookupSubjects(
         self,
         request: _permission_pb2.LookupSubjectsRequest,
@@ -394,7 +386,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def WriteRelationships(
         self,
         request: _permission_pb2.WriteRelationshipsRequest,
@@ -413,7 +404,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id is safe.
         """
 
-    @_abc_1.abstractmethod
     def ReadRelationships(
         self,
         request: _permission_pb2.ReadRelationshipsRequest,
@@ -429,7 +419,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def DeleteRelationships(
         self,
         request: _permission_pb2.DeleteRelationshipsRequest,
@@ -443,7 +432,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id is safe.
         """
 
-    @_abc_1.abstractmethod
     def WatchRelationships(
         self,
         request: _permission_pb2.WatchRelationshipsRequest,
@@ -457,7 +445,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry from the last checkpoint is safe.
         """
 
-    @_abc_1.abstractmethod
     def ExportRelationships(
         self,
         request: _permission_pb2.ExportRelationshipsRequest,
@@ -470,7 +457,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe, from the cursor of the last message.
         """
 
-    @_abc_1.abstractmethod
     def ImportRelationships(
         self,
         request_iterator: _abc.AsyncIterator[_permission_pb2.ImportRelationshipsRequest],
@@ -483,7 +469,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe: relationships that are there already stay as they are.
         """
 
-    @_abc_1.abstractmethod
     def GrantRole(
         self,
         request: _permission_pb2.GrantRoleRequest,
@@ -500,7 +485,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id is safe.
         """
 
-    @_abc_1.abstractmethod
     def RevokeRole(
         self,
         request: _permission_pb2.RevokeRoleRequest,
@@ -514,7 +498,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id is safe.
         """
 
-    @_abc_1.abstractmethod
     def ListRoleBindings(
         self,
         request: _permission_pb2.ListRoleBindingsRequest,
@@ -529,7 +512,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def CreateRole(
         self,
         request: _permission_pb2.CreateRoleRequest,
@@ -544,7 +526,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id is safe.
         """
 
-    @_abc_1.abstractmethod
     def GetRole(
         self,
         request: _permission_pb2.GetRoleRequest,
@@ -557,7 +538,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def ListRoles(
         self,
         request: _permission_pb2.ListRolesRequest,
@@ -571,7 +551,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def UpdateRole(
         self,
         request: _permission_pb2.UpdateRoleRequest,
@@ -588,7 +567,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id is safe.
         """
 
-    @_abc_1.abstractmethod
     def DeleteRole(
         self,
         request: _permission_pb2.DeleteRoleRequest,
@@ -602,7 +580,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id is safe.
         """
 
-    @_abc_1.abstractmethod
     def SetInheritance(
         self,
         request: _permission_pb2.SetInheritanceRequest,
@@ -615,7 +592,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def GetEffectivePermissions(
         self,
         request: _permission_pb2.GetEffectivePermissionsRequest,
@@ -629,7 +605,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def CreateModelSpace(
         self,
         request: _permission_pb2.CreateModelSpaceRequest,
@@ -643,7 +618,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id is safe.
         """
 
-    @_abc_1.abstractmethod
     def GetSchema(
         self,
         request: _permission_pb2.GetSchemaRequest,
@@ -656,7 +630,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def ListSchemaVersions(
         self,
         request: _permission_pb2.ListSchemaVersionsRequest,
@@ -670,7 +643,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def WriteSchema(
         self,
         request: _permission_pb2.WriteSchemaRequest,
@@ -685,7 +657,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry with the same request_id is safe.
         """
 
-    @_abc_1.abstractmethod
     def DiffSchemas(
         self,
         request: _permission_pb2.DiffSchemasRequest,
@@ -699,7 +670,6 @@ class PermissionServiceServicer(metaclass=_abc_1.ABCMeta):
         A retry is safe.
         """
 
-    @_abc_1.abstractmethod
     def TestSchema(
         self,
         request: _permission_pb2.TestSchemaRequest,

@@ -7,7 +7,6 @@ from collections import abc as _abc
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from pyairtable.user.v1 import user_pb2 as _user_pb2
-import abc as _abc_1
 
 
 GRPC_GENERATED_VERSION: str
@@ -207,7 +206,7 @@ class UserServiceStub:
     Retry: safe.
     """
 
-class UserServiceServicer(metaclass=_abc_1.ABCMeta):
+class UserServiceServicer:
     """The people of a tenant: profiles, status, preferences, settings, presence and groups.
 
     Tenant and caller come from the access token only. Every RPC may also answer UNAUTHENTICATED without a valid token,
@@ -215,7 +214,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     dependency is away. What belongs to another tenant is NOT_FOUND.
     """
 
-    @_abc_1.abstractmethod
     def CreateUser(
         self,
         request: _user_pb2.CreateUserRequest,
@@ -227,7 +225,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe with a `request_id`.
         """
 
-    @_abc_1.abstractmethod
     def GetUser(
         self,
         request: _user_pb2.GetUserRequest,
@@ -239,7 +236,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def GetMe(
         self,
         request: _user_pb2.GetMeRequest,
@@ -251,7 +247,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def BatchGetUsers(
         self,
         request: _user_pb2.BatchGetUsersRequest,
@@ -263,7 +258,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def UpdateUser(
         self,
         request: _user_pb2.UpdateUserRequest,
@@ -275,7 +269,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
 
-    @_abc_1.abstractmethod
     def DeleteUser(
         self,
         request: _user_pb2.DeleteUserRequest,
@@ -287,7 +280,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
         """
 
-    @_abc_1.abstractmethod
     def UndeleteUser(
         self,
         request: _user_pb2.UndeleteUserRequest,
@@ -300,7 +292,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe; without a `request_id` a retry may answer ALREADY_EXISTS after a success.
         """
 
-    @_abc_1.abstractmethod
     def ListUsers(
         self,
         request: _user_pb2.ListUsersRequest,
@@ -313,7 +304,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def SearchUsers(
         self,
         request: _user_pb2.SearchUsersRequest,
@@ -326,7 +316,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def GetPreferences(
         self,
         request: _user_pb2.GetPreferencesRequest,
@@ -338,7 +327,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def UpdatePreferences(
         self,
         request: _user_pb2.UpdatePreferencesRequest,
@@ -350,7 +338,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
 
-    @_abc_1.abstractmethod
     def GetSettings(
         self,
         request: _user_pb2.GetSettingsRequest,
@@ -362,7 +349,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def UpdateSettings(
         self,
         request: _user_pb2.UpdateSettingsRequest,
@@ -374,7 +360,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
 
-    @_abc_1.abstractmethod
     def RequestEmailVerification(
         self,
         request: _user_pb2.RequestEmailVerificationRequest,
@@ -387,7 +372,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe with a `request_id`, else a second message is sent.
         """
 
-    @_abc_1.abstractmethod
     def VerifyEmail(
         self,
         request: _user_pb2.VerifyEmailRequest,
@@ -399,7 +383,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe with a `request_id`, else a retry may answer CODE_INVALID after a success.
         """
 
-    @_abc_1.abstractmethod
     def ChangeEmail(
         self,
         request: _user_pb2.ChangeEmailRequest,
@@ -412,7 +395,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
 
-    @_abc_1.abstractmethod
     def SetUserStatus(
         self,
         request: _user_pb2.SetUserStatusRequest,
@@ -426,7 +408,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe; without a `request_id` a retry may answer FAILED_PRECONDITION after a success.
         """
 
-    @_abc_1.abstractmethod
     def SetPresence(
         self,
         request: _user_pb2.SetPresenceRequest,
@@ -438,7 +419,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def WatchPresence(
         self,
         request: _user_pb2.WatchPresenceRequest,
@@ -451,7 +431,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe, with the last `resume_token`.
         """
 
-    @_abc_1.abstractmethod
     def CreateGroup(
         self,
         request: _user_pb2.CreateGroupRequest,
@@ -463,7 +442,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe with a `request_id`, else a second group is made.
         """
 
-    @_abc_1.abstractmethod
     def GetGroup(
         self,
         request: _user_pb2.GetGroupRequest,
@@ -475,7 +453,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def ListGroups(
         self,
         request: _user_pb2.ListGroupsRequest,
@@ -488,7 +465,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def UpdateGroup(
         self,
         request: _user_pb2.UpdateGroupRequest,
@@ -500,7 +476,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
 
-    @_abc_1.abstractmethod
     def DeleteGroup(
         self,
         request: _user_pb2.DeleteGroupRequest,
@@ -512,7 +487,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
         """
 
-    @_abc_1.abstractmethod
     def AddGroupMember(
         self,
         request: _user_pb2.AddGroupMemberRequest,
@@ -525,7 +499,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def RemoveGroupMember(
         self,
         request: _user_pb2.RemoveGroupMemberRequest,
@@ -537,7 +510,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def ListGroupMembers(
         self,
         request: _user_pb2.ListGroupMembersRequest,
@@ -549,7 +521,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe.
         """
 
-    @_abc_1.abstractmethod
     def ExportUserData(
         self,
         request: _user_pb2.ExportUserDataRequest,
@@ -561,7 +532,6 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Retry: safe, with the last `resume_token`.
         """
 
-    @_abc_1.abstractmethod
     def EraseUserData(
         self,
         request: _user_pb2.EraseUserDataRequest,
