@@ -1,0 +1,30 @@
+"""`python -m pyairtable_operator`: the control plane as a process."""
+
+import sys
+
+import pydantic
+import uvloop
+from pyairtable_mesh.runtime import log
+
+from pyairtable_operator import app
+from pyairtable_operator import settings as configuration
+
+
+def main() -> int:
+    """Run, and return the exit status: 2 for wrong settings, 1 when it can't start; words go to standard error."""
+    try:
+        settings = configuration.Settings()
+    except pydantic.ValidationError as error:
+        sys.stderr.writelines(f"{problem}\n" for problem in configuration.problems(error))
+        return 2
+    log.configure("operator", form=settings.log_format, level=settings.log_level)
+    try:
+        uvloop.run(app.run(settings))
+    except app.StartError as error:
+        sys.stderr.write(f"the control plane can't start: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Puts the control plane together and runs it: file -> inventory -> snapshots -> ADS."""
+
+import asyncio
+import logging
+import signal
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from pyairtable_mesh.runtime import reflection
+
+from pyairtable_operator.inventory import Inventory, Provider
+from pyairtable_operator.providers.file import FileProvider
+from pyairtable_operator.settings import Settings
+from pyairtable_operator.xds import ads, session, snapshot
+
+_log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The process can't start; the message says why and what to do."""
+
+
+async def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises StartError."""
+    stopping = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
+    await serve(settings, FileProvider(settings.mesh_file), stopping)
+
+
+async def serve(settings: Settings, provider: Provider, stopping: asyncio.Event) -> None:
+    """Serve what the provider finds until `stopping` is set.
+
+    No client gets an answer before the mesh was read: a control plane that comes back empty-handed must not tell
+    clients that their services are gone.
+    """
+    inventory, hub = Inventory(), ads.Hub()
+    health = health_aio.HealthServicer()
+    listener = _server(settings)
+    health_pb2_grpc.add_HealthServicer_to_server(health, listener)
+    limits = session.Limits(names=settings.max_names)
+    discovery = ads.AggregatedDiscovery(hub, limits=limits, max_streams=settings.max_streams)
+    listener.add_generic_rpc_handlers((discovery.handler(),))
+    if settings.reflection:
+        reflection.enable(listener, [ads.SERVICE_NAME, "grpc.health.v1.Health"])
+    port = _bind(listener, settings)
+    await health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    async with asyncio.TaskGroup() as tasks:
+        work = [
+            tasks.create_task(provider.run(inventory)),
+            tasks.create_task(_publish(inventory, hub, health)),
+        ]
+        await listener.start()
+        _log.info("the control plane listens", extra={"address": f"{settings.host}:{port}"})
+        await stopping.wait()
+        await health.enter_graceful_shutdown()
+        hub.close()
+        await listener.stop(settings.drain_seconds)
+        for task in work:
+            task.cancel()
+
+
+async def _publish(inventory: Inventory, hub: ads.Hub, health: health_aio.HealthServicer) -> None:
+    current: snapshot.Snapshot | None = None
+    while True:
+        known = current.problems if current is not None else ()
+        current = snapshot.build(await inventory.next(), current)
+        hub.publish(current)
+        for problem in current.problems:
+            if problem not in known:
+                _log.warning("left out of the mesh: %s", problem)
+        _log.info("snapshot", extra={"version": current.version, "services": len(current.entries)})
+        await health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+
+def _server(settings: Settings) -> grpc.aio.Server:
+    milliseconds = int(settings.keepalive_seconds * 1_000)
+    return grpc.aio.server(
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.keepalive_time_ms", milliseconds),
+            ("grpc.keepalive_timeout_ms", milliseconds // 3),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ]
+    )
+
+
+def _bind(listener: grpc.aio.Server, settings: Settings) -> int:
+    try:
+        return listener.add_insecure_port(f"{settings.host}:{settings.port}")
+    except RuntimeError:
+        raise StartError(
+            f"port {settings.port} on {settings.host} can't be bound: if another control plane runs there, stop it "
+            f"(ss -ltnp 'sport = :{settings.port}' names its process), or set PYAIRTABLE_OPERATOR_PORT to a free port"
+        ) from None

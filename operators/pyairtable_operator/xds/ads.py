@@ -1,0 +1,121 @@
+"""The ADS server: clients' streams on one side, the newest snapshot on the other."""
+
+import asyncio
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import TypeAlias
+
+import grpc
+from envoy.service.discovery.v3 import discovery_pb2
+
+from pyairtable_operator.xds.responses import Responses
+from pyairtable_operator.xds.session import Limits, ProtocolError, Session
+from pyairtable_operator.xds.snapshot import Snapshot
+
+SERVICE_NAME = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+_log = logging.getLogger(__name__)
+
+_Context: TypeAlias = "grpc.aio.ServicerContext[discovery_pb2.DiscoveryRequest, bytes]"
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Client:
+    """A connected stream: who it is and what it holds. `connected_at` is in seconds since the epoch."""
+
+    id: int
+    peer: str
+    connected_at: float
+    session: Session
+    wake: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+
+class Hub:
+    """The newest answers, and the clients that wait for them. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self.responses: Responses | None = None
+        self.clients: dict[int, Client] = {}
+        self.closing = False
+        self._ids = itertools.count(1)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Let every client have the snapshot. One that is busy finds the newest when it is done."""
+        self.responses = Responses(snapshot)
+        self._wake_all()
+
+    def close(self) -> None:
+        """End every stream: its client turns to another replica, or waits for this one to come back."""
+        self.closing = True
+        self._wake_all()
+
+    def connect(self, peer: str, session: Session) -> Client:
+        """Take a client in."""
+        client = Client(next(self._ids), peer, time.time(), session)
+        self.clients[client.id] = client
+        return client
+
+    def disconnect(self, client: Client) -> None:
+        """Forget a client."""
+        del self.clients[client.id]
+
+    def _wake_all(self) -> None:
+        for client in self.clients.values():
+            client.wake.set()
+
+
+class AggregatedDiscovery:
+    """`StreamAggregatedResources`, state of the world. Delta is left unimplemented: C-core does not speak it."""
+
+    def __init__(self, hub: Hub, *, limits: Limits, max_streams: int) -> None:
+        self._hub = hub
+        self._limits = limits
+        self._max_streams = max_streams
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the handler to add to a server. Answers are bytes already."""
+        method = grpc.stream_stream_rpc_method_handler(
+            self.stream, request_deserializer=discovery_pb2.DiscoveryRequest.FromString
+        )
+        return grpc.method_handlers_generic_handler(SERVICE_NAME, {"StreamAggregatedResources": method})
+
+    async def stream(self, requests: AsyncIterator[discovery_pb2.DiscoveryRequest], context: _Context) -> None:
+        """Serve one client until it leaves, breaks a limit, or the server stops."""
+        if len(self._hub.clients) >= self._max_streams:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "this control plane has all the streams it takes")
+        client = self._hub.connect(context.peer(), Session(self._limits))
+        reader = asyncio.create_task(_read(requests, client))
+        reader.add_done_callback(lambda _: client.wake.set())
+        try:
+            await self._write(client, reader, context)
+            if reader.done():
+                reader.result()
+            else:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane is stopping")
+        except ProtocolError as error:
+            _log.warning("client refused", extra={"node": client.session.node_id, "peer": client.peer})
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        finally:
+            reader.cancel()
+            self._hub.disconnect(client)
+
+    async def _write(self, client: Client, reader: "asyncio.Task[None]", context: _Context) -> None:
+        while not reader.done() and not self._hub.closing:
+            client.wake.clear()
+            # Each answer is made from what is newest then; write() returns when the transport has taken it, so a
+            # client that reads slowly holds up itself alone.
+            while self._hub.responses is not None:
+                message = client.session.next_response(self._hub.responses)
+                if message is None:
+                    break
+                await context.write(message)
+            await client.wake.wait()
+
+
+async def _read(requests: AsyncIterator[discovery_pb2.DiscoveryRequest], client: Client) -> None:
+    async for request in requests:
+        client.session.receive(request)
+        client.wake.set()

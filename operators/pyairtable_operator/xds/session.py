@@ -1,0 +1,184 @@
+"""One client's ADS stream as a state machine without I/O: requests go in, the next answer comes out.
+
+State of the world, as gRPC's C-core speaks it (https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol):
+each request is the full subscription of its type. LDS and CDS answers carry the whole subscribed set, because a name
+that is missing there means that it is gone; RDS and EDS answers carry what changed. The version is always that of
+the whole set, so the last one that a client names on a new stream says whether it holds all of it.
+
+Nothing is queued. At most one answer of each type is unacknowledged, and the next one is made from the newest snapshot
+when it can be sent: a client that reads slowly or never acknowledges costs nothing but its own news.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from envoy.service.discovery.v3 import discovery_pb2
+
+from pyairtable_operator.xds.responses import Responses, View, with_nonce
+from pyairtable_operator.xds.snapshot import Resource, ResourceType
+
+_WHOLE_SET = frozenset({ResourceType.CLUSTER, ResourceType.LISTENER})
+_SERVED = frozenset(kind.value for kind in ResourceType)
+_MAX_NODE_ID_CHARS = 256
+_MAX_REJECTION_CHARS = 1_024
+
+
+class ProtocolError(Exception):
+    """The client asks for something outside of the bounds; the message is for the client."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one stream may ask for."""
+
+    names: int = 1_000
+    name_chars: int = 512
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rejection:
+    """An answer that the client refused: its version and the client's words."""
+
+    version: str
+    message: str
+
+
+@dataclasses.dataclass(slots=True)
+class Subscription:
+    """What a client wants of one type, holds, and has said about the last answer. Times are in monotonic seconds."""
+
+    names: frozenset[str] = frozenset()
+    held: Mapping[str, Resource] = dataclasses.field(default_factory=dict)
+    claimed_version: str = ""
+    sent_version: str = ""
+    acked_version: str = ""
+    nonce: str = ""
+    awaits_ack: bool = False
+    sent_at: float = 0.0
+    ack_seconds: float | None = None
+    rejection: Rejection | None = None
+    responses: int = 0
+
+
+class Session:
+    """The subscriptions of one stream."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self.node_id = ""
+        self.namespace = ""
+        self.subscriptions: dict[ResourceType, Subscription] = {}
+        self._limits = limits
+        self._clock = clock
+        self._nonces = itertools.count(1)
+
+    def receive(self, request: discovery_pb2.DiscoveryRequest) -> None:
+        """Take in a request; one for a type that is not served gets no answer.
+
+        Raises ProtocolError when it is outside of the limits.
+        """
+        names = self._checked(request.resource_names)
+        if request.node.id and not self.node_id:
+            self._meet(request.node.id)
+        if request.type_url not in _SERVED:
+            return
+        kind = ResourceType(request.type_url)
+        subscription = self.subscriptions.get(kind)
+        if subscription is None:
+            subscription = self.subscriptions[kind] = Subscription(claimed_version=request.version_info)
+        elif request.response_nonce == subscription.nonce:
+            self._settle(subscription, request, names)
+        _subscribe(subscription, names)
+
+    def next_response(self, responses: Responses) -> bytes | None:
+        """Return the next answer that this client needs, serialised, or None when it is up to date."""
+        for kind in ResourceType:
+            subscription = self.subscriptions.get(kind)
+            if subscription is not None and not subscription.awaits_ack:
+                answer = self._answer(kind, subscription, responses)
+                if answer is not None:
+                    return answer
+        return None
+
+    def _answer(self, kind: ResourceType, subscription: Subscription, responses: Responses) -> bytes | None:
+        view = responses.view(kind, subscription.names, self.namespace)
+        claimed, subscription.claimed_version = subscription.claimed_version, ""
+        if view.version == subscription.sent_version:
+            return None
+        if view.version == claimed:
+            _assume_held(subscription, view)
+            return None
+        changed = _changed(view, subscription.held)
+        if not changed:
+            return None
+        names = subscription.names if kind in _WHOLE_SET else changed
+        subscription.held = view.resources
+        subscription.sent_version = view.version
+        subscription.nonce = str(next(self._nonces))
+        subscription.awaits_ack = True
+        subscription.sent_at = self._clock()
+        subscription.responses += 1
+        return with_nonce(responses.body(kind, view, names), subscription.nonce)
+
+    def _settle(
+        self, subscription: Subscription, request: discovery_pb2.DiscoveryRequest, names: frozenset[str]
+    ) -> None:
+        if subscription.awaits_ack:
+            subscription.awaits_ack = False
+            subscription.ack_seconds = self._clock() - subscription.sent_at
+            if request.HasField("error_detail"):
+                words = request.error_detail.message[:_MAX_REJECTION_CHARS]
+                subscription.rejection = Rejection(subscription.sent_version, words)
+                # What it kept of the answer is unknown: the next version goes out whole.
+                subscription.held = {}
+            else:
+                subscription.rejection = None
+                subscription.acked_version = subscription.sent_version
+        elif names == subscription.names:
+            # It answers nothing and changes nothing: names were dropped and taken up again between two requests, and
+            # the client's cache of them is gone.
+            subscription.held = {}
+            subscription.sent_version = ""
+
+    def _checked(self, names: Sequence[str]) -> frozenset[str]:
+        if len(names) > self._limits.names:
+            raise ProtocolError(f"more than {self._limits.names} names of one type on one stream")
+        if any(len(name) > self._limits.name_chars for name in names):
+            raise ProtocolError(f"a resource name has more than {self._limits.name_chars} characters")
+        return frozenset(names)
+
+    def _meet(self, node_id: str) -> None:
+        if len(node_id) > _MAX_NODE_ID_CHARS:
+            raise ProtocolError(f"the node id has more than {_MAX_NODE_ID_CHARS} characters")
+        self.node_id = node_id
+        self.namespace = namespace_of(node_id)
+
+
+def namespace_of(node_id: str) -> str:
+    """Return the namespace out of `<namespace>/<service>/<instance>`, or nothing: then short names are unknown.
+
+    The id is the client's word. That is good enough on loopback, where the control plane listens until clients have
+    certificates; with them the namespace is the proven one.
+    """
+    parts = node_id.split("/")
+    return parts[0] if len(parts) == 3 and all(parts) else ""
+
+
+def _subscribe(subscription: Subscription, names: frozenset[str]) -> None:
+    if names != subscription.names:
+        subscription.names = names
+        subscription.held = {name: found for name, found in subscription.held.items() if name in names}
+
+
+def _assume_held(subscription: Subscription, view: View) -> None:
+    subscription.held = view.resources
+    subscription.sent_version = subscription.acked_version = view.version
+
+
+def _changed(view: View, held: Mapping[str, Resource]) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, found in view.resources.items()
+        if (before := held.get(name)) is None or before.digest != found.digest
+    )
