@@ -1,0 +1,196 @@
+"""The pipeline of protos/: two ways that agree, checks that bite, generated code that is not stale."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PROTOS = REPOSITORY / "protos"
+COMPILER_LINE = ("// \tprotoc  ", "// - protoc  ")
+
+pytestmark = pytest.mark.skipif(shutil.which("go") is None, reason="go is not on PATH")
+
+
+def run(*command: str, folder: Path = PROTOS) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL"}}
+    environment["PYTHON"] = sys.executable
+    return subprocess.run(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+
+
+def succeed(*command: str, folder: Path = PROTOS) -> None:
+    done = run(*command, folder=folder)
+    assert done.returncode == 0, done.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What both ways have made, and how long each took in seconds."""
+
+    buf: Path
+    protoc: Path
+    seconds: dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Generated:
+    succeed("scripts/install-tools.sh")
+    folder = tmp_path_factory.mktemp("generated")
+    seconds = {}
+    for way in ("generate", "generate-protoc"):
+        begun = time.perf_counter()
+        succeed(f"scripts/{way}.sh", str(folder / way))
+        seconds[way] = time.perf_counter() - begun
+    return Generated(folder / "generate", folder / "generate-protoc", seconds)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the project to spoil."""
+    copy = tmp_path / "protos"
+    shutil.copytree(PROTOS, copy, ignore=shutil.ignore_patterns(".tools", "__pycache__", ".work.*"))
+    succeed("scripts/install-tools.sh")
+    shutil.copytree(PROTOS / ".tools", copy / ".tools", ignore=shutil.ignore_patterns("bin", "venv"))
+    (copy / ".tools" / "bin").symlink_to(PROTOS / ".tools" / "bin")
+    yield copy
+
+
+def read_files(folder: Path, *patterns: str) -> dict[str, str]:
+    """Every file under the folder by its path, without Go's line that names the compiler."""
+    return {
+        path.relative_to(folder).as_posix(): "".join(
+            line for line in path.read_text().splitlines(keepends=True) if not line.startswith(COMPILER_LINE)
+        )
+        for pattern in patterns
+        for path in folder.rglob(pattern)
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "patterns"),
+    [("go/pyairtable", ["*.go"]), ("python", ["*.py", "*.pyi", "py.typed"])],
+    ids=["go", "python"],
+)
+class TestGeneratedCode:
+    def test_buf_and_protoc_agree(self, generated: Generated, part: str, patterns: list[str]) -> None:
+        from_buf = read_files(generated.buf / part, *patterns)
+        assert from_buf
+        assert from_buf == read_files(generated.protoc / part, *patterns)
+
+    def test_what_is_checked_in_is_not_stale(self, generated: Generated, part: str, patterns: list[str]) -> None:
+        fresh = read_files(generated.buf / part, *patterns)
+        checked_in = read_files(PROTOS / "generated" / part, *patterns)
+        stale = sorted(
+            name for name in fresh.keys() | checked_in.keys() if fresh.get(name) != checked_in.get(name)
+        )
+        assert not stale, "run `make generate` in protos/"
+
+
+def test_the_descriptor_set_is_not_stale(generated: Generated) -> None:
+    fresh = (generated.buf / "descriptors.binpb").read_bytes()
+    assert fresh == (generated.protoc / "descriptors.binpb").read_bytes()
+    assert fresh == (PROTOS / "generated" / "descriptors.binpb").read_bytes(), "run `make generate` in protos/"
+
+
+def test_generation_takes_less_than_five_seconds(generated: Generated) -> None:
+    assert max(generated.seconds.values()) < 5, generated.seconds
+
+
+def test_the_namespaces_have_no_package_of_their_own(generated: Generated) -> None:
+    python = generated.buf / "python"
+    for namespace in ("pyairtable", "buf", "buf/validate"):
+        assert not (python / namespace / "__init__.py").exists()
+    for package in (python / "pyairtable").iterdir():
+        assert (package / "py.typed").exists()
+        assert (package / "v1" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("target", ["lint", "breaking", "check", "test-go", "help"])
+def test_make_succeeds(target: str) -> None:
+    succeed("make", target)
+
+
+def append(name: str, text: str) -> Callable[[Path], None]:
+    def edit(project: Path) -> None:
+        path = project / name
+        path.write_text(path.read_text() + text)
+
+    return edit
+
+
+def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def edit(project: Path) -> None:
+        path = project / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+
+    return edit
+
+
+EVENTS = "pyairtable/common/v1/events.proto"
+
+
+@pytest.mark.parametrize(
+    ("edit", "target", "complaint"),
+    [
+        (replace(EVENTS, "string source = 2;", "string origin = 2;"), "breaking", "origin"),
+        (replace(EVENTS, "string source = 2;", "bytes source = 2;"), "breaking", "source"),
+        (replace(EVENTS, "rpc Subscribe(", "rpc Follow("), "breaking", "Subscribe"),
+        (append(EVENTS, "\nmessage Extra {}\n"), "lint", "Extra"),
+        (replace(EVENTS, "  string source = 2;", " string source = 2;"), "lint", "source"),
+        (replace(EVENTS, "gte: {seconds: 1}", 'gte: {seconds: 1} cel: {expression: "nonsense"}'), "lint", "cel"),
+        (append(EVENTS, "\n// Something more.\nmessage Extra {}\n"), "check", "stale"),
+        (append("generated/python/pyairtable/common/v1/common_pb2.py", "# edited\n"), "check", "stale"),
+    ],
+    ids=[
+        "field-renamed",
+        "field-retyped",
+        "rpc-removed",
+        "no-comment",
+        "not-formatted",
+        "rule-that-does-not-compile",
+        "not-generated",
+        "generated-code-edited",
+    ],
+)
+def test_an_edit_is_refused(
+    project: Path, edit: Callable[[Path], None], target: str, complaint: str
+) -> None:
+    edit(project)
+    done = run("make", target, folder=project)
+    assert done.returncode != 0
+    assert complaint in done.stdout
+
+
+def test_an_additive_edit_is_taken(project: Path) -> None:
+    replace(
+        EVENTS,
+        "google.protobuf.Timestamp send_time = 3;",
+        "google.protobuf.Timestamp send_time = 3;\n  // How many were filtered out.\n  int64 skipped = 4;",
+    )(project)
+    append(EVENTS, "\n// Something more.\nmessage Extra {}\n")(project)
+    succeed("make", "lint", "breaking", "generate", "check", folder=project)
+
+
+def test_versions_are_those_of_the_workspace() -> None:
+    lines = (PROTOS / "scripts" / "versions.env").read_text().splitlines()
+    pinned = dict(line.split("=") for line in lines if not line.startswith("#"))
+    locked = {
+        package["name"]: package.get("version")
+        for package in tomllib.loads((REPOSITORY / "uv.lock").read_text())["package"]
+    }
+    assert {
+        "buf-bin": pinned["BUF_VERSION"],
+        "googleapis-common-protos": pinned["GOOGLEAPIS_VERSION"],
+        "grpcio-tools": pinned["GRPC_TOOLS_VERSION"],
+        "mypy-protobuf": pinned["MYPY_PROTOBUF_VERSION"],
+    }.items() <= locked.items()
