@@ -8,6 +8,7 @@ from typing import Literal
 from pyairtable.common.v1 import audit_pb2
 from pyairtable_mesh.runtime import ids
 from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.moments import to_timestamp
 
 EVENT_TYPE = "common.audit_event.recorded"
 """The type under which audit events stand in every service's outbox."""
@@ -15,12 +16,12 @@ EVENT_TYPE = "common.audit_event.recorded"
 Outcome = Literal["succeeded", "denied", "failed"]
 Answer = Literal["allowed", "denied", "conditional"]
 
-_OUTCOMES: dict[Outcome, audit_pb2.AuditOutcome] = {
+_OUTCOMES: dict[Outcome, audit_pb2.AuditOutcome.ValueType] = {
     "succeeded": audit_pb2.AUDIT_OUTCOME_SUCCEEDED,
     "denied": audit_pb2.AUDIT_OUTCOME_DENIED,
     "failed": audit_pb2.AUDIT_OUTCOME_FAILED,
 }
-_ANSWERS: dict[Answer, audit_pb2.AuthorizationAnswer] = {
+_ANSWERS: dict[Answer, audit_pb2.AuthorizationAnswer.ValueType] = {
     "allowed": audit_pb2.AUTHORIZATION_ANSWER_ALLOWED,
     "denied": audit_pb2.AUTHORIZATION_ANSWER_DENIED,
     "conditional": audit_pb2.AUTHORIZATION_ANSWER_CONDITIONAL,
@@ -67,7 +68,7 @@ def message(entry: Entry, caller: RequestContext, now: datetime) -> audit_pb2.Au
     event = audit_pb2.AuditEvent(
         event_id=ids.new_id("evt"),
         tenant=f"tenants/{caller.tenant_id}",
-        event_time=now,
+        event_time=to_timestamp(now),
         actor=audit_pb2.AuditActor(
             subject=caller.actor.subject if by_user else "", workload="" if by_user else caller.actor.subject
         ),

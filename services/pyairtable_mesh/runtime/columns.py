@@ -51,7 +51,8 @@ class _InsertMissing(Insert):
 
 @compiles(_InsertMissing)
 def _compile_insert_missing(statement: _InsertMissing, compiler: SQLCompiler, **options: Any) -> str:
-    return compiler.visit_insert(statement, **options) + " ON CONFLICT DO NOTHING"
+    plain: str = compiler.visit_insert(statement, **options)  # type: ignore[no-untyped-call]
+    return plain + " ON CONFLICT DO NOTHING"
 
 
 def insert_missing(table: Table) -> Insert:

@@ -17,14 +17,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
 from opentelemetry import trace
+from sqlalchemy import NullPool, text
 from sqlalchemy import event as hooks
-from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -32,6 +32,7 @@ from pyairtable_mesh.runtime import auditing, idempotency, ids, outbox
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database_faults import translated
 from pyairtable_mesh.runtime.errors import Unavailable
+from pyairtable_mesh.runtime.moments import utc_now
 from pyairtable_mesh.runtime.signals import PostgresRelay, Signal
 
 _logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, hashtext(curre
 _SCOPE = text("SELECT set_config('pyairtable.tenant', :tenant, true)")
 _ABOVE_ROW_SECURITY = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
 _ONE = text("SELECT 1")
+_ASYNCPG = "postgresql+asyncpg"
 _EVERY_TENANT = "*"
 _GREETING_SECONDS = 10.0
 _SQLITE_PRAGMAS = (
@@ -58,11 +60,6 @@ _POSTGRES_SETTINGS = {
     "idle_in_transaction_session_timeout": "60000",
     "timezone": "UTC",
 }
-
-
-def utc_now() -> datetime:
-    """The clock: an aware UTC datetime."""
-    return datetime.now(UTC)
 
 
 def background(tenant_id: str = "", *, workload: str = "") -> RequestContext:
@@ -236,7 +233,7 @@ async def opened(
         relay = None
     else:
         writer, reader = _postgresql(target, pool_size, statement_timeout)
-        relay = PostgresRelay(target.render_as_string(hide_password=False))
+        relay = PostgresRelay(create_async_engine(target.set(drivername=_ASYNCPG), poolclass=NullPool))
     database = Database(writer, reader, source=f"/services/{service}", clock=clock, relay=relay)
     try:
         await _greet(database, target)
@@ -280,7 +277,7 @@ def _sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
 def _postgresql(url: URL, pool_size: int, timeout: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
     settings = {**_POSTGRES_SETTINGS, "statement_timeout": str(timeout // timedelta(milliseconds=1))}
     writer = create_async_engine(
-        url.set(drivername="postgresql+asyncpg"),
+        url.set(drivername=_ASYNCPG),
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=False,

@@ -1,0 +1,36 @@
+"""Asks the permission service, for the authorization interceptor of every other service.
+
+The embedded replica (permission.md) takes this place later; what it must keep is this Protocol and failing closed.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
+from pyairtable_mesh.runtime.access import Question
+from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.errors import Unavailable
+
+
+class Authorizer(Protocol):
+    """Answers whether the caller has each (resource, verb)."""
+
+    async def check(self, caller: RequestContext, questions: Sequence[Question]) -> Sequence[bool]:
+        """One answer per question, in their order; raises where no answer can be had, so that callers fail closed."""
+        ...
+
+
+class PeerAuthorizer:
+    """Asks over the mesh, with the caller's own token: asking about oneself needs no permission."""
+
+    def __init__(self, stub: permission_pb2_grpc.PermissionServiceStub) -> None:
+        self._stub = stub
+
+    async def check(self, caller: RequestContext, questions: Sequence[Question]) -> Sequence[bool]:
+        """One BatchCheckPermissions; `Unavailable` when an item could not be decided."""
+        items = [permission_pb2.CheckItem(resource=resource, permission=verb) for resource, verb in questions]
+        request = permission_pb2.BatchCheckPermissionsRequest(items=items)
+        answer = await self._stub.BatchCheckPermissions(request)
+        if len(answer.results) != len(items) or any(result.HasField("error") for result in answer.results):
+            raise Unavailable("the permission service could not decide", reason="DEPENDENCY_UNAVAILABLE")
+        return [result.decision.result == permission_pb2.Decision.RESULT_ALLOWED for result in answer.results]

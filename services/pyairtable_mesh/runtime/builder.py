@@ -1,0 +1,165 @@
+"""Builds a service's process from its `Service` value and settings: the runtime's composition root."""
+
+import asyncio
+import os
+from collections.abc import Callable, MutableMapping
+from contextlib import AsyncExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from pyairtable.common.v1 import common_pb2_grpc, events_pb2_grpc
+from pyairtable.permission.v1 import permission_pb2_grpc
+from pyairtable_mesh.runtime import (
+    access,
+    database,
+    idempotency,
+    interceptors,
+    migrations,
+    pagination,
+    registration,
+    telemetry,
+)
+from pyairtable_mesh.runtime.authorizer import PeerAuthorizer
+from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.database import Database
+from pyairtable_mesh.runtime.diagnostics import DiagnosticsServicer
+from pyairtable_mesh.runtime.errors import FailedPrecondition
+from pyairtable_mesh.runtime.events import EventServicer
+from pyairtable_mesh.runtime.health import Health
+from pyairtable_mesh.runtime.interceptors.call import Interceptor
+from pyairtable_mesh.runtime.pagination import Sealer
+from pyairtable_mesh.runtime.peers import Peers, WorkloadToken
+from pyairtable_mesh.runtime.reflection import enable
+from pyairtable_mesh.runtime.retries import RetryPolicy
+from pyairtable_mesh.runtime.server import Running, new_server
+from pyairtable_mesh.runtime.service import Parts, Registration, Runtime, S, Service
+from pyairtable_mesh.runtime.settings import Settings
+from pyairtable_mesh.runtime.tokens import Authenticator, KeySet
+from pyairtable_mesh.runtime.validation import SchemaValidator
+
+RUNTIME_ACCESS = {
+    "pyairtable.common.v1.DiagnosticsService": {
+        "GetHealthReport": access.authenticated() | access.workload(access.ANY),
+        "GetServiceInfo": access.tenant("manage_access") | access.workload(access.ANY),
+    },
+    "pyairtable.common.v1.EventService": {"Subscribe": access.workload(access.ANY)},
+}
+"""Rows of what the runtime adds to every service."""
+
+
+def environment() -> MutableMapping[str, str]:
+    """The process's environment, for what gRPC reads from there itself."""
+    return os.environ
+
+
+def database_url(service: str, settings: Settings) -> str:
+    """Where the service's data is; a SQLite file in the working directory when nothing is set."""
+    return settings.database_url.get_secret_value() or f"sqlite:///{service}.db"
+
+
+async def migrate(service: Service[S], settings: S) -> None:
+    """Bring the service's database up to date; nothing to do for one without."""
+    if service.migrations is not None:
+        async with database.opened(database_url(service.name, settings), service=service.name) as store:
+            await migrations.upgrade(store, service.migrations)
+
+
+async def build(
+    service: Service[S], settings: S, instance: str, clock: Callable[[], datetime], resources: AsyncExitStack
+) -> Running:
+    """Everything of the process but its listening; what must be closed is entered into `resources`."""
+    observer = telemetry.start(
+        service.name, namespace=settings.namespace, instance=instance, sample_ratio=settings.trace_sample_ratio
+    )
+    resources.callback(observer.close)
+    store, sealer = await _data(service, settings, clock, resources)
+    peers = Peers(
+        control_plane=settings.control_plane,
+        addresses=dict(pair.split("=", 1) for pair in settings.peers.split(",") if pair),
+        own_token=WorkloadToken(settings.workload_token_file),
+        telemetry=observer,
+        retries=RetryPolicy(),
+        max_message_bytes=settings.max_message_bytes,
+    )
+    resources.push_async_callback(peers.close)
+    validator = SchemaValidator()
+    parts = service.build(Runtime(settings, peers, validator, clock, store, sealer))
+    authorizer = parts.authorizer or PeerAuthorizer(
+        peers.stub(permission_pb2_grpc.PermissionServiceStub, "permission")
+    )
+    stack = interceptors.stack(settings, observer, _authenticator(settings), authorizer, validator, _answered(store))
+    return _assemble(service, settings, parts, stack, store, observer)
+
+
+async def _data(
+    service: Service[Any], settings: Settings, clock: Callable[[], datetime], resources: AsyncExitStack
+) -> tuple[Database | None, Sealer | None]:
+    if service.migrations is None:
+        return None, None
+    url = database_url(service.name, settings)
+    store = await resources.enter_async_context(database.opened(url, service=service.name, clock=clock))
+    if settings.migrate:
+        await migrations.upgrade(store, service.migrations)
+    elif await migrations.pending(store, service.migrations):
+        words = f"the database's schema is older than this release: run `{service.name} migrate`"
+        raise FailedPrecondition(words)
+    if settings.sealing_key_file:
+        return store, Sealer(await asyncio.to_thread(Path(settings.sealing_key_file).read_bytes))
+    return store, Sealer(await pagination.sealing_key(store))
+
+
+def _authenticator(settings: Settings) -> Authenticator:
+    return Authenticator(
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        keys=KeySet(settings.jwks),
+        trust_domain=settings.trust_domain,
+        workload_issuer=settings.workload_issuer,
+        workload_keys=KeySet(settings.workload_jwks),
+    )
+
+
+def _answered(store: Database | None) -> interceptors.replay.Lookup:
+    async def lookup(caller: RequestContext) -> bytes | None:
+        key = idempotency.Key.of(caller)
+        if store is None or key is None:
+            return None
+        async with store.read(caller) as connection:
+            record = await idempotency.lookup(connection, key)
+        return record.response if record is not None else None
+
+    return lookup
+
+
+def _assemble(
+    service: Service[Any],
+    settings: Settings,
+    parts: Parts,
+    stack: tuple[Interceptor, ...],
+    store: Database | None,
+    observer: telemetry.Telemetry,
+) -> Running:
+    server = new_server(settings.max_message_bytes, telemetry.official(settings.telemetry_grpc, observer))
+    checks = dict(parts.health)
+    registrations: list[Registration] = [*parts.servicers]
+    if store is not None:
+        checks["database"] = store.ping
+        registrations.append((events_pb2_grpc.add_EventServiceServicer_to_server, EventServicer(store)))
+    names = [registration.describe(item).full_name for item in parts.servicers]
+    health = Health(names, checks)
+    diagnostics = DiagnosticsServicer(service.name, settings, health, names)
+    registrations.append((common_pb2_grpc.add_DiagnosticsServiceServicer_to_server, diagnostics))
+    served = registration.register(server, registrations, {**service.access, **RUNTIME_ACCESS}, stack)
+    _add_standard(server, health, served, reflection=settings.reflection)
+    background = [health.watch, *parts.background]
+    return Running(service.name, settings, server, new_server(settings.max_message_bytes), health, background)
+
+
+def _add_standard(server: grpc.aio.Server, health: Health, served: list[str], *, reflection: bool) -> None:
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    if reflection:
+        enable(server, [*served, "grpc.health.v1.Health"])

@@ -1,0 +1,98 @@
+"""Health of a process, as ``grpc.health.v1`` tells it.
+
+Readiness is ``""`` and each full service name: SERVING when every dependency answers. Liveness is the name
+``liveness`` and depends on the event loop alone (it answers, so it lives): a database that blinks restarts nothing.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as aio_health
+
+logger = logging.getLogger(__name__)
+
+Check = Callable[[], Awaitable[object]]
+"""Returns when the dependency answers, raises when it does not."""
+LIVENESS = "liveness"
+CHECK_SECONDS = 2.0
+PERIOD_SECONDS = 5.0
+RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """How a dependency was when it was last looked at; `latency` in seconds, `checked` in seconds of the epoch."""
+
+    name: str
+    healthy: bool
+    detail: str
+    latency: float
+    checked: float
+
+
+class Health:
+    """Looks at the dependencies, and tells probes and watchers the outcome."""
+
+    def __init__(self, services: list[str], checks: Mapping[str, Check]) -> None:
+        self.servicer = aio_health.HealthServicer()
+        self.dependencies: dict[str, Dependency] = {}
+        self._names = ["", *services]
+        self._checks = dict(checks)
+        self._leaving = False
+        self._ready: bool | None = None
+
+    async def start(self) -> None:
+        """Alive at once, ready after the first look."""
+        await self.servicer.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        await self._tell(False)
+
+    async def watch(self) -> None:
+        """Look at the dependencies again and again; sooner while something is wrong. Runs until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(PERIOD_SECONDS if self._ready else RETRY_SECONDS)
+
+    async def look(self) -> bool:
+        """Check every dependency once, at the same time; True when all answered."""
+        found = await asyncio.gather(*(self._check(name, check) for name, check in self._checks.items()))
+        for dependency in found:
+            before = self.dependencies.get(dependency.name)
+            if before is None or before.healthy != dependency.healthy:
+                level = logging.INFO if dependency.healthy else logging.WARNING
+                logger.log(level, "dependency %s is %s", dependency.name, dependency.detail)
+            self.dependencies[dependency.name] = dependency
+        ready = all(dependency.healthy for dependency in found)
+        await self._tell(ready)
+        return ready
+
+    async def leave(self) -> None:
+        """NOT_SERVING for good: the first stage of the shutdown."""
+        self._leaving = True
+        await self._tell(False)
+
+    async def _tell(self, ready: bool) -> None:
+        ready = ready and not self._leaving
+        if ready == self._ready:
+            return
+        self._ready = ready
+        serving = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in self._names:
+            await self.servicer.set(name, serving)
+
+    @staticmethod
+    async def _check(name: str, check: Check) -> Dependency:
+        begun = time.perf_counter()
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await check()
+        except TimeoutError:
+            healthy, detail = False, f"silent for {CHECK_SECONDS:g} s"
+        except Exception as error:  # noqa: BLE001 - whatever a dependency's client raises, it is not healthy
+            healthy, detail = False, f"failing ({type(error).__name__})"
+        else:
+            healthy, detail = True, "healthy"
+        return Dependency(name, healthy, detail, time.perf_counter() - begun, time.time())

@@ -1,0 +1,52 @@
+"""Keeps a service standing under load: bounded concurrency, and a deadline on every unary call."""
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from pyairtable_mesh.runtime import context
+from pyairtable_mesh.runtime.errors import DeadlineExceeded, ResourceExhausted
+from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
+
+
+def limit(max_calls: int, default_deadline: float) -> Interceptor:
+    """Refuse calls over `max_calls` in flight; give unary calls without a deadline `default_deadline` seconds.
+
+    Message sizes are bounded by gRPC itself (`grpc.max_receive_message_length`), before anything is parsed here.
+    """
+    in_flight = 0
+
+    def intercept(method: Method, proceed: Proceed) -> Proceed:
+        streaming = method.request_streaming or method.response_streaming
+
+        async def bounded(call: Call) -> Any:
+            if streaming or call.context.deadline != float("inf"):
+                return await proceed(call)
+            call.context = replace(call.context, deadline=time.monotonic() + default_deadline)
+            context.enter(call.context)
+            try:
+                async with asyncio.timeout(default_deadline):
+                    return await proceed(call)
+            except TimeoutError:
+                raise DeadlineExceeded(f"not done within {default_deadline:g} s, the default deadline") from None
+
+        async def run(call: Call) -> Any:
+            nonlocal in_flight
+            if in_flight >= max_calls:
+                raise ResourceExhausted(
+                    f"this instance serves {max_calls} calls at once; try again",
+                    reason="CONCURRENCY_LIMITED",
+                    metadata={"limit": str(max_calls)},
+                    retry_after=timedelta(milliseconds=200),
+                )
+            in_flight += 1
+            try:
+                return await bounded(call)
+            finally:
+                in_flight -= 1
+
+        return run
+
+    return intercept

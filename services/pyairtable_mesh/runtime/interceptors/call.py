@@ -1,0 +1,118 @@
+"""One RPC of any kind, as the interceptors see it.
+
+gRPC has four kinds of methods; here they are one coroutine. A request stream is an iterator whose first message can be
+looked at ahead of time, a response stream is written to the servicer context by the innermost step. So each concern is
+written once, and wrapped around a method once, when the server starts.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+
+from pyairtable_mesh.runtime.access import Row
+from pyairtable_mesh.runtime.context import RequestContext
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """The fixed facts of a method. `row` is None when this release does not implement it."""
+
+    path: str
+    descriptor: MethodDescriptor
+    request_class: type[Any]
+    response_class: type[Any]
+    request_streaming: bool
+    response_streaming: bool
+    row: Row | None
+
+    @property
+    def name(self) -> str:
+        """``package.Service/Method``, the form of `rpc.method` in OpenTelemetry's conventions."""
+        return self.path[1:]
+
+
+@dataclass(slots=True)
+class Call:
+    """An RPC in progress: what interceptors read and fill in on its way to the servicer.
+
+    `request` is the message of a unary request, else the first message once `first` was awaited.
+    """
+
+    method: Method
+    rpc: grpc.aio.ServicerContext[Any, Any]
+    request: Any = None
+    requests: AsyncIterator[Any] | None = None
+    context: RequestContext = field(default_factory=lambda: RequestContext(""))
+    traceparent: str = ""
+    status: grpc.StatusCode = grpc.StatusCode.OK
+
+    async def first(self) -> Any:
+        """The unary request, or a request stream's first message, which the servicer still gets; None when empty."""
+        if self.requests is not None and self.request is None:
+            rest = self.requests
+            self.request = await anext(rest, None)
+            self.requests = _prepended(self.request, rest)
+        return self.request
+
+
+Proceed = Callable[[Call], Awaitable[Any]]
+"""The rest of the stack: returns the response of a unary answer, None when the answer was streamed."""
+
+Interceptor = Callable[[Method, Proceed], Proceed]
+"""Wraps one method, once. It may return `proceed` itself where its concern does not apply."""
+
+
+async def _prepended(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    if first is None:
+        return
+    yield first
+    async for message in rest:
+        yield message
+
+
+def behaviour(method: Method, function: Callable[..., Any]) -> Proceed:
+    """The innermost step: run the servicer's own function, whatever its kind."""
+
+    async def unary(call: Call) -> Any:
+        return await function(call.request if call.requests is None else call.requests, call.rpc)
+
+    async def stream(call: Call) -> None:
+        async with aclosing(function(call.request if call.requests is None else call.requests, call.rpc)) as messages:
+            async for message in messages:
+                await call.rpc.write(message)
+
+    return stream if method.response_streaming else unary
+
+
+def handler(method: Method, proceed: Proceed) -> "grpc.RpcMethodHandler[Any, Any]":
+    """The gRPC handler that starts the stack for each RPC of a method."""
+
+    async def on_message(request: Any, context: Any) -> Any:
+        return await proceed(Call(method, context, request=request))
+
+    async def on_stream(requests: AsyncIterator[Any], context: Any) -> Any:
+        return await proceed(Call(method, context, requests=requests))
+
+    make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[method.request_streaming, method.response_streaming]
+    return make(
+        on_stream if method.request_streaming else on_message,
+        request_deserializer=method.request_class.FromString,
+        response_serializer=method.response_class.SerializeToString,
+    )
+
+
+def wrap(method: Method, interceptors: tuple[Interceptor, ...], innermost: Proceed) -> Proceed:
+    """The whole stack for one method; the first interceptor is outermost."""
+    proceed = innermost
+    for intercept in reversed(interceptors):
+        proceed = intercept(method, proceed)
+    return proceed

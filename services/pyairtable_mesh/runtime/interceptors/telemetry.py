@@ -1,0 +1,60 @@
+"""A span and a duration for each RPC: the lean default (pitfalls.md has what the official instrumentation costs)."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import grpc
+from opentelemetry import context as otel
+from opentelemetry import trace
+
+from pyairtable_mesh.runtime import context
+from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
+from pyairtable_mesh.runtime.telemetry import SERVER_FAULTS, Telemetry, attributes, parent_context
+
+
+def observe(telemetry: Telemetry, *, spans: bool) -> Interceptor:
+    """Record `rpc.server.call.duration`, and with `spans` a server span whose parent is the caller's."""
+    tracer, record = telemetry.tracer, telemetry.server_duration.record
+
+    def intercept(method: Method, proceed: Proceed) -> Proceed:
+        name = method.name
+        span_attributes = {"rpc.system.name": "grpc", "rpc.method": name}
+
+        async def traced(call: Call) -> Any:
+            parent = parent_context(call.traceparent)
+            span = tracer.start_span(name, parent, trace.SpanKind.SERVER, span_attributes)
+            # The RPC's task ends with it, so the context needs no detaching.
+            otel.attach(trace.set_span_in_context(span, parent))
+            call.context = replace(call.context, trace_id=f"{span.get_span_context().trace_id:032x}")
+            context.enter(call.context)
+            try:
+                return await proceed(call)
+            finally:
+                if span.is_recording():
+                    _finish(span, call)
+                span.end()
+
+        inner = traced if spans else proceed
+
+        async def run(call: Call) -> Any:
+            begun = time.perf_counter()
+            try:
+                return await inner(call)
+            finally:
+                record(time.perf_counter() - begun, attributes(name, call.status))
+
+        return run
+
+    return intercept
+
+
+def _finish(span: trace.Span, call: Call) -> None:
+    span.set_attribute("rpc.response.status_code", call.status.name)
+    span.set_attribute("pyairtable.correlation_id", call.context.correlation_id)
+    if call.context.tenant_id:
+        span.set_attribute("pyairtable.tenant", call.context.tenant_id)
+    if call.status in SERVER_FAULTS:
+        span.set_status(trace.StatusCode.ERROR, call.status.name)
+    elif call.status is grpc.StatusCode.CANCELLED:
+        span.add_event("cancelled by the caller")

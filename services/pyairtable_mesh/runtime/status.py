@@ -1,0 +1,133 @@
+"""The one table from the error tree to gRPC status codes and ``google.rpc`` details (AIP-193), and back again."""
+
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from pyairtable_mesh.runtime import errors
+
+CODES: dict[type[errors.MeshError], grpc.StatusCode] = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Aborted: grpc.StatusCode.ABORTED,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
+}
+DETAILS_KEY = "grpc-status-details-bin"
+_CLASSES = {code: kind for kind, code in CODES.items()}
+_MAX_DETAILS = 32
+
+
+def code_of(error: errors.MeshError) -> grpc.StatusCode:
+    """The status code of an error; INTERNAL for a bare `MeshError`."""
+    for kind in type(error).__mro__:
+        if kind in CODES:
+            return CODES[kind]
+    return grpc.StatusCode.INTERNAL
+
+
+def to_status(error: errors.MeshError) -> status_pb2.Status:
+    """The whole ``google.rpc.Status``: code, message, ErrorInfo first, then what the kind of error adds."""
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=errors.DOMAIN, metadata=error.metadata)
+    code: int = code_of(error).value[0]
+    status = status_pb2.Status(code=code, message=error.message)
+    for detail in (info, *_details(error)):
+        status.details.add().Pack(detail)
+    return status
+
+
+def _details(error: errors.MeshError) -> list[Any]:
+    match error:
+        case errors.InvalidArgument() if error.violations:
+            rows = [
+                error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description, reason=v.rule)
+                for v in error.violations[:_MAX_DETAILS]
+            ]
+            return [error_details_pb2.BadRequest(field_violations=rows)]
+        case errors.FailedPrecondition() if error.violations:
+            states = [
+                error_details_pb2.PreconditionFailure.Violation(
+                    type=v.type, subject=v.subject, description=v.description
+                )
+                for v in error.violations[:_MAX_DETAILS]
+            ]
+            return [error_details_pb2.PreconditionFailure(violations=states)]
+        case errors.AlreadyExists() | errors.NotFound():
+            info = error_details_pb2.ResourceInfo(resource_type=error.resource_type, resource_name=error.resource_name)
+            return [info]
+        case errors.ResourceExhausted() | errors.Unavailable():
+            return _retry_details(error)
+        case _:
+            return []
+
+
+def _retry_details(error: errors.ResourceExhausted | errors.Unavailable) -> list[Any]:
+    details: list[Any] = []
+    if isinstance(error, errors.ResourceExhausted):
+        quota = error_details_pb2.QuotaFailure()
+        quota.violations.add(subject=error.metadata.get("limit", error.reason), description=error.message)
+        details.append(quota)
+    if error.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromTimedelta(error.retry_after)
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return details
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> errors.MeshError:
+    """What a peer's failure means here, with the peer's reason, metadata and violations.
+
+    Only errors of our own domain keep their text; anything else (a proxy, a crashed peer, the transport) becomes
+    `Unavailable`, `DeadlineExceeded`, `ResourceExhausted` or INTERNAL in words of our own.
+    """
+    code = error.code()
+    status = _status_of(error)
+    info, fields, resource = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), None
+    for detail in status.details if status else ():
+        if not detail.Unpack(info) and not detail.Unpack(fields):
+            resource = _unpacked(detail, error_details_pb2.ResourceInfo()) or resource
+    if status is None or info.domain != errors.DOMAIN:
+        return _transport_error(code, peer)
+    kind = _CLASSES.get(code, errors.MeshError)
+    keywords: dict[str, Any] = {"reason": info.reason, "metadata": dict(info.metadata)}
+    if kind in {errors.NotFound, errors.AlreadyExists}:
+        described = resource or error_details_pb2.ResourceInfo()
+        return kind(described.resource_type, described.resource_name, status.message, **keywords)
+    if kind is errors.InvalidArgument:
+        rows = [errors.FieldViolation(v.field, v.description, v.reason) for v in fields.field_violations]
+        return errors.InvalidArgument(status.message, rows, **keywords)
+    return kind(status.message, **keywords)
+
+
+def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return None
+
+
+def _unpacked(detail: any_pb2.Any, message: Any) -> Any:
+    return message if detail.Unpack(message) else None
+
+
+def _transport_error(code: grpc.StatusCode, peer: str) -> errors.MeshError:
+    metadata = {"service": peer}
+    match code:
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return errors.DeadlineExceeded(f"the {peer} service did not answer in time", metadata=metadata)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return errors.ResourceExhausted(f"the {peer} service is at its limit", metadata=metadata)
+        case grpc.StatusCode.UNAVAILABLE:
+            words = f"the {peer} service cannot be reached"
+            return errors.Unavailable(words, reason="DEPENDENCY_UNAVAILABLE", metadata=metadata)
+        case _:
+            return errors.MeshError(f"the {peer} service failed", metadata=metadata)
