@@ -5,7 +5,6 @@ runs once on each. The server is the machine's PostgreSQL, else the one in the w
 a socket in a temporary folder only. PYAIRTABLE_TEST_POSTGRESQL=off leaves its tests out, by name.
 """
 
-import asyncio
 import importlib.util
 import itertools
 import os
@@ -18,11 +17,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import asyncpg
 import pytest
+from sqlalchemy import NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from pyairtable_mesh.runtime import database as databases
-from pyairtable_mesh.runtime import migrations
+from pyairtable_mesh.runtime import migrations, moments
 
 START_SECONDS = 30.0
 ROLE = "pyairtable"
@@ -40,15 +40,16 @@ class PostgresServer:
         return f"postgresql://{role}@/{name}?host={self.folder}"
 
     async def execute(self, *statements: str) -> None:
-        connection = await asyncpg.connect(self.url("postgres", "postgres"))
-        try:
+        url = self.url("postgres", "postgres").replace("postgresql:", "postgresql+asyncpg:")
+        engine = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
             for statement in statements:
-                await connection.execute(statement)
-        finally:
-            await connection.close()
+                await connection.execute(text(statement))
 
     async def create(self, package: str | None) -> str:
         """The name of a fresh database, migrated as `package` says."""
+        if not self.templates:
+            await self.execute(f"CREATE ROLE {ROLE} LOGIN")
         if package not in self.templates:
             template = f"template_{next(self.numbers)}"
             await self.execute(f"CREATE DATABASE {template} OWNER {ROLE}")
@@ -74,22 +75,15 @@ def postgres_server() -> Iterator[PostgresServer]:
     binaries = _binaries()
     folder = Path(tempfile.mkdtemp(prefix="pyairtable-pg-"))
     user = _unprivileged_user(folder)
+    data = folder / "data"
+    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off -c max_connections=200"
     try:
-        _run(user, binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-        server = subprocess.Popen(
-            [binaries / "postgres", "-D", folder / "data", *options, "-c", "max_connections=200"],
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "log").open("wb"),
-            user=user,
-        )
+        _run(user, binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        _run(user, binaries / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start")
         try:
-            running = PostgresServer(folder)
-            asyncio.run(_until_ready(running, server))
-            yield running
+            yield PostgresServer(folder)
         finally:
-            server.terminate()
-            server.wait(START_SECONDS)
+            _run(user, binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -123,24 +117,12 @@ def _unprivileged_user(folder: Path) -> int:
 
 
 def _run(user: int, *command: str | Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, user=user, check=False)
-    if done.returncode:
-        pytest.fail(f"{command[0]} failed: {done.stderr[-2000:]}")
-
-
-async def _until_ready(running: PostgresServer, server: subprocess.Popen[bytes]) -> None:
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            while True:
-                try:
-                    return await running.execute(f"CREATE ROLE {ROLE} LOGIN")
-                except (OSError, asyncpg.PostgresError):
-                    await asyncio.sleep(0.05)
-                if server.poll() is not None:
-                    break
-    except TimeoutError:
-        pass
-    pytest.fail(f"PostgreSQL did not start in {START_SECONDS:.0f} s: {(running.folder / 'log').read_text()[-2000:]}")
+    # A file and no pipe: the server that pg_ctl leaves behind would hold the pipe open.
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(command, stdout=output, stderr=output, user=user, timeout=START_SECONDS, check=False)
+        if done.returncode:
+            output.seek(0)
+            pytest.fail(f"{command[0]} failed: {output.read().decode(errors='replace')[-2000:]}")
 
 
 @pytest.fixture
@@ -181,13 +163,11 @@ async def database_url(
 @pytest.fixture
 def database_clock() -> Callable[[], datetime]:
     """The clock of `database`; for tests to override."""
-    return databases.utc_now
+    return moments.utc_now
 
 
 @pytest.fixture
-async def database(
-    database_url: str, database_clock: Callable[[], datetime]
-) -> AsyncIterator[databases.Database]:
+async def database(database_url: str, database_clock: Callable[[], datetime]) -> AsyncIterator[databases.Database]:
     """A fresh, migrated database, open; once for each kind."""
     async with databases.opened(database_url, service="test", clock=database_clock) as opened:
         yield opened

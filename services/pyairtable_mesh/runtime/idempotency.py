@@ -17,7 +17,7 @@ from pyairtable_mesh.runtime.tables import IDEMPOTENCY
 
 
 class Replayed(Exception):
-    """The request was answered before; `response` holds the serialised message of that answer."""
+    """The request was answered before: no failure, the interceptor answers with the serialised `response`."""
 
     def __init__(self, response: bytes) -> None:
         super().__init__("this request was answered before")

@@ -13,6 +13,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 _CHANNEL = "pyairtable_outbox"
 _RECONNECT_SECONDS = 1.0
 _ALIVE_SECONDS = 30.0
@@ -48,8 +50,8 @@ class Signal:
 class PostgresRelay:
     """Carries wake-ups of one process to the others over LISTEN/NOTIFY; many at once become one NOTIFY."""
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
         self._outgoing = asyncio.Event()
 
     def notify(self) -> None:
@@ -57,24 +59,18 @@ class PostgresRelay:
         self._outgoing.set()
 
     async def run(self, heard: Callable[[], None]) -> None:
-        """Keep the connection until cancelled; `heard` is called for every word from any process."""
-        import asyncpg  # noqa: PLC0415 - an extra, that SQLite installations do not have
-
+        """Keep one connection until cancelled; `heard` is called for every word from any process."""
         while True:
             try:
-                await self._relay(await asyncpg.connect(self._dsn), heard)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                async with self._engine.connect() as connection:
+                    await self._relay((await connection.get_raw_connection()).driver_connection, heard)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the poll goes on and the next try may do
                 _logger.info("outbox notifications are interrupted (%s), the poll goes on", type(error).__name__)
             await asyncio.sleep(_RECONNECT_SECONDS * (1 + random.random()))  # noqa: S311 - spreads reconnects
 
     async def _relay(self, connection: Any, heard: Callable[[], None]) -> None:
-        try:
-            await connection.add_listener(_CHANNEL, lambda *_: heard())
-            while not connection.is_closed():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_ALIVE_SECONDS):
-                        await self._outgoing.wait()
-                self._outgoing.clear()
-                await connection.execute(f"NOTIFY {_CHANNEL}")
-        finally:
-            connection.terminate()
+        await connection.add_listener(_CHANNEL, lambda *_: heard())
+        while not connection.is_closed():
+            await Signal.wait(self._outgoing, _ALIVE_SECONDS)
+            self._outgoing.clear()
+            await connection.execute(f"NOTIFY {_CHANNEL}")

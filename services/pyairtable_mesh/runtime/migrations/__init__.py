@@ -113,6 +113,14 @@ def secure_rows(op: "Operations", *tables: str) -> None:
         op.execute(f'CREATE POLICY "{name}_of_tenant" ON "{name}" USING ({own}) WITH CHECK ({own})')
 
 
+def _together(*parts: MetaData) -> MetaData:
+    whole = MetaData()
+    for part in parts:
+        for each in part.tables.values():
+            each.to_metadata(whole)
+    return whole
+
+
 async def differences(database: Database, metadata: MetaData) -> Sequence[object]:
     """How the migrated database differs from `metadata` and the runtime's tables, as Alembic says it; for tests."""
 
@@ -123,8 +131,7 @@ async def differences(database: Database, metadata: MetaData) -> Sequence[object
         known = {"runtime_version", "service_version"}
         options = {"compare_type": True, "include_name": lambda name, kind, _: kind != "table" or name not in known}
         context = MigrationContext.configure(connection, opts=options)
-        differences: Sequence[object] = compare_metadata(context, [metadata, METADATA])
-        return differences
+        return list(compare_metadata(context, _together(metadata, METADATA)))
 
     async with database.transaction(background()) as transaction:
         return await transaction.connection.run_sync(compare)
