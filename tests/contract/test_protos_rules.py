@@ -1,0 +1,163 @@
+"""The rules for every proto that buf has no lint for, held over the checked-in descriptor set."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from buf.validate import validate_pb2
+from google.api import annotations_pb2, field_behavior_pb2, resource_pb2
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+    MethodDescriptorProto,
+)
+
+from pyairtable.common.v1 import rules_pb2
+
+DESCRIPTORS = Path(__file__).parents[2] / "protos" / "generated" / "descriptors.binpb"
+ID_CHARACTERS = "[0-9a-hjkmnp-tv-z]{26}"
+SET_BY_SERVICE = {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER}
+
+
+@cache
+def files() -> list[FileDescriptorProto]:
+    everything = FileDescriptorSet.FromString(DESCRIPTORS.read_bytes())
+    return [file for file in everything.file if file.package.startswith("pyairtable.")]
+
+
+def walk(prefix: str, messages: list[DescriptorProto]) -> Iterator[tuple[str, DescriptorProto]]:
+    for message in messages:
+        name = f"{prefix}.{message.name}"
+        yield name, message
+        yield from walk(name, list(message.nested_type))
+
+
+@cache
+def messages() -> dict[str, DescriptorProto]:
+    return {name: message for file in files() for name, message in walk(f".{file.package}", list(file.message_type))}
+
+
+def methods() -> Iterator[tuple[str, MethodDescriptorProto, str]]:
+    """Each RPC: its full name, its descriptor, the comment before it."""
+    for file in files():
+        comments = {tuple(place.path): place.leading_comments for place in file.source_code_info.location}
+        for i, service in enumerate(file.service):
+            for j, method in enumerate(service.method):
+                yield f"{file.package}.{service.name}/{method.name}", method, comments.get((6, i, 2, j), "")
+
+
+def behaviours(field: FieldDescriptorProto) -> set[int]:
+    return set(field.options.Extensions[field_behavior_pb2.field_behavior])
+
+
+def input_fields() -> Iterator[tuple[str, FieldDescriptorProto]]:
+    """Every field that a caller can set, by the full name of its message and its own."""
+    seen: set[str] = set()
+    pending = [method.input_type for _, method, _ in methods()]
+    while pending:
+        name = pending.pop()
+        if name in seen or name not in messages():
+            continue
+        seen.add(name)
+        if messages()[name].options.map_entry:
+            continue
+        for field in messages()[name].field:
+            if behaviours(field) & SET_BY_SERVICE:
+                continue
+            yield f"{name}.{field.name}", field
+            if field.type == FieldDescriptorProto.TYPE_MESSAGE:
+                pending.append(field.type_name)
+
+
+def has_rule(field: FieldDescriptorProto) -> bool:
+    return field.options.HasExtension(validate_pb2.field)
+
+
+def test_every_rpc_says_what_it_needs() -> None:
+    silent = [
+        f"{name}: {word}"
+        for name, _, comment in methods()
+        for word in ("permission:", "errors:", "retry")
+        if word not in comment.lower()
+    ]
+    assert not silent
+
+
+def test_every_rpc_says_whether_a_retry_is_safe() -> None:
+    assert not [name for name, method, _ in methods() if not method.options.HasField("idempotency_level")]
+
+
+def test_http_paths_are_unambiguous() -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for name, method, _ in methods():
+        rule = method.options.Extensions[annotations_pb2.http]
+        for binding in [rule, *rule.additional_bindings]:
+            verb = binding.WhichOneof("pattern")
+            if verb is None:
+                continue
+            path = re.sub(r"\{[^}=]+=([^}]+)\}|\{[^}]+\}", lambda match: match[1] or "*", getattr(binding, verb))
+            assert seen.setdefault((verb, path), name) == name
+
+
+def test_every_resource_leaves_numbers_for_forks() -> None:
+    resources = {
+        name: message for name, message in messages().items() if message.options.HasExtension(resource_pb2.resource)
+    }
+    assert resources
+    reserved = {name: [(r.start, r.end) for r in message.reserved_range] for name, message in resources.items()}
+    assert not [name for name, ranges in reserved.items() if (100, 200) not in ranges]
+
+
+def test_field_numbers_are_sequential() -> None:
+    for name, message in messages().items():
+        removed = {n for r in message.reserved_range if r.start < 100 for n in range(r.start, r.end)}
+        numbers = {field.number for field in message.field} | removed
+        assert numbers == set(range(1, len(numbers) + 1)), name
+
+
+def test_every_string_that_a_caller_sends_has_a_rule() -> None:
+    texts = {FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_BYTES}
+    assert not [name for name, field in input_fields() if field.type in texts and not has_rule(field)]
+
+
+def test_every_list_that_a_caller_sends_is_bounded() -> None:
+    unbounded = [
+        name
+        for name, field in input_fields()
+        if field.label == FieldDescriptorProto.LABEL_REPEATED
+        and not field.options.Extensions[validate_pb2.field].repeated.max_items
+        and not field.options.Extensions[validate_pb2.field].map.max_pairs
+    ]
+    assert not unbounded
+
+
+def test_every_field_of_a_request_says_how_it_behaves() -> None:
+    requests = {method.input_type for _, method, _ in methods()}
+    assert not [
+        f"{name}.{field.name}"
+        for name in requests & messages().keys()
+        for field in messages()[name].field
+        if not behaviours(field) and not field.HasField("oneof_index")
+    ]
+
+
+def test_ids_look_alike_everywhere() -> None:
+    expression = rules_pb2.DESCRIPTOR.extensions_by_name["id_after"].GetOptions().Extensions[validate_pb2.predefined]
+    assert ID_CHARACTERS in expression.cel[0].expression
+    for name, field in input_fields():
+        rules = str(field.options.Extensions[validate_pb2.field])
+        assert rules.count("{26}") == rules.count(ID_CHARACTERS), name
+
+
+@pytest.mark.parametrize("package", sorted({file.package for file in files()}))
+def test_the_file_of_the_package_holds_its_main_service(package: str) -> None:
+    _, name, version = package.split(".")
+    main = next(file for file in files() if file.name == f"pyairtable/{name}/{version}/{name}.proto")
+    assert main.service
+    assert main.options.go_package == (
+        f"github.com/pyairtable/pyairtable-protos/generated/go/pyairtable/{name}/{version};{name}{version}"
+    )
