@@ -40,11 +40,7 @@ def _path(elements: Any) -> str:
     text = ""
     for element in elements:
         text += f".{element.field_name}" if text else element.field_name
-        match element.WhichOneof("subscript"):
-            case None:
-                continue
-            case "string_key":
-                text += f'["{element.string_key}"]'
-            case subscript:
-                text += f"[{getattr(element, subscript)}]"
+        if element.subscript is not None:
+            key = element.subscript.value
+            text += f'["{key}"]' if isinstance(key, str) else f"[{key}]"
     return text

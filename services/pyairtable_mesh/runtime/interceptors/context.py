@@ -3,7 +3,6 @@
 import re
 import secrets
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from pyairtable_mesh.runtime import context
@@ -19,10 +18,8 @@ def intercept(method: Method, proceed: Proceed) -> Proceed:
 
     async def run(call: Call) -> Any:
         authorization = correlation_id = ""
-        metadata: Iterable[tuple[str, str | bytes]] = call.rpc.invocation_metadata() or ()
-        for key, value in metadata:
-            if isinstance(value, bytes):
-                continue
+        # gRPC gives bytes for keys ending in -bin alone.
+        for key, value in call.rpc.invocation_metadata() or ():
             if key == "authorization" and len(value) <= MAX_HEADER_BYTES:
                 authorization = value
             elif key == "traceparent":

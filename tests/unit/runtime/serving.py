@@ -1,0 +1,101 @@
+"""A server in the test's own process, behind the real stack: only the tokens' issuer and the authorizer are fakes."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
+
+from pyairtable_mesh.runtime import access, interceptors, registration, telemetry
+from pyairtable_mesh.runtime.context import Actor, RequestContext
+from pyairtable_mesh.runtime.errors import Unauthenticated
+from pyairtable_mesh.runtime.interceptors.replay import Lookup
+from pyairtable_mesh.runtime.server import bind, new_server
+from pyairtable_mesh.runtime.settings import Settings
+from pyairtable_mesh.runtime.tokens import Identity
+from pyairtable_mesh.runtime.validation import SchemaValidator
+
+SERVICE = "pyairtable.permission.v1.PermissionService"
+TENANT = "ten" + "0" * 26
+ALICE = "usr" + "0" * 25 + "a"
+BASE = "app" + "0" * 26
+
+
+class FakeAuthenticator:
+    """Takes ``Bearer alice`` and ``Bearer workload:<name>`` at their word."""
+
+    def known(self, _header: str) -> Identity | None:
+        return None
+
+    async def verify(self, header: str) -> Identity:
+        name = header.removeprefix("Bearer ")
+        if name == "alice":
+            return Identity(Actor("user", f"user:{ALICE}"), TENANT, time.time() + 60)
+        if name.startswith("workload:"):
+            return Identity(Actor("workload", f"spiffe://test/ns/default/sa/{name[9:]}"), "", time.time() + 60)
+        raise Unauthenticated("unknown", reason="TOKEN_INVALID")
+
+
+@dataclass
+class FakeAuthorizer:
+    """Allows what it was told."""
+
+    allowed: set[tuple[str, str]] = field(default_factory=set)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    async def check(self, _caller: RequestContext, questions: Sequence[tuple[str, str]]) -> Sequence[bool]:
+        self.asked.extend(questions)
+        return [question in self.allowed for question in questions]
+
+
+async def never_answered(_caller: RequestContext) -> bytes | None:
+    return None
+
+
+@dataclass
+class Served:
+    """A stub on the running server, and its fakes."""
+
+    stub: permission_pb2_grpc.PermissionServiceStub
+    channel: grpc.aio.Channel
+    authorizer: FakeAuthorizer
+    metrics: telemetry.Telemetry
+
+    def as_alice(self, **more: str) -> tuple[tuple[str, str], ...]:
+        return (("authorization", "Bearer alice"), *((key.replace("_", "-"), value) for key, value in more.items()))
+
+
+@asynccontextmanager
+async def served(
+    servicer: object,
+    rows: access.AccessTable,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    answered: Lookup = never_answered,
+    observe: Callable[[telemetry.Telemetry], None] = lambda _: None,
+) -> AsyncIterator[Served]:
+    """Serve a PermissionService servicer behind the whole stack on a free port of loopback."""
+    chosen = Settings(**(settings or {}))
+    observer = telemetry.start("test", namespace="default", instance="1", sample_ratio=1)
+    observe(observer)
+    authorizer = FakeAuthorizer()
+    stack = interceptors.stack(
+        chosen, observer, FakeAuthenticator(), authorizer, SchemaValidator(), answered  # type: ignore[arg-type]
+    )
+    server = new_server(chosen.max_message_bytes)
+    registrations = [(permission_pb2_grpc.add_PermissionServiceServicer_to_server, servicer)]
+    registration.register(server, registrations, {SERVICE: rows}, stack)
+    port = bind(server, "127.0.0.1", 0, "PORT")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Served(permission_pb2_grpc.PermissionServiceStub(channel), channel, authorizer, observer)
+    await server.stop(0)
+    observer.close()
+
+
+def check_request(**fields: Any) -> permission_pb2.CheckPermissionRequest:
+    """A CheckPermission request that breaks no rule."""
+    return permission_pb2.CheckPermissionRequest(**{"resource": f"base:{BASE}", "permission": "read", **fields})

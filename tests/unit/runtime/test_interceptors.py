@@ -1,0 +1,312 @@
+"""What every RPC gets from the stack, whatever its kind."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pyairtable.permission.v1 import permission_pb2 as pb
+from pyairtable.permission.v1 import permission_pb2_grpc
+
+from pyairtable_mesh.runtime import access, context, errors
+from tests.unit.runtime.serving import ALICE, BASE, TENANT, Served, check_request, served
+
+SECRET = "the text of an exception"
+
+
+class Servicer(permission_pb2_grpc.PermissionServiceServicer):
+    """One method of each kind; what CheckPermission does is set by the test."""
+
+    def __init__(self, check: Any = None) -> None:
+        self._check = check
+        self.seen: list[context.RequestContext] = []
+
+    async def CheckPermission(self, request: Any, context_: Any) -> Any:
+        self.seen.append(context.current())
+        if self._check is not None:
+            await self._check(request)
+        return pb.CheckPermissionResponse(decision=pb.Decision(result=pb.Decision.RESULT_ALLOWED))
+
+    async def LookupResources(self, request: Any, context_: Any) -> Any:
+        for index in range(3):
+            yield pb.LookupResourcesResponse(resource=pb.FoundResource(resource=f"base:{index}"))
+        if request.permission == "fail":
+            raise errors.OutOfRange("gone", reason="REVISION_EXPIRED")
+
+    async def ImportRelationships(self, requests: Any, context_: Any) -> Any:
+        count = 0
+        async for request in requests:
+            count += len(request.relationships)
+        return pb.ImportRelationshipsResponse(imported_count=count)
+
+    async def StreamCheckPermissions(self, requests: Any, context_: Any) -> Any:
+        async for request in requests:
+            yield pb.StreamCheckPermissionsResponse(key=request.key)
+
+
+ROWS = {
+    "CheckPermission": access.on("resource", "read"),
+    "LookupResources": access.authenticated(),
+    "ImportRelationships": access.workload("importer"),
+    "StreamCheckPermissions": access.public(),
+}
+
+
+def status_of(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str, dict[str, Any]]:
+    """Code, reason, and the details by the names of their types."""
+    trailing = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+    found: dict[str, Any] = {}
+    for detail in status.details:
+        name = detail.TypeName().rpartition(".")[2]
+        message = getattr(error_details_pb2, name)()
+        detail.Unpack(message)
+        found[name] = message
+    assert found["ErrorInfo"].domain == "pyairtable.io"
+    return error.code(), found["ErrorInfo"].reason, found
+
+
+async def failure(call: Any) -> tuple[grpc.StatusCode, str, dict[str, Any]]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert SECRET not in str(caught.value)
+    return status_of(caught.value)
+
+
+async def allowed(serving: Served, **fields: Any) -> Any:
+    serving.authorizer.allowed.add((f"base:{BASE}", "read"))
+    return await serving.stub.CheckPermission(check_request(**fields), metadata=serving.as_alice())
+
+
+RAISED = [
+    (errors.InvalidArgument.of_field("resource", "is odd"), grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED", "BadRequest"),
+    (errors.NotFound("base", "base:x"), grpc.StatusCode.NOT_FOUND, "NOT_FOUND", "ResourceInfo"),
+    (errors.AlreadyExists("role", "roles/x"), grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS", "ResourceInfo"),
+    (errors.Aborted("raced"), grpc.StatusCode.ABORTED, "ABORTED", "ErrorInfo"),
+    (
+        errors.FailedPrecondition("in use", [errors.PreconditionViolation("USE", "roles/x", "is bound")], reason="ROLE_IN_USE"),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "ROLE_IN_USE",
+        "PreconditionFailure",
+    ),
+    (errors.ResourceExhausted("too deep"), grpc.StatusCode.RESOURCE_EXHAUSTED, "RESOURCE_EXHAUSTED", "QuotaFailure"),
+    (errors.OutOfRange("expired"), grpc.StatusCode.OUT_OF_RANGE, "OUT_OF_RANGE", "ErrorInfo"),
+    (errors.Unavailable("away"), grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", "ErrorInfo"),
+    (errors.Unimplemented("later"), grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED", "ErrorInfo"),
+    (errors.MeshError(SECRET), grpc.StatusCode.INTERNAL, "INTERNAL", "ErrorInfo"),
+    (ValueError(SECRET), grpc.StatusCode.INTERNAL, "INTERNAL", "ErrorInfo"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "reason", "detail"), RAISED, ids=lambda value: type(value).__name__)
+async def test_what_is_raised_becomes_one_status(error: Exception, code: Any, reason: str, detail: str) -> None:
+    async def fail(_request: Any) -> None:
+        raise error
+
+    async with served(Servicer(fail), ROWS) as serving:
+        got_code, got_reason, details = await failure(allowed(serving))
+    assert (got_code, got_reason) == (code, reason)
+    assert detail in details
+
+
+async def test_a_stream_that_fails_gives_what_it_had_and_then_the_status() -> None:
+    async with served(Servicer(), ROWS) as serving:
+        request = pb.LookupResourcesRequest(resource_type="base", permission="fail")
+        call = serving.stub.LookupResources(request, metadata=serving.as_alice())
+        seen = []
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for answer in call:
+                seen.append(answer)
+    assert len(seen) == 3
+    assert status_of(caught.value)[:2] == (grpc.StatusCode.OUT_OF_RANGE, "REVISION_EXPIRED")
+
+
+async def test_request_streams_reach_the_servicer_whole_and_each_message_is_validated() -> None:
+    good = pb.Relationship(resource=f"base:{BASE}", relation="workspace", subject="workspace:wsp" + "0" * 26)
+    async with served(Servicer(), ROWS) as serving:
+        token = (("authorization", "Bearer workload:importer"),)
+        requests = [pb.ImportRelationshipsRequest(relationships=[good, good]) for _ in range(3)]
+        answer = await serving.stub.ImportRelationships(iter(requests), metadata=token)
+        assert answer.imported_count == 6
+        requests.append(pb.ImportRelationshipsRequest(relationships=[pb.Relationship(resource="nonsense")]))
+        code, _, details = await failure(serving.stub.ImportRelationships(iter(requests), metadata=token))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "relationships[0].resource" in {row.field for row in details["BadRequest"].field_violations}
+
+
+async def test_both_directions_of_a_bidirectional_stream_flow() -> None:
+    async with served(Servicer(), ROWS) as serving:
+        item = pb.CheckItem(resource=f"base:{BASE}", permission="read")
+        call = serving.stub.StreamCheckPermissions(
+            iter([pb.StreamCheckPermissionsRequest(key=key, item=item) for key in range(5)])
+        )
+        assert [answer.key async for answer in call] == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"), [((), "TOKEN_MISSING"), ((("authorization", "Bearer mallory"),), "TOKEN_INVALID")]
+)
+async def test_nobody_gets_in_without_a_token_that_holds(metadata: Any, reason: str) -> None:
+    async with served(Servicer(), ROWS) as serving:
+        answer = await failure(serving.stub.CheckPermission(check_request(), metadata=metadata))
+    assert answer[:2] == (grpc.StatusCode.UNAUTHENTICATED, reason)
+
+
+async def test_the_caller_is_known_to_the_servicer() -> None:
+    servicer = Servicer()
+    async with served(servicer, ROWS) as serving:
+        serving.authorizer.allowed.add((f"base:{BASE}", "read"))
+        metadata = serving.as_alice(x_correlation_id="order-7")
+        await serving.stub.CheckPermission(check_request(), metadata=metadata, timeout=5)
+    seen = servicer.seen[0]
+    assert (seen.tenant_id, seen.actor.subject, seen.correlation_id) == (TENANT, f"user:{ALICE}", "order-7")
+    assert 4 < seen.remaining() <= 5
+
+
+@pytest.mark.parametrize("hostile", ["", "x" * 200, "two words"])
+async def test_a_correlation_id_that_is_none_is_replaced(hostile: str) -> None:
+    servicer = Servicer()
+    async with served(servicer, ROWS) as serving:
+        serving.authorizer.allowed.add((f"base:{BASE}", "read"))
+        await serving.stub.CheckPermission(check_request(), metadata=serving.as_alice(x_correlation_id=hostile))
+    assert len(servicer.seen[0].correlation_id) == 32
+
+
+async def test_a_denial_hides_what_the_caller_may_not_see() -> None:
+    rows = {**ROWS, "CheckPermission": access.on("resource", "update")}
+    async with served(Servicer(), rows) as serving:
+        call = serving.stub.CheckPermission
+        hidden = await failure(call(check_request(), metadata=serving.as_alice()))
+        serving.authorizer.allowed.add((f"base:{BASE}", "read"))
+        refused = await failure(call(check_request(), metadata=serving.as_alice()))
+    assert hidden[0] is grpc.StatusCode.NOT_FOUND
+    assert refused[0] is grpc.StatusCode.PERMISSION_DENIED
+    assert refused[2]["ErrorInfo"].metadata["permission"] == "update"
+
+
+async def test_a_malformed_resource_is_the_callers_mistake_and_never_asked_about() -> None:
+    async with served(Servicer(), ROWS) as serving:
+        request = check_request(resource="no colon")
+        answer = await failure(serving.stub.CheckPermission(request, metadata=serving.as_alice()))
+        assert serving.authorizer.asked == []
+    assert answer[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert answer[2]["BadRequest"].field_violations[0].field == "resource"
+
+
+async def test_workload_rows_take_the_named_service_accounts_alone() -> None:
+    async with served(Servicer(), ROWS) as serving:
+        call = serving.stub.ImportRelationships
+        for token in ("alice", "workload:other"):
+            answer = await failure(call(iter([]), metadata=(("authorization", f"Bearer {token}"),)))
+            assert answer[0] is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_alternatives_are_tried_in_order() -> None:
+    rows = {**ROWS, "CheckPermission": access.on("resource", "update") | access.workload("tenant")}
+    async with served(Servicer(), rows) as serving:
+        await serving.stub.CheckPermission(check_request(), metadata=(("authorization", "Bearer workload:tenant"),))
+        assert serving.authorizer.asked == []
+
+
+async def test_every_broken_rule_is_named() -> None:
+    rows = {**ROWS, "CheckPermission": access.authenticated()}
+    async with served(Servicer(), rows) as serving:
+        request = check_request(resource="nonsense", permission="no such!")
+        answer = await failure(serving.stub.CheckPermission(request, metadata=serving.as_alice()))
+    violations = answer[2]["BadRequest"].field_violations
+    assert {(row.field, row.reason) for row in violations} == {
+        ("resource", "string.pattern"),
+        ("permission", "string.pattern"),
+    }
+
+
+async def test_calls_over_the_limit_are_turned_away_with_a_delay() -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def hold(_request: Any) -> None:
+        entered.set()
+        await leave.wait()
+
+    async with served(Servicer(hold), ROWS, settings={"max_concurrent_calls": 1}) as serving:
+        first = asyncio.ensure_future(allowed(serving))
+        await asyncio.wait_for(entered.wait(), 5)
+        answer = await failure(allowed(serving))
+        leave.set()
+        await first
+    assert answer[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CONCURRENCY_LIMITED")
+    assert answer[2]["RetryInfo"].retry_delay.ToMilliseconds() > 0
+
+
+async def test_a_call_without_a_deadline_gets_one() -> None:
+    async def forever(_request: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with served(Servicer(forever), ROWS, settings={"default_deadline_seconds": 0.05}) as serving:
+        answer = await failure(allowed(serving))
+    assert answer[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_methods_of_later_releases_answer_unimplemented() -> None:
+    async with served(Servicer(), ROWS) as serving:
+        answer = await failure(serving.stub.ListRoles(pb.ListRolesRequest()))
+        stream = serving.stub.LookupSubjects(pb.LookupSubjectsRequest())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+    assert answer[:2] == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+    assert answer[2]["ErrorInfo"].metadata["method"] == "pyairtable.permission.v1.PermissionService/ListRoles"
+    assert status_of(caught.value)[0] is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ({k: v for k, v in ROWS.items() if k != "CheckPermission"}, "no row in the access table"),
+        ({**ROWS, "ListRoles": access.public()}, "implements no ListRoles"),
+    ],
+)
+async def test_servicer_and_access_table_must_fit(rows: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        async with served(Servicer(), rows):
+            pass
+
+
+async def test_a_request_that_was_answered_before_is_not_done_again() -> None:
+    recorded = pb.WriteRelationshipsResponse(consistency_token="recorded").SerializeToString()
+    seen: list[context.RequestContext] = []
+
+    async def answered(caller: context.RequestContext) -> bytes | None:
+        seen.append(caller)
+        return recorded
+
+    class Writer(permission_pb2_grpc.PermissionServiceServicer):
+        async def WriteRelationships(self, request: Any, context_: Any) -> Any:
+            raise AssertionError("done twice")
+
+    rows = {"WriteRelationships": access.authenticated()}
+    relationship = pb.Relationship(
+        resource="group:grp" + "0" * 26, relation="member", subject=f"user:{ALICE}"
+    )
+    update = pb.RelationshipUpdate(operation=pb.RelationshipUpdate.OPERATION_TOUCH, relationship=relationship)
+    request = pb.WriteRelationshipsRequest(updates=[update], request_id="6b1f7f4e-7a41-4d7b-9f0e-0d5f6f1f2a11")
+    async with served(Writer(), rows, answered=answered) as serving:
+        answer = await serving.stub.WriteRelationships(request, metadata=serving.as_alice())
+    assert answer.consistency_token == "recorded"
+    assert seen[0].request_id == request.request_id
+    assert len(seen[0].request_digest) == 32
+
+
+async def test_spans_take_the_callers_trace_and_metrics_their_code() -> None:
+    exporter = InMemorySpanExporter()
+    observe = lambda telemetry: telemetry.traces.add_span_processor(SimpleSpanProcessor(exporter))  # noqa: E731
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with served(Servicer(), ROWS, observe=observe) as serving:
+        await failure(serving.stub.CheckPermission(check_request(), metadata=serving.as_alice(traceparent=parent)))
+        spans = exporter.get_finished_spans()
+    assert len(spans) == 1
+    assert spans[0].name == "pyairtable.permission.v1.PermissionService/CheckPermission"
+    assert f"{spans[0].context.trace_id:032x}" == parent[3:35]
+    assert spans[0].attributes is not None
+    assert spans[0].attributes["rpc.response.status_code"] == "NOT_FOUND"
