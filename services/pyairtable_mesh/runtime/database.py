@@ -18,22 +18,21 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
 from opentelemetry import trace
-from sqlalchemy import NullPool, text
-from sqlalchemy import event as hooks
+from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from pyairtable_mesh.runtime import auditing, idempotency, ids, outbox
+from pyairtable_mesh.runtime import auditing, engines, idempotency, ids, outbox
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database_faults import translated
 from pyairtable_mesh.runtime.errors import Unavailable
 from pyairtable_mesh.runtime.moments import utc_now
 from pyairtable_mesh.runtime.signals import PostgresRelay, Signal
+from pyairtable_mesh.runtime.telemetry import traceparent_of
 
 _logger = logging.getLogger(__name__)
 
@@ -45,21 +44,8 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, hashtext(curre
 _SCOPE = text("SELECT set_config('pyairtable.tenant', :tenant, true)")
 _ABOVE_ROW_SECURITY = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
 _ONE = text("SELECT 1")
-_ASYNCPG = "postgresql+asyncpg"
 _EVERY_TENANT = "*"
 _GREETING_SECONDS = 10.0
-_SQLITE_PRAGMAS = (
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "foreign_keys = ON",
-    "busy_timeout = 5000",
-    "temp_store = MEMORY",
-)
-_POSTGRES_SETTINGS = {
-    "lock_timeout": "5000",
-    "idle_in_transaction_session_timeout": "60000",
-    "timezone": "UTC",
-}
 
 
 def background(tenant_id: str = "", *, workload: str = "") -> RequestContext:
@@ -89,6 +75,9 @@ class Transaction:
 
         Order holds per `aggregate` (the subject, where none is given); the tenant is the caller's, unless given.
         """
+        payload = data.SerializeToString(deterministic=True)
+        if len(payload) > outbox.MAX_DATA_BYTES:
+            raise ValueError(f"{event_type} has {len(payload)} bytes: publish what changed, not what there is")
         self.events.append(
             outbox.Event(
                 id=ids.new_id("evt"),
@@ -99,8 +88,8 @@ class Transaction:
                 tenant_id=tenant_id or self.caller.tenant_id,
                 aggregate=aggregate or subject,
                 data_type=data.DESCRIPTOR.full_name,
-                data=data.SerializeToString(deterministic=True),
-                traceparent=_traceparent(),
+                data=payload,
+                traceparent=traceparent_of(trace.get_current_span()),
                 correlation_id=self.caller.correlation_id,
             )
         )
@@ -229,11 +218,11 @@ async def opened(
     """
     target = make_url(url)
     if target.get_backend_name() == "sqlite":
-        writer, reader = _sqlite(target, pool_size)
+        writer, reader = engines.sqlite(target, pool_size)
         relay = None
     else:
-        writer, reader = _postgresql(target, pool_size, statement_timeout)
-        relay = PostgresRelay(create_async_engine(target.set(drivername=_ASYNCPG), poolclass=NullPool))
+        writer, reader = engines.postgresql(target, pool_size, statement_timeout)
+        relay = PostgresRelay(engines.unpooled(target))
     database = Database(writer, reader, source=f"/services/{service}", clock=clock, relay=relay)
     try:
         await _greet(database, target)
@@ -255,53 +244,6 @@ async def _running(coroutine: Coroutine[Any, Any, None] | None) -> AsyncIterator
             await asyncio.gather(task, return_exceptions=True)
 
 
-def _sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
-    path = url.database
-    if not path or path == ":memory:":
-        raise ValueError("SQLite needs a file: sqlite:///folder/name.db")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    target = url.set(drivername="sqlite+aiosqlite")
-    # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
-    options: dict[str, Any] = {"connect_args": {"isolation_level": None}, "max_overflow": 0}
-    writer = create_async_engine(target, pool_size=1, **options)
-    reader = create_async_engine(target, pool_size=readers, **options)
-    for engine, begin, pragmas in (
-        (writer, "BEGIN IMMEDIATE", _SQLITE_PRAGMAS),
-        (reader, "BEGIN", (*_SQLITE_PRAGMAS, "query_only = ON")),
-    ):
-        hooks.listen(engine.sync_engine, "connect", _pragmas(pragmas))
-        hooks.listen(engine.sync_engine, "begin", _statement(begin))
-    return writer, reader
-
-
-def _postgresql(url: URL, pool_size: int, timeout: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
-    settings = {**_POSTGRES_SETTINGS, "statement_timeout": str(timeout // timedelta(milliseconds=1))}
-    writer = create_async_engine(
-        url.set(drivername=_ASYNCPG),
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_pre_ping=False,
-        connect_args={"timeout": 5, "server_settings": settings},
-        isolation_level="READ COMMITTED",
-    )
-    # The same pool; a read is one snapshot, and cannot write.
-    return writer, writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-
-
-def _pragmas(pragmas: Iterable[str]) -> Callable[[Any, Any], None]:
-    def apply(connection: Any, _: Any) -> None:
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    return apply
-
-
-def _statement(statement: str) -> Callable[[Any], None]:
-    return lambda connection: connection.exec_driver_sql(statement)
-
-
 async def _greet(database: Database, url: URL) -> None:
     where = url.render_as_string(hide_password=True)
     try:
@@ -315,10 +257,3 @@ async def _greet(database: Database, url: URL) -> None:
         ) from error
     if above:
         _logger.warning("row-level security does not bind this database user: use one without SUPERUSER and BYPASSRLS")
-
-
-def _traceparent() -> str:
-    span = trace.get_current_span().get_span_context()
-    if not span.is_valid:
-        return ""
-    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"

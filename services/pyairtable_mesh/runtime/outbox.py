@@ -38,6 +38,10 @@ from pyairtable_mesh.runtime.errors import InvalidArgument, OutOfRange
 from pyairtable_mesh.runtime.tables import OUTBOX, RUNTIME_VALUES
 
 _TRIMMED = "outbox.trimmed"
+MAX_DATA_BYTES = 256 * 1024
+"""The largest `data` of an event: pages, streams and consumers are bounded by it."""
+PAGE_BYTES = 1024 * 1024
+_OVERHEAD_BYTES = 512
 _CURSOR = re.compile(r"[0-7]?[0-9a-f]{1,15}\.[0-7]?[0-9a-f]{1,15}")
 
 
@@ -136,12 +140,20 @@ async def read(connection: AsyncConnection, after: Position, types: Sequence[str
     if types:
         wanted = wanted.where(or_(*map(_of_type, types)))
     rows = (await connection.execute(wanted)).all()
-    events = [(Position(row.xid, row.seq), _event(row)) for row in rows]
-    if len(events) == limit or (events and not newest.visible):
-        end = events[-1][0]
-    else:
-        end = Position(newest.xid, newest.seq) if newest.visible else after
-    return Page(events, end, complete=len(events) < limit, pending=not newest.visible)
+    events = _cut([(Position(row.xid, row.seq), _event(row)) for row in rows])
+    complete = len(rows) < limit and len(events) == len(rows)
+    if complete and newest.visible:
+        after = Position(newest.xid, newest.seq)
+    elif events:
+        after = events[-1][0]
+    return Page(events, after, complete=complete, pending=not newest.visible)
+
+
+async def end(connection: AsyncConnection) -> Position:
+    """The position behind all rows that readers may see now."""
+    visible = _visible(connection)
+    row = (await connection.execute(_newest(visible, Position()).where(visible))).one_or_none()
+    return Position() if row is None else Position(row.xid, row.seq)
 
 
 async def trim(connection: AsyncConnection, before: datetime, limit: int = 10_000) -> int:
@@ -165,6 +177,12 @@ _MARK = select(RUNTIME_VALUES.c.value).where(RUNTIME_VALUES.c.name == _TRIMMED)
 _SET_MARK = update(RUNTIME_VALUES).where(RUNTIME_VALUES.c.name == _TRIMMED).values(value=bindparam("mark"))
 
 
+def _cut(events: Sequence[tuple[Position, Event]]) -> Sequence[tuple[Position, Event]]:
+    """The first events that fit into one message together; at least one."""
+    sizes = itertools.accumulate(len(event.data) + _OVERHEAD_BYTES for _, event in events)
+    return events[: max(1, sum(size <= PAGE_BYTES for size in sizes))]
+
+
 async def _refuse_trimmed(connection: AsyncConnection, after: Position) -> None:
     if after == Position():
         return
@@ -173,6 +191,7 @@ async def _refuse_trimmed(connection: AsyncConnection, after: Position) -> None:
         raise OutOfRange(
             "events behind this cursor are no longer kept: read the present state, then subscribe with an empty cursor",
             reason="CURSOR_EXPIRED",
+            metadata={"oldest_cursor": mark.decode()},
         )
 
 

@@ -1,0 +1,77 @@
+"""SQLAlchemy engines: a writer and a reader for each kind of database, set up for what `database.py` promises."""
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import NullPool
+from sqlalchemy import event as hooks
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+_ASYNCPG = "postgresql+asyncpg"
+_SQLITE_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "busy_timeout = 5000",
+    "temp_store = MEMORY",
+)
+_POSTGRES_SETTINGS = {
+    "lock_timeout": "5000",
+    "idle_in_transaction_session_timeout": "60000",
+    "timezone": "UTC",
+}
+
+
+def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
+    """One writing connection and a pool of reading ones; a transaction that writes is BEGIN IMMEDIATE."""
+    path = url.database
+    if not path or path == ":memory:":
+        raise ValueError("SQLite needs a file: sqlite:///folder/name.db")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    target = url.set(drivername="sqlite+aiosqlite")
+    # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
+    options: dict[str, Any] = {"connect_args": {"isolation_level": None}, "max_overflow": 0}
+    writer = create_async_engine(target, pool_size=1, **options)
+    reader = create_async_engine(target, pool_size=readers, **options)
+    for engine, begin, pragmas in (
+        (writer, "BEGIN IMMEDIATE", _SQLITE_PRAGMAS),
+        (reader, "BEGIN", (*_SQLITE_PRAGMAS, "query_only = ON")),
+    ):
+        hooks.listen(engine.sync_engine, "connect", _pragmas(pragmas))
+        hooks.listen(engine.sync_engine, "begin", _statement(begin))
+    return writer, reader
+
+
+def unpooled(url: URL) -> AsyncEngine:
+    """For connections that are kept, outside of any pool."""
+    return create_async_engine(url.set(drivername=_ASYNCPG), poolclass=NullPool)
+
+
+def postgresql(url: URL, pool_size: int, statement_timeout: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
+    """One pool, two ways to begin: READ COMMITTED for changes, a read-only snapshot for reads."""
+    settings = {**_POSTGRES_SETTINGS, "statement_timeout": str(statement_timeout // timedelta(milliseconds=1))}
+    writer = create_async_engine(
+        url.set(drivername=_ASYNCPG),
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"timeout": 5, "server_settings": settings},
+        isolation_level="READ COMMITTED",
+    )
+    return writer, writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _pragmas(pragmas: Iterable[str]) -> Callable[[Any, Any], None]:
+    def apply(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return apply
+
+
+def _statement(statement: str) -> Callable[[Any], None]:
+    return lambda connection: connection.exec_driver_sql(statement)
