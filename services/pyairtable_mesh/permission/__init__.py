@@ -1,0 +1,1 @@
+"""The permission service: who may do what, and why."""

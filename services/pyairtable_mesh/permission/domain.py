@@ -1,0 +1,316 @@
+"""What permissions are made from, and the rules that no change may break. No I/O, no clock."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Self
+
+from pyairtable_mesh.permission import schema
+from pyairtable_mesh.runtime.errors import (
+    Aborted,
+    FailedPrecondition,
+    InvalidArgument,
+    PermissionDenied,
+    PreconditionViolation,
+)
+
+_ID = re.compile(r"([a-z]{3})[0-9a-hjkmnp-tv-z]{26}")
+_ROLE_PREFIX = "roles/"
+_BINDING_PREFIX = "roleBindings/"
+
+
+class ScopeMode(Enum):
+    """How a resource takes permissions from its parent (permission.md)."""
+
+    INHERIT = "inherit"
+    RESTRICT = "restrict"
+    OVERRIDE = "override"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """An object of the schema, ``type:id``."""
+
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.id}"
+
+    @classmethod
+    def parse(cls, text: str, field: str = "resource") -> Self:
+        """Read ``type:id``; `InvalidArgument` on `field` for an unknown type or an id of another shape."""
+        kind, _, identifier = text.partition(":")
+        described = _known_type(kind, field)
+        match = _ID.fullmatch(identifier)
+        if match is None or match[1] != described.prefix:
+            words = f"the id of a {kind} is {described.prefix} and 26 characters of lower-case Crockford base32"
+            raise InvalidArgument.of_field(field, words, reason="MALFORMED_REFERENCE")
+        return cls(kind, identifier)
+
+    def permission(self, verb: str, field: str = "permission") -> str:
+        """The permission ``<type>.<verb>``; `InvalidArgument` on `field` when the type has no such verb."""
+        described = schema.TYPES[self.type]
+        if verb not in described.verbs:
+            raise InvalidArgument.of_field(field, f"a {self.type} has no {verb!r}", reason="UNKNOWN_PERMISSION")
+        return described.permission(verb)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who can hold something: ``type:id``, ``type:*`` for all of a type, ``group:id#member`` for a group's members."""
+
+    type: str
+    id: str
+    relation: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.id}#{self.relation}" if self.relation else f"{self.type}:{self.id}"
+
+    @property
+    def kind(self) -> str:
+        """How relations name it: ``user``, ``user:*`` or ``group#member``."""
+        if self.id == schema.WILDCARD:
+            return f"{self.type}:{schema.WILDCARD}"
+        return f"{self.type}#{self.relation}" if self.relation else self.type
+
+    @property
+    def is_principal(self) -> bool:
+        """Whether it is one single actor, not a group and not everyone."""
+        return self.type in schema.PRINCIPALS and self.id != schema.WILDCARD
+
+    @classmethod
+    def parse(cls, text: str, field: str = "subject") -> Self:
+        """Read any form; `InvalidArgument` on `field` for one that the schema does not have."""
+        object_text, _, relation = text.partition("#")
+        kind, _, identifier = object_text.partition(":")
+        if identifier == schema.WILDCARD and not relation:
+            _known_type(kind, field)
+            return cls(kind, identifier)
+        resource = Resource.parse(object_text, field)
+        if relation and relation not in schema.relations(kind):
+            raise InvalidArgument.of_field(field, f"a {kind} has no {relation!r}", reason="UNKNOWN_RELATION")
+        return cls(resource.type, resource.id, relation)
+
+
+def _known_type(name: str, field: str) -> schema.ResourceType:
+    described = schema.TYPES.get(name)
+    if described is None:
+        raise InvalidArgument.of_field(field, f"there is no type {name!r}", reason="UNKNOWN_TYPE")
+    return described
+
+
+@dataclass(frozen=True, slots=True)
+class Relationship:
+    """The subject stands in the relation to the resource, until `expire_time`."""
+
+    resource: Resource
+    relation: str
+    subject: Subject
+    expire_time: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.resource}#{self.relation}@{self.subject}"
+
+    @property
+    def is_membership(self) -> bool:
+        """Whether it puts somebody into a group; if not, it links a child to its parent."""
+        return self.relation == schema.MEMBER
+
+    @property
+    def key(self) -> "Relationship":
+        """The same without its expiry: what can be stored only once."""
+        return Relationship(self.resource, self.relation, self.subject)
+
+    def validate(self, field: str, now: datetime) -> None:
+        """`InvalidArgument` when the schema does not admit it, or it has expired."""
+        admitted = schema.relations(self.resource.type).get(self.relation)
+        if admitted is None:
+            words = f"a {self.resource.type} has no relation {self.relation!r}"
+            raise InvalidArgument.of_field(f"{field}.relation", words, reason="UNKNOWN_RELATION")
+        if self.subject.kind not in admitted:
+            words = f"{self.relation!r} of a {self.resource.type} admits {', '.join(sorted(admitted))}"
+            raise InvalidArgument.of_field(f"{field}.subject", words, reason="SUBJECT_NOT_ADMITTED")
+        if self.expire_time is not None and not self.is_membership:
+            words = "a link to a parent cannot expire"
+            raise InvalidArgument.of_field(f"{field}.expire_time", words)
+        require_future(self.expire_time, now, f"{field}.expire_time")
+
+
+class Operation(Enum):
+    """What an update does with its relationship."""
+
+    CREATE = "create"
+    TOUCH = "touch"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One change of a write."""
+
+    operation: Operation
+    relationship: Relationship
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Selects relationships by exact values; an empty one matches everything."""
+
+    resource_type: str = ""
+    resource: str = ""
+    relation: str = ""
+    subject_type: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What must be true for a write: that something matches, or that nothing does."""
+
+    filter: Filter
+    must_match: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A named set of permissions; `id` is ``owner`` and its like for a system role, else ``rol…``."""
+
+    id: str
+    display_name: str
+    permissions: frozenset[str]
+    description: str = ""
+    create_time: datetime | None = None
+    update_time: datetime | None = None
+    creator: str = ""
+    revision: int = 0
+
+    @property
+    def name(self) -> str:
+        """The resource name, ``roles/…``."""
+        return _ROLE_PREFIX + self.id
+
+    @property
+    def etag(self) -> str:
+        """Changes whenever the role does."""
+        return f"{self.revision:x}"
+
+    @property
+    def is_system(self) -> bool:
+        """Whether it comes with the product."""
+        return self.id in schema.SYSTEM_ROLES
+
+    def validate(self) -> None:
+        """`InvalidArgument` for permissions that the schema does not have, or none."""
+        if not self.permissions:
+            raise InvalidArgument.of_field("role.permissions", "must have at least one permission")
+        if unknown := sorted(self.permissions - schema.PERMISSIONS):
+            words = f"there is no permission {unknown[0]!r}"
+            raise InvalidArgument.of_field("role.permissions", words, reason="UNKNOWN_PERMISSION")
+        if not self.display_name.strip():
+            raise InvalidArgument.of_field("role.display_name", "must not be blank")
+        if self.display_name.casefold() in schema.SYSTEM_ROLES:
+            words = "is the name of a system role"
+            raise InvalidArgument.of_field("role.display_name", words)
+
+    def require_custom(self) -> None:
+        """`FailedPrecondition` for a system role."""
+        if self.is_system:
+            violation = PreconditionViolation("SYSTEM_ROLE", self.name, "system roles come with the product")
+            words = f"{self.name} is a system role and cannot be changed"
+            raise FailedPrecondition(words, [violation], reason="SYSTEM_ROLE", metadata={"role": self.name})
+
+
+def system_role(role_id: str) -> Role:
+    """The system role of that id, which must exist."""
+    return Role(role_id, role_id.capitalize(), schema.SYSTEM_ROLES[role_id])
+
+
+def role_id(name: str) -> str:
+    """The id in ``roles/…``."""
+    return name.removeprefix(_ROLE_PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleBinding:
+    """A role that a subject has at a resource and below, until `expire_time`."""
+
+    id: str
+    role: str
+    resource: Resource
+    subject: Subject
+    creator: str
+    create_time: datetime
+    expire_time: datetime | None = None
+    revision: int = 0
+
+    @property
+    def name(self) -> str:
+        """The resource name, ``roleBindings/rbn…``."""
+        return _BINDING_PREFIX + self.id
+
+    @property
+    def etag(self) -> str:
+        """Changes whenever the binding does."""
+        return f"{self.revision:x}"
+
+    @property
+    def keeps_ownership(self) -> bool:
+        """Whether it alone is enough for its resource to have an owner: one actor, for good."""
+        owned = self.role == schema.OWNER and self.resource.type in schema.OWNED
+        return owned and self.subject.is_principal and self.expire_time is None
+
+
+def binding_id(name: str) -> str:
+    """The id in ``roleBindings/…``."""
+    return name.removeprefix(_BINDING_PREFIX)
+
+
+def require_bindable(subject: Subject, field: str = "subject") -> None:
+    """`InvalidArgument` for a subject that no role can be bound to."""
+    if not (subject.is_principal or subject.kind in {f"{schema.GROUP}#{schema.MEMBER}", "user:*"}):
+        words = "a role is bound to a user, service account, API key, share link, to group:…#member or to user:*"
+        raise InvalidArgument.of_field(field, words, reason="SUBJECT_NOT_ADMITTED")
+
+
+def require_future(time: datetime | None, now: datetime, field: str) -> None:
+    """`InvalidArgument` for a time that has passed."""
+    if time is not None and time <= now:
+        raise InvalidArgument.of_field(field, "must lie in the future", reason="TIME_IN_PAST")
+
+
+def require_etag(sent: str, stored: str, name: str) -> None:
+    """`Aborted` when the caller has seen another state than the stored one; an empty etag matches any."""
+    if sent and sent != stored:
+        raise Aborted(f"{name} has changed since it was read", reason="ETAG_MISMATCH", metadata={"resource": name})
+
+
+def require_within(role: Collection[str], held: Collection[str], resource: Resource) -> None:
+    """`PermissionDenied` when a role would give something at `resource` that its giver does not have there.
+
+    Permissions of types that cannot be found at or below the resource give nothing and do not count.
+    """
+    below = schema.descendants(resource.type)
+    given = {permission for permission in role if permission.partition(".")[0] in below}
+    if missing := sorted(given - set(held)):
+        words = f"you cannot give {missing[0]} at {resource}: you do not have it there yourself"
+        metadata = {"resource": str(resource), "permission": missing[0], "missing_count": str(len(missing))}
+        raise PermissionDenied(words, reason="GRANT_EXCEEDS_OWN", metadata=metadata)
+
+
+def require_other_owner(leaving: RoleBinding, at_resource: Sequence[RoleBinding]) -> None:
+    """`FailedPrecondition` when, of the bindings at its resource, only `leaving` keeps the resource owned."""
+    if not leaving.keeps_ownership or any(each.keeps_ownership for each in at_resource if each.id != leaving.id):
+        return
+    resource = str(leaving.resource)
+    violation = PreconditionViolation("LAST_OWNER", resource, f"{leaving.subject} is the last owner")
+    words = f"{leaving.subject} is the last owner of {resource}; make somebody else owner first"
+    raise FailedPrecondition(words, [violation], reason="LAST_OWNER", metadata={"resource": resource})
+
+
+def smallest_role(permission: str, roles: Mapping[str, frozenset[str]] = schema.SYSTEM_ROLES) -> str:
+    """The name of the least role that has a permission; empty when none has."""
+    sizes = [(len(held), name) for name, held in roles.items() if permission in held]
+    return _ROLE_PREFIX + min(sizes)[1] if sizes else ""

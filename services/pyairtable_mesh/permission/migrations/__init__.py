@@ -1,0 +1,1 @@
+"""The permission service's tables, version by version."""

@@ -1,0 +1,387 @@
+"""One tenant's roles, bindings and relationships in SQL, the same on SQLite and PostgreSQL.
+
+A `View` is bound to a connection, a tenant and a moment: what has expired by then does not exist. A `Change` is a view
+inside of a transaction that also writes; everything that it writes has one revision.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    TextClause,
+    bindparam,
+    column,
+    delete,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from pyairtable_mesh.permission import schema
+from pyairtable_mesh.permission.domain import Filter, Relationship, Resource, Role, RoleBinding, ScopeMode, Subject
+from pyairtable_mesh.permission.evaluator import Closure, Grant, Held
+from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
+from pyairtable_mesh.runtime.columns import Timestamp, insert_missing
+
+RelationshipKey = tuple[str, str, str]
+"""Resource, relation and subject: the order that relationships are listed in."""
+
+_LISTED = {
+    "sqlite": "SELECT value FROM json_each(:{0})",
+    "postgresql": "SELECT value FROM json_array_elements_text(CAST(:{0} AS json)) AS listed(value)",
+}
+_LINKS = ", ".join(f"'{relation}'" for relation in sorted(schema.LINKS))
+_CLOSURE = f"""
+WITH RECURSIVE
+link(child, parent) AS (
+  SELECT r.resource, r.subject FROM relationship r
+  WHERE r.tenant_id = :tenant AND r.resource IN ({{resources}}) AND r.relation IN ({_LINKS})
+  UNION
+  SELECT r.resource, r.subject FROM link
+  JOIN relationship r ON r.tenant_id = :tenant AND r.resource = link.parent AND r.relation IN ({_LINKS})
+),
+membership(member, joined) AS (
+  SELECT r.subject, r.resource FROM relationship r
+  WHERE r.tenant_id = :tenant AND r.subject IN ({{subjects}}) AND r.relation = 'member'
+    AND (r.expire_time IS NULL OR r.expire_time > :now)
+  UNION
+  SELECT r.subject, r.resource FROM membership
+  JOIN relationship r ON r.tenant_id = :tenant AND r.subject = membership.joined || '#member' AND r.relation = 'member'
+    AND (r.expire_time IS NULL OR r.expire_time > :now)
+)
+SELECT 'link' AS kind, child, parent FROM link
+UNION ALL
+SELECT * FROM (SELECT 'membership', member, joined FROM membership LIMIT :most) AS bounded
+"""  # noqa: S608 - constants of the schema
+_HELD = """
+SELECT 'grant' AS kind, b.binding_id AS name, b.role AS value, b.resource, b.subject, r.permissions
+FROM role_binding b LEFT JOIN role r ON r.tenant_id = b.tenant_id AND r.role_id = b.role
+WHERE b.tenant_id = :tenant AND b.resource IN ({resources}) AND b.subject IN ({subjects})
+  AND (b.expire_time IS NULL OR b.expire_time > :now)
+UNION ALL
+SELECT 'mode', '', i.mode, i.resource, '', NULL FROM inheritance i
+WHERE i.tenant_id = :tenant AND i.resource IN ({resources})
+UNION ALL
+SELECT 'revision', '', CAST(v.revision AS text), '', '', NULL FROM revision v WHERE v.tenant_id = :tenant
+"""
+
+
+def _for_each_dialect(statement: str) -> Mapping[str, TextClause]:
+    moment = bindparam("now", type_=Timestamp())
+    return {
+        dialect: text(
+            statement.format(resources=listed.format("resources"), subjects=listed.format("subjects"))
+        ).bindparams(moment)
+        for dialect, listed in _LISTED.items()
+    }
+
+
+# Text and not Core: they run for every check, and Core would take longer to compile than SQLite to answer.
+_CLOSURE_BY_DIALECT = _for_each_dialect(_CLOSURE)
+_HELD_BY_DIALECT = _for_each_dialect(_HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a tenant's data say at a moment."""
+
+    connection: AsyncConnection
+    tenant_id: str
+    now: datetime
+
+    async def closure(self, resources: Collection[str], subjects: Collection[str], limit: int) -> Closure:
+        """See `evaluator.Reads`."""
+        parameters = {"tenant": self.tenant_id, "now": self.now, "most": limit}
+        rows = await self._about(_CLOSURE_BY_DIALECT, resources, subjects, parameters)
+        parents = {child: parent for kind, child, parent in rows if kind == "link"}
+        return Closure(parents, [(member, joined) for kind, member, joined in rows if kind == "membership"])
+
+    async def held(self, resources: Collection[str], subjects: Collection[str]) -> Held:
+        """See `evaluator.Reads`."""
+        parameters = {"tenant": self.tenant_id, "now": self.now}
+        grants: list[Grant] = []
+        modes: dict[str, ScopeMode] = {}
+        revision = 0
+        custom: dict[str, frozenset[str]] = {}
+        rows = await self._about(_HELD_BY_DIALECT, resources, subjects, parameters)
+        for kind, name, value, resource, subject, permissions in rows:
+            if kind == "grant":
+                held = schema.SYSTEM_ROLES.get(value) or custom.get(value)
+                if held is None:
+                    held = custom[value] = frozenset(permissions.split())
+                grants.append(Grant(name, value, resource, subject, held))
+            elif kind == "mode":
+                modes[resource] = ScopeMode(value)
+            else:
+                revision = int(value)
+        return Held(grants, modes, revision)
+
+    async def _about(
+        self,
+        statements: Mapping[str, TextClause],
+        resources: Collection[str],
+        subjects: Collection[str],
+        parameters: Mapping[str, Any],
+    ) -> Sequence[Any]:
+        listed = {"resources": json.dumps(list(resources)), "subjects": json.dumps(list(subjects))}
+        statement = statements[self.connection.dialect.name]
+        return (await self.connection.execute(statement, {**parameters, **listed})).all()
+
+    async def revision(self) -> int:
+        """How many changes the tenant has seen."""
+        stored = select(REVISION.c.revision).where(REVISION.c.tenant_id == self.tenant_id)
+        return (await self.connection.execute(stored)).scalar_one_or_none() or 0
+
+    async def role(self, role_id: str) -> Role | None:
+        """A custom role."""
+        rows = await self._rows(select(ROLE).where(ROLE.c.role_id == role_id), ROLE)
+        return _role(rows[0]) if rows else None
+
+    async def role_id_of(self, display_name: str) -> str | None:
+        """The id of the custom role that has this display name, however it is capitalised."""
+        named = select(ROLE.c.role_id).where(ROLE.c.display_key == _display_key(display_name))
+        rows = await self._rows(named, ROLE)
+        return rows[0].role_id if rows else None
+
+    async def roles(self, limit: int, after: str = "") -> list[Role]:
+        """Custom roles behind an id, in the order of their ids."""
+        page = select(ROLE).where(ROLE.c.role_id > after).order_by(ROLE.c.role_id).limit(limit)
+        return [_role(row) for row in await self._rows(page, ROLE)]
+
+    async def binding(self, binding_id: str) -> RoleBinding | None:
+        """A role binding, expired or not."""
+        rows = await self._rows(select(ROLE_BINDING).where(ROLE_BINDING.c.binding_id == binding_id), ROLE_BINDING)
+        return _binding(rows[0]) if rows else None
+
+    async def bindings(
+        self, limit: int, *, resource: str = "", subject: str = "", role: str = "", after: str = ""
+    ) -> list[RoleBinding]:
+        """Role bindings behind an id, in the order of their ids; empty arguments match everything."""
+        columns = ROLE_BINDING.c
+        wanted = {columns.resource: resource, columns.subject: subject, columns.role: role}
+        conditions = [each == value for each, value in wanted.items() if value]
+        page = select(ROLE_BINDING).where(*conditions, columns.binding_id > after, self._alive(ROLE_BINDING))
+        return [_binding(row) for row in await self._rows(page.order_by(columns.binding_id).limit(limit), ROLE_BINDING)]
+
+    async def bindings_of(self, subjects: Collection[str], limit: int) -> list[RoleBinding]:
+        """Role bindings of any of these subjects."""
+        bound = select(ROLE_BINDING).where(self._in(ROLE_BINDING.c.subject, subjects), self._alive(ROLE_BINDING))
+        return [_binding(row) for row in await self._rows(bound.limit(limit), ROLE_BINDING)]
+
+    async def roles_of(self, role_ids: Collection[str]) -> dict[str, frozenset[str]]:
+        """The permissions of these roles, custom and system, by their id."""
+        rows = await self._rows(select(ROLE).where(self._in(ROLE.c.role_id, role_ids)), ROLE)
+        custom = {row.role_id: frozenset(row.permissions.split()) for row in rows}
+        return custom | {each: schema.SYSTEM_ROLES[each] for each in role_ids if each in schema.SYSTEM_ROLES}
+
+    async def relationships(
+        self, wanted: Filter, limit: int, after: RelationshipKey | None = None
+    ) -> list[Relationship]:
+        """Relationships that match, behind a key, in the order of their keys."""
+        columns = RELATIONSHIP.c
+        key = tuple_(columns.resource, columns.relation, columns.subject)
+        page = select(RELATIONSHIP).where(*_matching(wanted), self._alive(RELATIONSHIP)).order_by(*key).limit(limit)
+        if after is not None:
+            page = page.where(key > tuple_(*after))
+        return [_relationship(row) for row in await self._rows(page, RELATIONSHIP)]
+
+    async def stored(self, keys: Collection[Relationship]) -> set[Relationship]:
+        """Which of these keys are there."""
+        subjects = {str(key.subject) for key in keys}
+        resources = {str(key.resource) for key in keys}
+        columns = RELATIONSHIP.c
+        near = select(RELATIONSHIP).where(
+            self._in(columns.resource, resources), self._in(columns.subject, subjects), self._alive(RELATIONSHIP)
+        )
+        return {_relationship(row).key for row in await self._rows(near, RELATIONSHIP)} & set(keys)
+
+    async def parents(self, children: Collection[str]) -> dict[str, Relationship]:
+        """The links of these children to their parents, by child."""
+        columns = RELATIONSHIP.c
+        links = select(RELATIONSHIP).where(
+            self._in(columns.resource, children), columns.relation.in_(sorted(schema.LINKS))
+        )
+        return {row.resource: _relationship(row) for row in await self._rows(links, RELATIONSHIP)}
+
+    async def children_with_own(self, parent: str, relation: str, child_type: str, limit: int) -> list[str]:
+        """Children of a type that have role bindings or a scope mode of their own, in byte order."""
+        columns = RELATIONSHIP.c
+        bound = select(ROLE_BINDING.c.resource).where(ROLE_BINDING.c.tenant_id == self.tenant_id)
+        scoped = select(INHERITANCE.c.resource).where(INHERITANCE.c.tenant_id == self.tenant_id)
+        children = select(columns.resource).where(
+            columns.subject == parent,
+            columns.relation == relation,
+            columns.resource.startswith(f"{child_type}:", autoescape=True),
+            or_(columns.resource.in_(bound), columns.resource.in_(scoped)),
+        )
+        rows = await self._rows(children.order_by(columns.resource).limit(limit), RELATIONSHIP)
+        return [row.resource for row in rows]
+
+    async def _rows(self, statement: Select[Any], table: Table) -> Sequence[Any]:
+        return (await self.connection.execute(statement.where(table.c.tenant_id == self.tenant_id))).all()
+
+    def _alive(self, table: Table) -> ColumnElement[bool]:
+        return or_(table.c.expire_time.is_(None), table.c.expire_time > self.now)
+
+    def _in(self, where: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+        listed = text(_LISTED[self.connection.dialect.name].format(where.key))
+        return where.in_(listed.bindparams(bindparam(where.key, json.dumps(list(values)))).columns(column("value")))
+
+
+@dataclass(frozen=True, slots=True)
+class Change(View):
+    """A view inside of a transaction that writes; what it writes carries `at`."""
+
+    at: int
+
+    @classmethod
+    async def begin(cls, connection: AsyncConnection, tenant_id: str, now: datetime) -> "Change":
+        """Take the tenant's next revision; writes of one tenant are serial, so no other change has the same."""
+        await connection.execute(insert_missing(REVISION), {"tenant_id": tenant_id, "revision": 0})
+        raised = update(REVISION).where(REVISION.c.tenant_id == tenant_id).values(revision=REVISION.c.revision + 1)
+        revision: int = (await connection.execute(raised.returning(REVISION.c.revision))).scalar_one()
+        return cls(connection, tenant_id, now, revision)
+
+    async def put_role(self, role: Role) -> None:
+        """Store a custom role in the place of the one with its id."""
+        await self._delete(ROLE, ROLE.c.role_id == role.id)
+        values = {
+            "role_id": role.id,
+            "display_name": role.display_name,
+            "display_key": _display_key(role.display_name),
+            "description": role.description,
+            "permissions": " ".join(sorted(role.permissions)),
+            "create_time": role.create_time,
+            "update_time": role.update_time,
+            "creator": role.creator,
+        }
+        await self._insert(ROLE, [values])
+
+    async def delete_role(self, role_id: str) -> None:
+        """Delete a custom role."""
+        await self._delete(ROLE, ROLE.c.role_id == role_id)
+
+    async def put_binding(self, binding: RoleBinding) -> None:
+        """Store a role binding in the place of an expired one of the same role, resource and subject."""
+        resource, subject = str(binding.resource), str(binding.subject)
+        columns = ROLE_BINDING.c
+        same = (columns.resource == resource, columns.subject == subject, columns.role == binding.role)
+        await self._delete(ROLE_BINDING, *same)
+        values = {
+            "binding_id": binding.id,
+            "role": binding.role,
+            "resource": resource,
+            "subject": subject,
+            "expire_time": binding.expire_time,
+            "create_time": binding.create_time,
+            "creator": binding.creator,
+        }
+        await self._insert(ROLE_BINDING, [values])
+
+    async def delete_binding(self, binding_id: str) -> None:
+        """Delete a role binding."""
+        await self._delete(ROLE_BINDING, ROLE_BINDING.c.binding_id == binding_id)
+
+    async def put_relationships(self, relationships: Sequence[Relationship]) -> None:
+        """Store relationships in the place of those with their keys."""
+        if relationships:
+            await self.delete_relationships(relationships)
+            rows = [{**_key(each), "expire_time": each.expire_time} for each in relationships]
+            await self._insert(RELATIONSHIP, rows)
+
+    async def delete_relationships(self, relationships: Sequence[Relationship]) -> None:
+        """Delete relationships by their keys."""
+        if relationships:
+            names = ("resource", "relation", "subject")
+            by_key = delete(RELATIONSHIP).where(
+                RELATIONSHIP.c.tenant_id == self.tenant_id,
+                *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in names),
+            )
+            keys = [{f"at_{name}": value for name, value in _key(each).items()} for each in relationships]
+            await self.connection.execute(by_key, keys)
+
+    async def set_mode(self, resource: str, mode: ScopeMode) -> None:
+        """Set the scope mode of a resource."""
+        await self._delete(INHERITANCE, INHERITANCE.c.resource == resource)
+        if mode is not ScopeMode.INHERIT:
+            await self._insert(INHERITANCE, [{"resource": resource, "mode": mode.value}])
+
+    async def _delete(self, table: Table, *conditions: ColumnElement[bool]) -> None:
+        await self.connection.execute(delete(table).where(table.c.tenant_id == self.tenant_id, *conditions))
+
+    async def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        common = {"tenant_id": self.tenant_id, "revision": self.at}
+        await self.connection.execute(insert(table), [{**common, **row} for row in rows])
+
+
+def _display_key(display_name: str) -> str:
+    return " ".join(display_name.casefold().split())
+
+
+def _key(relationship: Relationship) -> dict[str, str]:
+    return {
+        "resource": str(relationship.resource),
+        "relation": relationship.relation,
+        "subject": str(relationship.subject),
+    }
+
+
+def _matching(wanted: Filter) -> list[ColumnElement[bool]]:
+    columns = RELATIONSHIP.c
+    exact = {columns.resource: wanted.resource, columns.relation: wanted.relation, columns.subject: wanted.subject}
+    types = {columns.resource: wanted.resource_type, columns.subject: wanted.subject_type}
+    return [
+        *(each == value for each, value in exact.items() if value),
+        *(each.between(f"{value}:", f"{value};") for each, value in types.items() if value),
+    ]
+
+
+def _role(row: Any) -> Role:
+    return Role(
+        row.role_id,
+        row.display_name,
+        frozenset(row.permissions.split()),
+        row.description,
+        row.create_time,
+        row.update_time,
+        row.creator,
+        row.revision,
+    )
+
+
+def _binding(row: Any) -> RoleBinding:
+    return RoleBinding(
+        row.binding_id,
+        row.role,
+        _resource(row.resource),
+        _subject(row.subject),
+        row.creator,
+        row.create_time,
+        row.expire_time,
+        row.revision,
+    )
+
+
+def _relationship(row: Any) -> Relationship:
+    return Relationship(_resource(row.resource), row.relation, _subject(row.subject), row.expire_time)
+
+
+def _resource(stored: str) -> Resource:
+    kind, _, identifier = stored.partition(":")
+    return Resource(kind, identifier)
+
+
+def _subject(stored: str) -> Subject:
+    plain, _, relation = stored.partition("#")
+    kind, _, identifier = plain.partition(":")
+    return Subject(kind, identifier, relation)

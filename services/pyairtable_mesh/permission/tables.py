@@ -1,0 +1,73 @@
+"""The tables of the permission service. Every key begins with the tenant; references are kept as text, ``type:id``."""
+
+from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
+
+from pyairtable_mesh.runtime.columns import Timestamp, text
+
+METADATA = MetaData()
+
+ROLE = Table(
+    "role",
+    METADATA,
+    Column("tenant_id", text(29), primary_key=True),
+    Column("role_id", text(29), primary_key=True),
+    Column("display_name", Text(), nullable=False),
+    Column("display_key", text(300), nullable=False),
+    Column("description", Text(), nullable=False),
+    Column("permissions", Text(), nullable=False),
+    Column("create_time", Timestamp(), nullable=False),
+    Column("update_time", Timestamp(), nullable=False),
+    Column("creator", text(96), nullable=False),
+    Column("revision", BigInteger(), nullable=False),
+    Index("role_by_display_key", "tenant_id", "display_key", unique=True),
+)
+"""Custom roles; `permissions` are separated by spaces, `display_key` is what must be unique in a tenant."""
+
+ROLE_BINDING = Table(
+    "role_binding",
+    METADATA,
+    Column("tenant_id", text(29), primary_key=True),
+    Column("binding_id", text(29), primary_key=True),
+    Column("role", text(29), nullable=False),
+    Column("resource", text(96), nullable=False),
+    Column("subject", text(96), nullable=False),
+    Column("expire_time", Timestamp()),
+    Column("create_time", Timestamp(), nullable=False),
+    Column("creator", text(256), nullable=False),
+    Column("revision", BigInteger(), nullable=False),
+    Index("role_binding_by_resource", "tenant_id", "resource", "subject", "role", unique=True),
+    Index("role_binding_by_subject", "tenant_id", "subject", "binding_id"),
+    Index("role_binding_by_role", "tenant_id", "role", "binding_id"),
+)
+"""Roles bound to subjects; `role` is the id of a system or custom role."""
+
+RELATIONSHIP = Table(
+    "relationship",
+    METADATA,
+    Column("tenant_id", text(29), primary_key=True),
+    Column("resource", text(96), primary_key=True),
+    Column("relation", text(50), primary_key=True),
+    Column("subject", text(96), primary_key=True),
+    Column("expire_time", Timestamp()),
+    Column("revision", BigInteger(), nullable=False),
+    Index("relationship_by_subject", "tenant_id", "subject", "relation", "resource"),
+)
+"""Parent links and group memberships."""
+
+INHERITANCE = Table(
+    "inheritance",
+    METADATA,
+    Column("tenant_id", text(29), primary_key=True),
+    Column("resource", text(96), primary_key=True),
+    Column("mode", text(16), nullable=False),
+    Column("revision", BigInteger(), nullable=False),
+)
+"""Scope modes other than INHERIT."""
+
+REVISION = Table(
+    "revision",
+    METADATA,
+    Column("tenant_id", text(29), primary_key=True),
+    Column("revision", BigInteger(), nullable=False),
+)
+"""How many changes a tenant has seen."""

@@ -1,0 +1,165 @@
+"""The evaluator against the definitions of permission.md, written once more as plain sets."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyairtable_mesh.permission import schema
+from pyairtable_mesh.permission.domain import Relationship, Resource, ScopeMode, Subject
+from pyairtable_mesh.permission.evaluator import MAX_NESTING
+from pyairtable_mesh.runtime.errors import ResourceExhausted
+from tests.unit.permission.world import (
+    ALICE,
+    BASE,
+    BOB,
+    TABLE,
+    TENANT,
+    WORKSPACE,
+    Facts,
+    hierarchy,
+    members,
+    ref,
+)
+
+RECORD = ref("record")
+CHAIN = [RECORD, TABLE, BASE, WORKSPACE, TENANT]
+GROUPS = [1, 2, 3]
+ROLES = ["viewer", "commenter", "editor", "owner"]
+
+
+def oracle(facts: Facts, subject: str, resource: str) -> frozenset[str]:
+    """effective(s, r) by the letter, with every set computed anew."""
+    counts_as = {subject} | ({"user:*"} if subject.startswith("user:") else set())
+    for _ in facts.memberships:
+        counts_as |= {f"{group}#member" for member, group in facts.memberships if member in counts_as}
+    kind = resource.partition(":")[0]
+    parent = facts.parents.get(resource) if schema.TYPES[kind].linked else TENANT if kind != "tenant" else None
+    here = [each for each in facts.bound if each.resource == resource and each.subject in counts_as]
+    own = frozenset(itertools.chain.from_iterable(each.permissions for each in here))
+    above = oracle(facts, subject, parent) if parent else frozenset()
+    mode = facts.modes.get(resource, ScopeMode.INHERIT)
+    reduced = {
+        ScopeMode.INHERIT: own | above,
+        ScopeMode.RESTRICT: own & above,
+        ScopeMode.OVERRIDE: own if here else above,
+    }
+    return reduced[mode] | (schema.SYSTEM_ROLES["owner"] if is_owner(facts, counts_as, resource) else frozenset())
+
+
+def is_owner(facts: Facts, counts_as: set[str], resource: str) -> bool:
+    above = CHAIN[CHAIN.index(resource) :]
+    return any(each.role == "owner" and each.resource in above and each.subject in counts_as for each in facts.bound)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> Facts:
+    subjects = [ALICE, BOB, "user:*", *(members(number) for number in GROUPS)]
+    pairs = st.tuples(
+        st.sampled_from([each for each in subjects if each != "user:*"]),
+        st.sampled_from([ref("group", number) for number in GROUPS]),
+    )
+    facts = Facts(hierarchy(), draw(st.sets(pairs, max_size=6)))
+    bindings = st.tuples(st.sampled_from(subjects), st.sampled_from(CHAIN), st.sampled_from(ROLES))
+    for subject, resource, role in draw(st.lists(bindings, max_size=6, unique=True)):
+        facts.grant(subject, resource, role)
+    facts.modes = draw(st.dictionaries(st.sampled_from(CHAIN[:-1]), st.sampled_from(ScopeMode), max_size=4))
+    return facts
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds())
+async def test_effective_permissions_are_those_of_the_definition(facts: Facts) -> None:
+    answers = await facts.answers([RECORD], [ALICE, BOB, members(1)])
+    for subject, resource in itertools.product([ALICE, BOB, members(1)], CHAIN):
+        assert answers.effective(subject, resource) == oracle(facts, subject, resource)
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds(), st.sampled_from(["read", "update", "delete"]))
+async def test_a_reason_is_given_for_exactly_what_is_allowed_and_holds(facts: Facts, verb: str) -> None:
+    permission = f"record.{verb}"
+    answers = await facts.answers([RECORD], [ALICE])
+    why = answers.why(ALICE, RECORD, permission)
+    assert (why is not None) == answers.allowed(ALICE, RECORD, permission)
+    if why is not None:
+        assert permission in why.grant.permissions
+        assert why.resources == tuple(reversed(CHAIN[: CHAIN.index(why.grant.resource) + 1]))
+        assert set(why.memberships) <= facts.memberships
+
+
+@settings(max_examples=200, deadline=None)
+@given(worlds())
+async def test_the_missing_grants_turn_a_denial_around_and_none_is_spare(facts: Facts) -> None:
+    missing = (await facts.answers([RECORD], [ALICE])).missing(ALICE, RECORD, "record.delete")
+    for left_out in [*missing, None]:
+        more = Facts(facts.parents, facts.memberships, list(facts.bound), facts.modes)
+        for resource in missing:
+            if resource != left_out:
+                more.grant(ALICE, resource, "editor")
+        allowed = (await more.answers([RECORD], [ALICE])).allowed(ALICE, RECORD, "record.delete")
+        assert allowed == (left_out is None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "own", "above", "may_read", "may_delete"),
+    [
+        (ScopeMode.INHERIT, "", "editor", True, True),
+        (ScopeMode.INHERIT, "viewer", "", True, False),
+        (ScopeMode.RESTRICT, "", "editor", False, False),
+        (ScopeMode.RESTRICT, "viewer", "editor", True, False),
+        (ScopeMode.RESTRICT, "editor", "viewer", True, False),
+        (ScopeMode.RESTRICT, "viewer", "owner", True, True),
+        (ScopeMode.OVERRIDE, "", "editor", True, True),
+        (ScopeMode.OVERRIDE, "viewer", "editor", True, False),
+        (ScopeMode.OVERRIDE, "viewer", "owner", True, True),
+    ],
+)
+async def test_scope_modes(mode: ScopeMode, own: str, above: str, may_read: bool, may_delete: bool) -> None:
+    facts = Facts(hierarchy(), modes={TABLE: mode})
+    for resource, role in ((TABLE, own), (WORKSPACE, above)):
+        if role:
+            facts.grant(ALICE, resource, role)
+    answers = await facts.answers([RECORD], [ALICE])
+    assert answers.allowed(ALICE, RECORD, "record.read") == may_read
+    assert answers.allowed(ALICE, RECORD, "record.delete") == may_delete
+
+
+async def test_groups_nest_and_a_cycle_of_groups_ends() -> None:
+    facts = Facts(hierarchy(), {(ALICE, ref("group", 1)), (members(1), ref("group", 2)), (members(2), ref("group", 1))})
+    facts.grant(members(2), BASE, "viewer")
+    answers = await facts.answers([BASE], [ALICE, BOB])
+    assert answers.allowed(ALICE, BASE, "base.read")
+    assert not answers.allowed(BOB, BASE, "base.read")
+
+
+async def test_nesting_that_is_too_deep_is_an_error_with_the_path_and_no_denial() -> None:
+    nested = {(members(number), ref("group", number + 1)) for number in range(1, MAX_NESTING + 2)}
+    facts = Facts(hierarchy(), {(ALICE, ref("group", 1)), *nested})
+    answers = await facts.answers([BASE], [ALICE])
+    facts.grant(members(1), BASE, "viewer")
+    answers = await facts.answers([BASE], [ALICE])
+    with pytest.raises(ResourceExhausted) as caught:
+        answers.allowed(ALICE, BASE, "base.read")
+    assert caught.value.reason == "EVALUATION_LIMIT"
+    assert caught.value.metadata["path"].startswith(ref("group", 1))
+
+
+async def test_contextual_relationships_count_for_one_question_only() -> None:
+    facts = Facts(hierarchy())
+    facts.grant(members(1), ref("workspace", 2), "editor")
+    elsewhere = Relationship(Resource.parse(BASE), "workspace", Subject.parse(ref("workspace", 2)))
+    joined = Relationship(Resource.parse(ref("group", 1)), "member", Subject.parse(ALICE))
+    assert not (await facts.answers([BASE], [ALICE])).allowed(ALICE, BASE, "base.read")
+    assert not (await facts.answers([BASE], [ALICE], [joined])).allowed(ALICE, BASE, "base.read")
+    assert (await facts.answers([BASE], [ALICE], [joined, elsewhere])).allowed(ALICE, BASE, "base.read")
+
+
+async def test_another_tenant_is_no_parent() -> None:
+    facts = Facts(hierarchy())
+    facts.grant(ALICE, TENANT, "owner")
+    other = ref("tenant", 2)
+    answers = await facts.answers([other, WORKSPACE], [ALICE])
+    assert answers.allowed(ALICE, WORKSPACE, "workspace.delete")
+    assert not answers.allowed(ALICE, other, "tenant.read")
