@@ -1,13 +1,16 @@
 """The rules for every proto that buf has no lint for, held over the checked-in descriptor set."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import protovalidate
 import pytest
 from buf.validate import validate_pb2
 from google.api import annotations_pb2, field_behavior_pb2, resource_pb2
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     FieldDescriptorProto,
@@ -16,7 +19,7 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
 )
 
-from pyairtable.common.v1 import rules_pb2
+from pyairtable.common.v1 import common_pb2, rules_pb2
 
 DESCRIPTORS = Path(__file__).parents[2] / "protos" / "generated" / "descriptors.binpb"
 ID_CHARACTERS = "[0-9a-hjkmnp-tv-z]{26}"
@@ -122,6 +125,35 @@ def test_field_numbers_are_sequential() -> None:
 def test_every_string_that_a_caller_sends_has_a_rule() -> None:
     texts = {FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_BYTES}
     assert not [name for name, field in input_fields() if field.type in texts and not has_rule(field)]
+
+
+def test_every_rule_can_be_evaluated() -> None:
+    for file in files():
+        importlib.import_module(file.name.replace("/", ".").removesuffix(".proto") + "_pb2")
+    for name, message in messages().items():
+        if not message.options.map_entry:
+            descriptor = descriptor_pool.Default().FindMessageTypeByName(name.removeprefix("."))
+            protovalidate.collect_violations(message_factory.GetMessageClass(descriptor)())
+
+
+@pytest.mark.parametrize(
+    ("value", "accepted"),
+    [
+        ("", True),
+        ("tenants/ten" + "0" * 26, True),
+        ("tenants/ten" + "z" * 26, True),
+        ("tenants/ten" + "0" * 25, False),
+        ("tenants/ten" + "0" * 27, False),
+        ("tenants/ten" + "l" * 26, False),
+        ("tenants/ten" + "A" * 26, False),
+        ("tenants/usr" + "0" * 26, False),
+        ("xtenants/ten" + "0" * 25, False),
+        ("tenants/ten" + "0" * 26 + "\n", False),
+    ],
+)
+def test_id_after(value: str, accepted: bool) -> None:
+    violations = protovalidate.collect_violations(common_pb2.RequestMetadata(tenant=value))
+    assert [violation.proto.rule_id for violation in violations] == ([] if accepted else ["string.id_after"])
 
 
 def test_every_list_that_a_caller_sends_is_bounded() -> None:
