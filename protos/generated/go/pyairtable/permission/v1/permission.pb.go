@@ -74,22 +74,20 @@ const (
 	ErrorReason_ERROR_REASON_LAST_OWNER ErrorReason = 17
 	// A relationship to create is there already.
 	ErrorReason_ERROR_REASON_RELATIONSHIP_EXISTS ErrorReason = 18
-	// A relationship to delete is not there.
-	ErrorReason_ERROR_REASON_RELATIONSHIP_NOT_FOUND ErrorReason = 19
 	// The child has another parent; delete that link in the same write.
-	ErrorReason_ERROR_REASON_RESOURCE_HAS_PARENT ErrorReason = 20
+	ErrorReason_ERROR_REASON_RESOURCE_HAS_PARENT ErrorReason = 19
 	// The filter matches more relationships than one write may hold.
-	ErrorReason_ERROR_REASON_TOO_MANY_RELATIONSHIPS ErrorReason = 21
+	ErrorReason_ERROR_REASON_TOO_MANY_RELATIONSHIPS ErrorReason = 20
 	// Groups are nested deeper, or are more, than a check may follow.
-	ErrorReason_ERROR_REASON_EVALUATION_LIMIT ErrorReason = 22
+	ErrorReason_ERROR_REASON_EVALUATION_LIMIT ErrorReason = 21
 	// The schema would leave stored relationships without a meaning.
-	ErrorReason_ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS ErrorReason = 23
+	ErrorReason_ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS ErrorReason = 22
 	// The schema cannot be read; the violation has line and column.
-	ErrorReason_ERROR_REASON_INVALID_SCHEMA ErrorReason = 24
+	ErrorReason_ERROR_REASON_INVALID_SCHEMA ErrorReason = 23
 	// A time lies in the past.
-	ErrorReason_ERROR_REASON_TIME_IN_PAST ErrorReason = 25
+	ErrorReason_ERROR_REASON_TIME_IN_PAST ErrorReason = 24
 	// An update mask names a field that cannot be changed.
-	ErrorReason_ERROR_REASON_FIELD_NOT_MUTABLE ErrorReason = 26
+	ErrorReason_ERROR_REASON_FIELD_NOT_MUTABLE ErrorReason = 25
 )
 
 // Enum value maps for ErrorReason.
@@ -114,14 +112,13 @@ var (
 		16: "ERROR_REASON_SYSTEM_ROLE",
 		17: "ERROR_REASON_LAST_OWNER",
 		18: "ERROR_REASON_RELATIONSHIP_EXISTS",
-		19: "ERROR_REASON_RELATIONSHIP_NOT_FOUND",
-		20: "ERROR_REASON_RESOURCE_HAS_PARENT",
-		21: "ERROR_REASON_TOO_MANY_RELATIONSHIPS",
-		22: "ERROR_REASON_EVALUATION_LIMIT",
-		23: "ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS",
-		24: "ERROR_REASON_INVALID_SCHEMA",
-		25: "ERROR_REASON_TIME_IN_PAST",
-		26: "ERROR_REASON_FIELD_NOT_MUTABLE",
+		19: "ERROR_REASON_RESOURCE_HAS_PARENT",
+		20: "ERROR_REASON_TOO_MANY_RELATIONSHIPS",
+		21: "ERROR_REASON_EVALUATION_LIMIT",
+		22: "ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS",
+		23: "ERROR_REASON_INVALID_SCHEMA",
+		24: "ERROR_REASON_TIME_IN_PAST",
+		25: "ERROR_REASON_FIELD_NOT_MUTABLE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                  0,
@@ -143,14 +140,13 @@ var (
 		"ERROR_REASON_SYSTEM_ROLE":                  16,
 		"ERROR_REASON_LAST_OWNER":                   17,
 		"ERROR_REASON_RELATIONSHIP_EXISTS":          18,
-		"ERROR_REASON_RELATIONSHIP_NOT_FOUND":       19,
-		"ERROR_REASON_RESOURCE_HAS_PARENT":          20,
-		"ERROR_REASON_TOO_MANY_RELATIONSHIPS":       21,
-		"ERROR_REASON_EVALUATION_LIMIT":             22,
-		"ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS": 23,
-		"ERROR_REASON_INVALID_SCHEMA":               24,
-		"ERROR_REASON_TIME_IN_PAST":                 25,
-		"ERROR_REASON_FIELD_NOT_MUTABLE":            26,
+		"ERROR_REASON_RESOURCE_HAS_PARENT":          19,
+		"ERROR_REASON_TOO_MANY_RELATIONSHIPS":       20,
+		"ERROR_REASON_EVALUATION_LIMIT":             21,
+		"ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS": 22,
+		"ERROR_REASON_INVALID_SCHEMA":               23,
+		"ERROR_REASON_TIME_IN_PAST":                 24,
+		"ERROR_REASON_FIELD_NOT_MUTABLE":            25,
 	}
 )
 
@@ -2291,7 +2287,8 @@ type ExplainPermissionResponse struct {
 	// The shortest path that allows, from the subject to the resource; empty for
 	// a denial.
 	Path []*ExplanationStep `protobuf:"bytes,3,rep,name=path,proto3" json:"path,omitempty"`
-	// For a denial, the grants that would turn it around, nearest first.
+	// For a denial, the fewest grants that together would turn it around, nearest
+	// first.
 	MissingGrants []*MissingGrant `protobuf:"bytes,4,rep,name=missing_grants,json=missingGrants,proto3" json:"missing_grants,omitempty"`
 	// The conditions that failed.
 	FailedConditions []*FailedCondition `protobuf:"bytes,5,rep,name=failed_conditions,json=failedConditions,proto3" json:"failed_conditions,omitempty"`
@@ -6853,7 +6850,7 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\bsentence\x18\x03 \x01(\tR\bsentence\"q\n" +
 	"\x12TestSchemaResponse\x12C\n" +
 	"\aresults\x18\x01 \x03(\v2).pyairtable.permission.v1.AssertionResultR\aresults\x12\x16\n" +
-	"\x06passed\x18\x02 \x01(\bR\x06passed*\xd7\a\n" +
+	"\x06passed\x18\x02 \x01(\bR\x06passed*\xae\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19ERROR_REASON_UNKNOWN_TYPE\x10\x01\x12!\n" +
@@ -6874,15 +6871,14 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x18ERROR_REASON_ROLE_IN_USE\x10\x0f\x12\x1c\n" +
 	"\x18ERROR_REASON_SYSTEM_ROLE\x10\x10\x12\x1b\n" +
 	"\x17ERROR_REASON_LAST_OWNER\x10\x11\x12$\n" +
-	" ERROR_REASON_RELATIONSHIP_EXISTS\x10\x12\x12'\n" +
-	"#ERROR_REASON_RELATIONSHIP_NOT_FOUND\x10\x13\x12$\n" +
-	" ERROR_REASON_RESOURCE_HAS_PARENT\x10\x14\x12'\n" +
-	"#ERROR_REASON_TOO_MANY_RELATIONSHIPS\x10\x15\x12!\n" +
-	"\x1dERROR_REASON_EVALUATION_LIMIT\x10\x16\x12-\n" +
-	")ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS\x10\x17\x12\x1f\n" +
-	"\x1bERROR_REASON_INVALID_SCHEMA\x10\x18\x12\x1d\n" +
-	"\x19ERROR_REASON_TIME_IN_PAST\x10\x19\x12\"\n" +
-	"\x1eERROR_REASON_FIELD_NOT_MUTABLE\x10\x1a*q\n" +
+	" ERROR_REASON_RELATIONSHIP_EXISTS\x10\x12\x12$\n" +
+	" ERROR_REASON_RESOURCE_HAS_PARENT\x10\x13\x12'\n" +
+	"#ERROR_REASON_TOO_MANY_RELATIONSHIPS\x10\x14\x12!\n" +
+	"\x1dERROR_REASON_EVALUATION_LIMIT\x10\x15\x12-\n" +
+	")ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS\x10\x16\x12\x1f\n" +
+	"\x1bERROR_REASON_INVALID_SCHEMA\x10\x17\x12\x1d\n" +
+	"\x19ERROR_REASON_TIME_IN_PAST\x10\x18\x12\"\n" +
+	"\x1eERROR_REASON_FIELD_NOT_MUTABLE\x10\x19*q\n" +
 	"\tScopeMode\x12\x1a\n" +
 	"\x16SCOPE_MODE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SCOPE_MODE_INHERIT\x10\x01\x12\x17\n" +

@@ -130,8 +130,8 @@ type PermissionServiceClient interface {
 	// `<type>.delete` on the child; to change group members,
 	// `tenant.manage_groups` and every permission that the group has been granted.
 	// Errors: PERMISSION_DENIED, NOT_FOUND, ALREADY_EXISTS (CREATE of what is
-	// there), FAILED_PRECONDITION with reason PRECONDITION_FAILED,
-	// RESOURCE_HAS_PARENT or RELATIONSHIP_NOT_FOUND.
+	// there), FAILED_PRECONDITION with reason PRECONDITION_FAILED
+	// or RESOURCE_HAS_PARENT.
 	// A retry with the same request_id is safe.
 	WriteRelationships(ctx context.Context, in *WriteRelationshipsRequest, opts ...grpc.CallOption) (*WriteRelationshipsResponse, error)
 	// Lists stored relationships that match a filter, in byte order.
@@ -707,8 +707,8 @@ type PermissionServiceServer interface {
 	// `<type>.delete` on the child; to change group members,
 	// `tenant.manage_groups` and every permission that the group has been granted.
 	// Errors: PERMISSION_DENIED, NOT_FOUND, ALREADY_EXISTS (CREATE of what is
-	// there), FAILED_PRECONDITION with reason PRECONDITION_FAILED,
-	// RESOURCE_HAS_PARENT or RELATIONSHIP_NOT_FOUND.
+	// there), FAILED_PRECONDITION with reason PRECONDITION_FAILED
+	// or RESOURCE_HAS_PARENT.
 	// A retry with the same request_id is safe.
 	WriteRelationships(context.Context, *WriteRelationshipsRequest) (*WriteRelationshipsResponse, error)
 	// Lists stored relationships that match a filter, in byte order.

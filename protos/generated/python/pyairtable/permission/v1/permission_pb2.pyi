@@ -70,21 +70,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The last owner of a tenant or workspace cannot be removed."""
     ERROR_REASON_RELATIONSHIP_EXISTS: _ErrorReason.ValueType  # 18
     """A relationship to create is there already."""
-    ERROR_REASON_RELATIONSHIP_NOT_FOUND: _ErrorReason.ValueType  # 19
-    """A relationship to delete is not there."""
-    ERROR_REASON_RESOURCE_HAS_PARENT: _ErrorReason.ValueType  # 20
+    ERROR_REASON_RESOURCE_HAS_PARENT: _ErrorReason.ValueType  # 19
     """The child has another parent; delete that link in the same write."""
-    ERROR_REASON_TOO_MANY_RELATIONSHIPS: _ErrorReason.ValueType  # 21
+    ERROR_REASON_TOO_MANY_RELATIONSHIPS: _ErrorReason.ValueType  # 20
     """The filter matches more relationships than one write may hold."""
-    ERROR_REASON_EVALUATION_LIMIT: _ErrorReason.ValueType  # 22
+    ERROR_REASON_EVALUATION_LIMIT: _ErrorReason.ValueType  # 21
     """Groups are nested deeper, or are more, than a check may follow."""
-    ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS: _ErrorReason.ValueType  # 23
+    ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS: _ErrorReason.ValueType  # 22
     """The schema would leave stored relationships without a meaning."""
-    ERROR_REASON_INVALID_SCHEMA: _ErrorReason.ValueType  # 24
+    ERROR_REASON_INVALID_SCHEMA: _ErrorReason.ValueType  # 23
     """The schema cannot be read; the violation has line and column."""
-    ERROR_REASON_TIME_IN_PAST: _ErrorReason.ValueType  # 25
+    ERROR_REASON_TIME_IN_PAST: _ErrorReason.ValueType  # 24
     """A time lies in the past."""
-    ERROR_REASON_FIELD_NOT_MUTABLE: _ErrorReason.ValueType  # 26
+    ERROR_REASON_FIELD_NOT_MUTABLE: _ErrorReason.ValueType  # 25
     """An update mask names a field that cannot be changed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -130,21 +128,19 @@ ERROR_REASON_LAST_OWNER: ErrorReason.ValueType  # 17
 """The last owner of a tenant or workspace cannot be removed."""
 ERROR_REASON_RELATIONSHIP_EXISTS: ErrorReason.ValueType  # 18
 """A relationship to create is there already."""
-ERROR_REASON_RELATIONSHIP_NOT_FOUND: ErrorReason.ValueType  # 19
-"""A relationship to delete is not there."""
-ERROR_REASON_RESOURCE_HAS_PARENT: ErrorReason.ValueType  # 20
+ERROR_REASON_RESOURCE_HAS_PARENT: ErrorReason.ValueType  # 19
 """The child has another parent; delete that link in the same write."""
-ERROR_REASON_TOO_MANY_RELATIONSHIPS: ErrorReason.ValueType  # 21
+ERROR_REASON_TOO_MANY_RELATIONSHIPS: ErrorReason.ValueType  # 20
 """The filter matches more relationships than one write may hold."""
-ERROR_REASON_EVALUATION_LIMIT: ErrorReason.ValueType  # 22
+ERROR_REASON_EVALUATION_LIMIT: ErrorReason.ValueType  # 21
 """Groups are nested deeper, or are more, than a check may follow."""
-ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS: ErrorReason.ValueType  # 23
+ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS: ErrorReason.ValueType  # 22
 """The schema would leave stored relationships without a meaning."""
-ERROR_REASON_INVALID_SCHEMA: ErrorReason.ValueType  # 24
+ERROR_REASON_INVALID_SCHEMA: ErrorReason.ValueType  # 23
 """The schema cannot be read; the violation has line and column."""
-ERROR_REASON_TIME_IN_PAST: ErrorReason.ValueType  # 25
+ERROR_REASON_TIME_IN_PAST: ErrorReason.ValueType  # 24
 """A time lies in the past."""
-ERROR_REASON_FIELD_NOT_MUTABLE: ErrorReason.ValueType  # 26
+ERROR_REASON_FIELD_NOT_MUTABLE: ErrorReason.ValueType  # 25
 """An update mask names a field that cannot be changed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
@@ -1108,7 +1104,9 @@ class ExplainPermissionResponse(_message.Message):
 
     @_builtins.property
     def missing_grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingGrant]:
-        """For a denial, the grants that would turn it around, nearest first."""
+        """For a denial, the fewest grants that together would turn it around, nearest
+        first.
+        """
 
     @_builtins.property
     def failed_conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedCondition]:

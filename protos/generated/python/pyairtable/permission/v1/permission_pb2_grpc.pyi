@@ -97,8 +97,8 @@ class PermissionServiceStub:
     `<type>.delete` on the child; to change group members,
     `tenant.manage_groups` and every permission that the group has been granted.
     Errors: PERMISSION_DENIED, NOT_FOUND, ALREADY_EXISTS (CREATE of what is
-    there), FAILED_PRECONDITION with reason PRECONDITION_FAILED,
-    RESOURCE_HAS_PARENT or RELATIONSHIP_NOT_FOUND.
+    there), FAILED_PRECONDITION with reason PRECONDITION_FAILED
+    or RESOURCE_HAS_PARENT.
     A retry with the same request_id is safe.
     """
     ReadRelationships: _aio.UnaryUnaryMultiCallable[_permission_pb2.ReadRelationshipsRequest, _permission_pb2.ReadRelationshipsResponse]
@@ -399,8 +399,8 @@ class PermissionServiceServicer:
         `<type>.delete` on the child; to change group members,
         `tenant.manage_groups` and every permission that the group has been granted.
         Errors: PERMISSION_DENIED, NOT_FOUND, ALREADY_EXISTS (CREATE of what is
-        there), FAILED_PRECONDITION with reason PRECONDITION_FAILED,
-        RESOURCE_HAS_PARENT or RELATIONSHIP_NOT_FOUND.
+        there), FAILED_PRECONDITION with reason PRECONDITION_FAILED
+        or RESOURCE_HAS_PARENT.
         A retry with the same request_id is safe.
         """
 
