@@ -1,5 +1,6 @@
 # Sourced by the other scripts: where the project, its tools and its Python are.
-# PYTHON may name an interpreter that has the tools; else the workspace's, else our own, is taken.
+# PYTHON may name an interpreter that has the tools; else our own is taken where there is one, else the
+# workspace's.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -8,7 +9,10 @@ THIRD_PARTY=$TOOLS/third_party
 # shellcheck source=versions.env
 source "$ROOT/scripts/versions.env"
 
-if [[ -z ${PYTHON:-} ]]; then
+GIVEN_PYTHON=${PYTHON:-}
+if [[ -n $GIVEN_PYTHON ]]; then
+    PYTHON=$(command -v "$GIVEN_PYTHON") || { echo "PYTHON=$GIVEN_PYTHON is not there" >&2; exit 1; }
+else
     PYTHON=$TOOLS/venv/bin/python
     [[ -x $PYTHON ]] || PYTHON=$ROOT/../.venv/bin/python
 fi
@@ -44,8 +48,9 @@ describe() {
     protoc --descriptor_set_out="$1" --include_imports --include_source_info "${@:2}"
 }
 
-# finish_python DIR: no stubs for what has no services, and the package markers. None in pyairtable/ and buf/: both are namespaces, so that
-# PyPI's own pyairtable package, and whoever ships buf.*, can be installed beside us.
+# finish_python DIR: no stubs for what has no services, and the package markers. None in pyairtable/ and
+# buf/: both are namespaces, so that PyPI's own pyairtable package, and whoever ships buf.*, can be
+# installed beside us.
 finish_python() {
     local package stub
     for stub in $(find "$1" -name '*_pb2_grpc.pyi'); do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Generates Go, Python and the descriptor set with buf: the main way.
 # Usage: generate.sh [OUTPUT], by default generated/.
-"$(dirname "$0")/install-tools.sh"
+"$(dirname "$0")/install-tools.sh" || exit
 source "$(dirname "$0")/env.sh"
 
 new_work_folder "${1:-$ROOT/generated}"

@@ -52,7 +52,10 @@ collect_third_party() {
 }
 
 stamp=$TOOLS/installed.env
-python_tools_present || install_python_tools
+if ! python_tools_present; then
+    [[ -z $GIVEN_PYTHON ]] || fail "$GIVEN_PYTHON lacks the tools of scripts/versions.env: unset PYTHON or install them"
+    install_python_tools
+fi
 if ! cmp -s "$ROOT/scripts/versions.env" "$stamp"; then
     mkdir -p "$TOOLS"
     install_go_tools
