@@ -4,8 +4,8 @@ import sys
 
 import pydantic
 import uvloop
-from pyairtable_mesh.runtime import log
 
+from pyairtable_mesh.runtime import log
 from pyairtable_operator import app
 from pyairtable_operator import settings as configuration
 

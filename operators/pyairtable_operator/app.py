@@ -7,11 +7,13 @@ import signal
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
-from pyairtable_mesh.runtime import reflection
 
+from pyairtable.mesh.v1 import mesh_pb2_grpc
+from pyairtable_mesh.runtime import reflection
 from pyairtable_operator.inventory import Inventory, Provider
 from pyairtable_operator.providers.file import FileProvider
 from pyairtable_operator.settings import Settings
+from pyairtable_operator.status import boundary, servicer
 from pyairtable_operator.xds import ads, session, snapshot
 
 _log = logging.getLogger(__name__)
@@ -42,8 +44,9 @@ async def serve(settings: Settings, provider: Provider, stopping: asyncio.Event)
     limits = session.Limits(names=settings.max_names)
     discovery = ads.AggregatedDiscovery(hub, limits=limits, max_streams=settings.max_streams)
     listener.add_generic_rpc_handlers((discovery.handler(),))
+    mesh_pb2_grpc.add_StatusServiceServicer_to_server(servicer.StatusServicer(hub, inventory), listener)
     if settings.reflection:
-        reflection.enable(listener, [ads.SERVICE_NAME, "grpc.health.v1.Health"])
+        reflection.enable(listener, [ads.SERVICE_NAME, servicer.SERVICE_NAME, "grpc.health.v1.Health"])
     port = _bind(listener, settings)
     await health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     async with asyncio.TaskGroup() as tasks:
@@ -77,6 +80,7 @@ async def _publish(inventory: Inventory, hub: ads.Hub, health: health_aio.Health
 def _server(settings: Settings) -> grpc.aio.Server:
     milliseconds = int(settings.keepalive_seconds * 1_000)
     return grpc.aio.server(
+        interceptors=[boundary.Boundary(servicer.SERVICE_NAME)],
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -84,7 +88,7 @@ def _server(settings: Settings) -> grpc.aio.Server:
             ("grpc.keepalive_timeout_ms", milliseconds // 3),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ]
+        ],
     )
 
 

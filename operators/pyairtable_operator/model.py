@@ -108,11 +108,13 @@ class Service:
 class Problem:
     """Something in the mesh's description that was left out, and why, in words for its author.
 
-    `where` is a path in a document (`services[2].port`), an object's name, or a service's canonical name.
+    `where` is a path in a document (`services[2].port`), an object's name, or a service's canonical name; `service` is
+    the canonical name of the service that it is about, where that is known.
     """
 
     where: str
     reason: str
+    service: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"

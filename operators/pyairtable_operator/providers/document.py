@@ -63,7 +63,8 @@ def parse(text: str | bytes) -> model.Mesh:
             entry = _Entry.model_validate({"service": {"domain": document.domain, **fields}})
             services.append(entry.service)
         except pydantic.ValidationError as error:
-            problems += _problems(("services", index), error, skip=1)
+            name = _canonical_name({"domain": document.domain, **fields})
+            problems += _problems(("services", index), error, skip=1, service=name)
     return model.Mesh(tuple(services), tuple(problems))
 
 
@@ -78,7 +79,7 @@ def _document(text: str | bytes) -> _Document:
         return _Document.model_validate(yaml.load(text, Loader=_LOADER))  # noqa: S506 - both loaders are safe ones
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "document"
+        where = f"{mark.line + 1}:{mark.column + 1}" if mark is not None else "document"
         raise DocumentError(model.Problem(where, error.problem or "is not YAML")) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DocumentError(model.Problem("document", "is not YAML in UTF-8")) from error
@@ -86,11 +87,20 @@ def _document(text: str | bytes) -> _Document:
         raise DocumentError(_problems((), error)[0]) from error
 
 
-def _problems(prefix: tuple[int | str, ...], error: pydantic.ValidationError, *, skip: int = 0) -> list[model.Problem]:
+def _problems(
+    prefix: tuple[int | str, ...], error: pydantic.ValidationError, *, skip: int = 0, service: str = ""
+) -> list[model.Problem]:
     return [
-        model.Problem(_path((*prefix, *found["loc"][skip:])), _lower_first(found["msg"]))
+        model.Problem(_path((*prefix, *found["loc"][skip:])), _lower_first(found["msg"]), service)
         for found in error.errors(include_url=False, include_input=False)
     ]
+
+
+def _canonical_name(fields: dict[str, Any]) -> str:
+    parts = {key: fields.get(key) for key in ("name", "namespace", "domain", "port")}
+    if not all(isinstance(part, str | int) for part in parts.values()):
+        return ""
+    return "{name}.{namespace}.svc.{domain}:{port}".format_map(parts)
 
 
 def _path(parts: tuple[int | str, ...]) -> str:

@@ -6,6 +6,7 @@ as often to be as quick.
 """
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import os
@@ -59,13 +60,14 @@ class FileProvider:
         try:
             mesh = document.parse(content)
         except document.DocumentError as error:
-            self._keep(inventory, error.problem)
+            where = f"{self._path.name}:{error.problem.where}"
+            self._keep(inventory, dataclasses.replace(error.problem, where=where))
             return
         inventory.replace(mesh)
 
     def _keep(self, inventory: Inventory, trouble: model.Problem) -> None:
         if trouble != inventory.trouble:
-            _log.error("the mesh stays as it is: %s: %s", self._path, trouble)
+            _log.error("the mesh stays as it is: %s", trouble)
             inventory.keep(trouble)
 
 

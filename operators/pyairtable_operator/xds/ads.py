@@ -11,11 +11,14 @@ from typing import TypeAlias
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
+from pyairtable_mesh.runtime.signals import Signal
 from pyairtable_operator.xds.responses import Responses
 from pyairtable_operator.xds.session import Limits, ProtocolError, Session
 from pyairtable_operator.xds.snapshot import Snapshot
 
 SERVICE_NAME = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+_KEPT_SNAPSHOTS = 16
 
 _log = logging.getLogger(__name__)
 
@@ -34,10 +37,15 @@ class Client:
 
 
 class Hub:
-    """The newest answers, and the clients that wait for them. Belongs to one event loop."""
+    """The newest answers, the clients that wait for them, and the last few snapshots by version.
+
+    `changed` tells of a new snapshot and of whatever clients do. Belongs to one event loop.
+    """
 
     def __init__(self) -> None:
         self.responses: Responses | None = None
+        self.kept: dict[str, Snapshot] = {}
+        self.changed = Signal()
         self.clients: dict[int, Client] = {}
         self.closing = False
         self._ids = itertools.count(1)
@@ -45,6 +53,10 @@ class Hub:
     def publish(self, snapshot: Snapshot) -> None:
         """Let every client have the snapshot. One that is busy finds the newest when it is done."""
         self.responses = Responses(snapshot)
+        self.kept.pop(snapshot.version, None)
+        self.kept[snapshot.version] = snapshot
+        if len(self.kept) > _KEPT_SNAPSHOTS:
+            del self.kept[next(iter(self.kept))]
         self._wake_all()
 
     def close(self) -> None:
@@ -58,13 +70,21 @@ class Hub:
         self.clients[client.id] = client
         return client
 
+    def receive(self, client: Client, request: discovery_pb2.DiscoveryRequest) -> None:
+        """Take in what a client asks or says. Raises ProtocolError."""
+        client.session.receive(request)
+        client.wake.set()
+        self.changed.notify()
+
     def disconnect(self, client: Client) -> None:
         """Forget a client."""
         del self.clients[client.id]
+        self.changed.notify()
 
     def _wake_all(self) -> None:
         for client in self.clients.values():
             client.wake.set()
+        self.changed.notify()
 
 
 class AggregatedDiscovery:
@@ -77,7 +97,7 @@ class AggregatedDiscovery:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the handler to add to a server. Answers are bytes already."""
-        method = grpc.stream_stream_rpc_method_handler(
+        method: grpc.RpcMethodHandler[discovery_pb2.DiscoveryRequest, bytes] = grpc.stream_stream_rpc_method_handler(
             self.stream, request_deserializer=discovery_pb2.DiscoveryRequest.FromString
         )
         return grpc.method_handlers_generic_handler(SERVICE_NAME, {"StreamAggregatedResources": method})
@@ -87,7 +107,7 @@ class AggregatedDiscovery:
         if len(self._hub.clients) >= self._max_streams:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "this control plane has all the streams it takes")
         client = self._hub.connect(context.peer(), Session(self._limits))
-        reader = asyncio.create_task(_read(requests, client))
+        reader = asyncio.create_task(self._read(requests, client))
         reader.add_done_callback(lambda _: client.wake.set())
         try:
             await self._write(client, reader, context)
@@ -96,7 +116,7 @@ class AggregatedDiscovery:
             else:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane is stopping")
         except ProtocolError as error:
-            _log.warning("client refused", extra={"node": client.session.node_id, "peer": client.peer})
+            _log.warning("client refused", extra={"node": client.session.node.id, "peer": client.peer})
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         finally:
             reader.cancel()
@@ -114,8 +134,6 @@ class AggregatedDiscovery:
                 await context.write(message)
             await client.wake.wait()
 
-
-async def _read(requests: AsyncIterator[discovery_pb2.DiscoveryRequest], client: Client) -> None:
-    async for request in requests:
-        client.session.receive(request)
-        client.wake.set()
+    async def _read(self, requests: AsyncIterator[discovery_pb2.DiscoveryRequest], client: Client) -> None:
+        async for request in requests:
+            self._hub.receive(client, request)

@@ -14,6 +14,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from pyairtable_operator.xds.responses import Responses, View, with_nonce
@@ -21,7 +22,7 @@ from pyairtable_operator.xds.snapshot import Resource, ResourceType
 
 _WHOLE_SET = frozenset({ResourceType.CLUSTER, ResourceType.LISTENER})
 _SERVED = frozenset(kind.value for kind in ResourceType)
-_MAX_NODE_ID_CHARS = 256
+_MAX_NODE_CHARS = 256
 _MAX_REJECTION_CHARS = 1_024
 
 
@@ -47,27 +48,41 @@ class Rejection:
 
 @dataclasses.dataclass(slots=True)
 class Subscription:
-    """What a client wants of one type, holds, and has said about the last answer. Times are in monotonic seconds."""
+    """What a client wants of one type, what it holds, and what it has said about the last answer.
+
+    `version` is what it was sent, on this stream or, as far as it says, before. Times are seconds since the epoch,
+    0 for never.
+    """
 
     names: frozenset[str] = frozenset()
     held: Mapping[str, Resource] = dataclasses.field(default_factory=dict)
     claimed_version: str = ""
+    version: str = ""
     sent_version: str = ""
     acked_version: str = ""
     nonce: str = ""
     awaits_ack: bool = False
     sent_at: float = 0.0
-    ack_seconds: float | None = None
+    settled_at: float = 0.0
     rejection: Rejection | None = None
-    responses: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Node:
+    """Who a client says it is; `namespace` is where its short names resolve."""
+
+    id: str = ""
+    namespace: str = ""
+    user_agent: str = ""
+    region: str = ""
+    zone: str = ""
 
 
 class Session:
     """The subscriptions of one stream."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self.node_id = ""
-        self.namespace = ""
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.time) -> None:
+        self.node = Node()
         self.subscriptions: dict[ResourceType, Subscription] = {}
         self._limits = limits
         self._clock = clock
@@ -79,8 +94,8 @@ class Session:
         Raises ProtocolError when it is outside of the limits.
         """
         names = self._checked(request.resource_names)
-        if request.node.id and not self.node_id:
-            self._meet(request.node.id)
+        if request.HasField("node") and not self.node.id:
+            self.node = _meet(request.node)
         if request.type_url not in _SERVED:
             return
         kind = ResourceType(request.type_url)
@@ -102,9 +117,9 @@ class Session:
         return None
 
     def _answer(self, kind: ResourceType, subscription: Subscription, responses: Responses) -> bytes | None:
-        view = responses.view(kind, subscription.names, self.namespace)
+        view = responses.view(kind, subscription.names, self.node.namespace)
         claimed, subscription.claimed_version = subscription.claimed_version, ""
-        if view.version == subscription.sent_version:
+        if view.version == subscription.version:
             return None
         if view.version == claimed:
             _assume_held(subscription, view)
@@ -114,11 +129,10 @@ class Session:
             return None
         names = subscription.names if kind in _WHOLE_SET else changed
         subscription.held = view.resources
-        subscription.sent_version = view.version
+        subscription.version = subscription.sent_version = view.version
         subscription.nonce = str(next(self._nonces))
         subscription.awaits_ack = True
         subscription.sent_at = self._clock()
-        subscription.responses += 1
         return with_nonce(responses.body(kind, view, names), subscription.nonce)
 
     def _settle(
@@ -126,7 +140,7 @@ class Session:
     ) -> None:
         if subscription.awaits_ack:
             subscription.awaits_ack = False
-            subscription.ack_seconds = self._clock() - subscription.sent_at
+            subscription.settled_at = self._clock()
             if request.HasField("error_detail"):
                 words = request.error_detail.message[:_MAX_REJECTION_CHARS]
                 subscription.rejection = Rejection(subscription.sent_version, words)
@@ -139,7 +153,7 @@ class Session:
             # It answers nothing and changes nothing: names were dropped and taken up again between two requests, and
             # the client's cache of them is gone.
             subscription.held = {}
-            subscription.sent_version = ""
+            subscription.version = ""
 
     def _checked(self, names: Sequence[str]) -> frozenset[str]:
         if len(names) > self._limits.names:
@@ -148,11 +162,18 @@ class Session:
             raise ProtocolError(f"a resource name has more than {self._limits.name_chars} characters")
         return frozenset(names)
 
-    def _meet(self, node_id: str) -> None:
-        if len(node_id) > _MAX_NODE_ID_CHARS:
-            raise ProtocolError(f"the node id has more than {_MAX_NODE_ID_CHARS} characters")
-        self.node_id = node_id
-        self.namespace = namespace_of(node_id)
+
+def _meet(node: base_pb2.Node) -> Node:
+    texts = (node.id, node.user_agent_name, node.user_agent_version, node.locality.region, node.locality.zone)
+    if any(len(text) > _MAX_NODE_CHARS for text in texts):
+        raise ProtocolError(f"a text in the node has more than {_MAX_NODE_CHARS} characters")
+    return Node(
+        id=node.id,
+        namespace=namespace_of(node.id),
+        user_agent=f"{node.user_agent_name} {node.user_agent_version}".strip(),
+        region=node.locality.region,
+        zone=node.locality.zone,
+    )
 
 
 def namespace_of(node_id: str) -> str:
@@ -161,8 +182,11 @@ def namespace_of(node_id: str) -> str:
     The id is the client's word. That is good enough on loopback, where the control plane listens until clients have
     certificates; with them the namespace is the proven one.
     """
-    parts = node_id.split("/")
-    return parts[0] if len(parts) == 3 and all(parts) else ""
+    match node_id.split("/"):
+        case [namespace, service, instance] if namespace and service and instance:
+            return namespace
+        case _:
+            return ""
 
 
 def _subscribe(subscription: Subscription, names: frozenset[str]) -> None:
@@ -173,7 +197,7 @@ def _subscribe(subscription: Subscription, names: frozenset[str]) -> None:
 
 def _assume_held(subscription: Subscription, view: View) -> None:
     subscription.held = view.resources
-    subscription.sent_version = subscription.acked_version = view.version
+    subscription.version = subscription.acked_version = view.version
 
 
 def _changed(view: View, held: Mapping[str, Resource]) -> frozenset[str]:

@@ -47,6 +47,7 @@ class Entry:
     service: model.Service
     resources: Mapping[ResourceType, Resource]
     short_listener: Resource
+    version: str
 
     @classmethod
     def of(cls, service: model.Service) -> "Entry":
@@ -58,7 +59,8 @@ class Entry:
             ResourceType.LISTENER: Resource.of(made.listener),
             ResourceType.ROUTE: Resource.of(made.route),
         }
-        return cls(service, resources, Resource.of(made.short_listener))
+        version = digest_of({kind.value: found for kind, found in resources.items()})
+        return cls(service, resources, Resource.of(made.short_listener), version)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -76,11 +78,16 @@ class Snapshot:
         A name that no service has gets an answer too, one that lets calls fail at once: clients wait 15 seconds for
         an answer that does not come, and a client may still hold a route to a service that was just removed.
         """
-        if (entry := self.entries.get(name)) is not None:
+        entry = self.lookup(name, namespace)
+        if entry is None:
+            return _absent(kind, name)
+        if name == entry.service.canonical_name:
             return entry.resources[kind]
-        if kind is ResourceType.LISTENER and (entry := self.shorts.get((namespace, name))) is not None:
-            return entry.short_listener
-        return _absent(kind, name)
+        return entry.short_listener if kind is ResourceType.LISTENER else _absent(kind, name)
+
+    def lookup(self, name: str, namespace: str) -> Entry | None:
+        """Return what a canonical name, or a short one within its namespace, stands for."""
+        return self.entries.get(name) or self.shorts.get((namespace, name))
 
 
 def build(mesh: model.Mesh, previous: Snapshot | None = None) -> Snapshot:
@@ -94,7 +101,7 @@ def build(mesh: model.Mesh, previous: Snapshot | None = None) -> Snapshot:
     for service in mesh.services:
         name = service.canonical_name
         if name in entries:
-            problems.append(model.Problem(name, "a service of this name and port stands there already"))
+            problems.append(model.Problem(name, "a second service of this name and port was left out", service=name))
         elif (entry := known.get(name)) is not None and entry.service == service:
             entries[name] = entry
         elif found := validate.problems(service):
@@ -119,9 +126,10 @@ def _shorts(entries: Mapping[str, Entry]) -> dict[tuple[str, str], Entry]:
 
 
 def _version(entries: Mapping[str, Entry]) -> str:
-    return digest_of(
-        {f"{kind.name} {name}": found for name, entry in entries.items() for kind, found in entry.resources.items()}
-    )
+    state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for name in sorted(entries):
+        state.update(f"{name} {entries[name].version}\n".encode())
+    return state.hexdigest()
 
 
 def _absent(kind: ResourceType, name: str) -> Resource:

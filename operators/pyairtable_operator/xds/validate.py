@@ -17,6 +17,8 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _UINT32_MAX = 2**32 - 1
 _MAX_PORT = 65_535
 _MAX_PERCENT = 100
+# gRPC counts in milliseconds and refuses none of them; an hour is longer than anyone means.
+_SHORTEST, _LONGEST = 0.001, 3_600.0
 
 
 def problems(service: model.Service) -> tuple[model.Problem, ...]:
@@ -28,7 +30,8 @@ def problems(service: model.Service) -> tuple[model.Problem, ...]:
         *_retries(service.policy.retry),
         *_outliers(service.policy.outlier_detection),
     )
-    return tuple(model.Problem(service.canonical_name, reason) for reason in reasons)
+    name = service.canonical_name
+    return tuple(model.Problem(name, reason, service=name) for reason in reasons)
 
 
 def _names(service: model.Service) -> Iterator[str]:
@@ -68,9 +71,8 @@ def _limits(policy: model.TrafficPolicy) -> Iterator[str]:
 def _retries(retry: model.RetryPolicy) -> Iterator[str]:
     if not 1 <= retry.attempts <= MAX_ATTEMPTS:
         yield f"retry.attempts {retry.attempts} is not in 1 to {MAX_ATTEMPTS}"
-    # 1 ms: gRPC reads the interval in milliseconds and refuses 0.
-    if not 0.001 <= retry.initial_backoff <= retry.max_backoff <= 3600:
-        yield "retry back-offs are not 0.001 <= initial_backoff <= max_backoff <= 3600 seconds"
+    if not _SHORTEST <= retry.initial_backoff <= retry.max_backoff <= _LONGEST:
+        yield f"retry: {_SHORTEST:g} <= initial_backoff <= max_backoff <= {_LONGEST:g} seconds does not hold"
 
 
 def _outliers(detection: model.OutlierDetection | None) -> Iterator[str]:
@@ -80,8 +82,8 @@ def _outliers(detection: model.OutlierDetection | None) -> Iterator[str]:
         if not 0 <= getattr(detection, name) <= _MAX_PERCENT:
             yield f"outlier_detection.{name} is not in 0 to {_MAX_PERCENT}"
     for name in ("interval", "base_ejection_time"):
-        if not 0.001 <= getattr(detection, name) <= 3600:
-            yield f"outlier_detection.{name} is not in 0.001 to 3600 seconds"
+        if not _SHORTEST <= getattr(detection, name) <= _LONGEST:
+            yield f"outlier_detection.{name} is not in {_SHORTEST:g} to {_LONGEST:g} seconds"
     for name in ("minimum_hosts", "request_volume"):
         if not 0 <= getattr(detection, name) <= _UINT32_MAX:
             yield f"outlier_detection.{name} is not in 0 to {_UINT32_MAX}"
