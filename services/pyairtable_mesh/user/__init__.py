@@ -1,0 +1,1 @@
+"""Who belongs to a tenant: profiles, status, preferences, settings, and the groups they are in."""
