@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from pyairtable_mesh.runtime import database as databases
 from pyairtable_mesh.runtime import migrations, moments
+from pyairtable_mesh.runtime.context import Actor, RequestContext
 
 START_SECONDS = 30.0
 ROLE = "pyairtable"
@@ -160,14 +161,46 @@ async def database_url(
     yield f"sqlite:///{tmp_path / 'test.db'}"
 
 
-@pytest.fixture
-def database_clock() -> Callable[[], datetime]:
-    """The clock of `database`; for tests to override."""
-    return moments.utc_now
+@dataclass
+class Clock:
+    """Tells the time that it is now, moved by as much as a test asked for."""
+
+    ahead: timedelta = timedelta()
+
+    def __call__(self) -> datetime:
+        return moments.utc_now() + self.ahead
 
 
 @pytest.fixture
-async def database(database_url: str, database_clock: Callable[[], datetime]) -> AsyncIterator[databases.Database]:
+def clock() -> Clock:
+    """The clock of `database`."""
+    return Clock()
+
+
+@pytest.fixture
+def later(clock: Clock) -> Callable[[timedelta], None]:
+    """Moves the clock of `database` ahead."""
+
+    def move(by: timedelta) -> None:
+        clock.ahead += by
+
+    return move
+
+
+@pytest.fixture
+async def database(database_url: str, clock: Clock) -> AsyncIterator[databases.Database]:
     """A fresh, migrated database, open; once for each kind."""
-    async with databases.opened(database_url, service="test", clock=database_clock) as opened:
+    async with databases.opened(database_url, service="test", clock=clock) as opened:
         yield opened
+
+
+def caller(tenant_id: str, *, request_id: str = "", digest: bytes = b"", user: str = "user:usr1") -> RequestContext:
+    """A user's call, as the interceptors hand it down."""
+    return RequestContext(
+        method="/pyairtable.test.v1.TestService/Change",
+        correlation_id="correlation-1",
+        actor=Actor("user", user),
+        tenant_id=tenant_id,
+        request_id=request_id,
+        request_digest=digest,
+    )

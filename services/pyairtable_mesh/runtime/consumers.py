@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -22,16 +23,25 @@ from pyairtable_mesh.runtime.database import Database, Transaction, background
 from pyairtable_mesh.runtime.errors import MeshError, OutOfRange
 from pyairtable_mesh.runtime.tables import CONSUMED_EVENTS, CONSUMERS
 
-HEARTBEAT_SECONDS = 5
-_SILENCE_SECONDS = 3.0 * HEARTBEAT_SECONDS
-_REST = timedelta(seconds=_SILENCE_SECONDS)
 _BATCH = 200
-_FIRST_DELAY_SECONDS = 0.1
-_LONGEST_DELAY_SECONDS = 10.0
 _logger = logging.getLogger(__name__)
 
 Handler = Callable[[Transaction, Sequence[events_pb2.Event]], Awaitable[None]]
 """Applies new events, in order, in the transaction that also moves the cursor; raising rolls both back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a sign of life is expected, and how long to wait before another try; in seconds."""
+
+    heartbeat: float = 5.0
+    first_delay: float = 0.1
+    longest_delay: float = 10.0
+
+    @property
+    def silence(self) -> float:
+        """After this long without a sign a connection is given up, or a replica's work taken over."""
+        return 3 * self.heartbeat
 
 
 class EventStream(Protocol):
@@ -59,14 +69,22 @@ class EventConsumer:
     """
 
     def __init__(
-        self, name: str, stream: EventStream, database: Database, handler: Handler, *, types: Sequence[str] = ()
+        self,
+        name: str,
+        stream: EventStream,
+        database: Database,
+        handler: Handler,
+        *,
+        types: Sequence[str] = (),
+        patience: Patience = Patience(),
     ) -> None:
         self._name = name
         self._stream = stream
         self._database = database
         self._handler = handler
         self._types = types
-        self._delay = _FIRST_DELAY_SECONDS
+        self._patience = patience
+        self._delay = patience.first_delay
 
     async def run(self) -> None:
         """Consume until cancelled: whatever goes wrong is logged, and tried again after a growing delay."""
@@ -83,26 +101,28 @@ class EventConsumer:
             except Exception:
                 _logger.exception("consumer %s failed and will try again", self._name)
             await asyncio.sleep(self._delay * (0.5 + random.random()))  # noqa: S311 - spreads reconnects
-            self._delay = min(self._delay * 2, _LONGEST_DELAY_SECONDS)
+            self._delay = min(self._delay * 2, self._patience.longest_delay)
 
     async def _follow(self) -> None:
         cursor = await self._cursor()
+        heartbeat = Duration()
+        heartbeat.FromTimedelta(timedelta(seconds=self._patience.heartbeat))
         request = events_pb2.SubscribeRequest(
             cursor=cursor,
             filter=events_pb2.EventFilter(types=self._types),
-            heartbeat_interval=Duration(seconds=HEARTBEAT_SECONDS),
+            heartbeat_interval=heartbeat,
             max_batch_size=_BATCH,
         )
         responses = aiter(self._stream.Subscribe(request))
         while True:
             # A stream that is silent for longer than its heartbeat is a connection that nobody has closed.
-            async with asyncio.timeout(_SILENCE_SECONDS):
+            async with asyncio.timeout(self._patience.silence):
                 response = await anext(responses, None)
             if response is None:
                 return
             await self._apply(cursor, response)
             cursor = response.cursor
-            self._delay = _FIRST_DELAY_SECONDS
+            self._delay = self._patience.first_delay
 
     async def _apply(self, before: str, response: events_pb2.SubscribeResponse) -> None:
         async with self._database.transaction(background()) as transaction:
@@ -150,8 +170,8 @@ class EventConsumer:
         """Return when whoever consumes in our place has not moved the cursor for some heartbeats."""
         last = select(CONSUMERS.c.update_time).where(CONSUMERS.c.name == self._name)
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(self._patience.heartbeat)
             async with self._database.transaction(background()) as transaction:
                 moved: datetime = (await transaction.connection.execute(last)).scalar_one()
-                if transaction.now - moved > _REST:
+                if transaction.now - moved > timedelta(seconds=self._patience.silence):
                     return

@@ -10,6 +10,8 @@ from sqlalchemy import event as hooks
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from pyairtable_mesh.runtime.errors import Unavailable
+
 _ASYNCPG = "postgresql+asyncpg"
 _SQLITE_PRAGMAS = (
     "journal_mode = WAL",
@@ -30,7 +32,10 @@ def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
     path = url.database
     if not path or path == ":memory:":
         raise ValueError("SQLite needs a file: sqlite:///folder/name.db")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"the folder of {path} cannot be made", reason="DATABASE_UNAVAILABLE") from error
     target = url.set(drivername="sqlite+aiosqlite")
     # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
     options: dict[str, Any] = {"connect_args": {"isolation_level": None}, "max_overflow": 0}
