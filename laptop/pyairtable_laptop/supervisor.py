@@ -34,6 +34,18 @@ class Event:
 Tell = Callable[[Event], None]
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How one process is; `pid` is 0 between two lives."""
+
+    name: str
+    service: str
+    address: str
+    health_address: str
+    pid: int
+    serving: bool
+
+
 @dataclass(slots=True)
 class Backoff:
     """How long to pause before the next start: at once after a long life, then longer and longer (seconds)."""
@@ -55,6 +67,11 @@ class _Instance:
         self.running: processes.Running | None = None
         self.serving = False
         self.served = asyncio.Event()
+
+    def state(self) -> State:
+        plan = self.plan
+        pid = self.running.process.pid if self.running is not None else 0
+        return State(plan.name, plan.service, plan.address, plan.health_address, pid, self.serving)
 
 
 class Supervisor:
@@ -98,6 +115,10 @@ class Supervisor:
                     for each in late
                 )
             ) from None
+
+    def states(self) -> list[State]:
+        """How every process is now."""
+        return [each.state() for each in self._instances.values()]
 
     async def stop(self, hurry: asyncio.Event) -> list[str]:
         """Once `run` is cancelled: end everything, the control plane last; the names of those that had to be killed."""

@@ -1,0 +1,63 @@
+"""``python -m pyairtable_laptop run``: the whole platform on this machine, until Ctrl-C."""
+
+import time
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import click
+
+NEEDED = ("pyairtable_mesh", "pyairtable_operator", "pyairtable.permission.v1", "pyairtable.user.v1")
+
+
+class Instances(click.ParamType[tuple[str, int]]):
+    """``user=2``: how many instances of a service."""
+
+    name = "SERVICE=N"
+    most = 8
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """The service and the number."""
+        service, _, number = value.partition("=")
+        known = import_module("pyairtable_laptop.plan").SERVICES
+        if service not in known or not number.isdecimal() or not 1 <= int(number) <= self.most:
+            self.fail(f"give a service ({', '.join(known)}) and 1 to {self.most}, as in user=2", param, ctx)
+        return service, int(number)
+
+
+@click.group()
+def main() -> None:
+    """Run PyAirtable Mesh on a laptop, without any cluster. For development only."""
+
+
+@main.command()
+@click.option(
+    "--data",
+    default=".pyairtable",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of databases, keys and logs.",
+)
+@click.option("--instances", multiple=True, type=Instances(), help="Several instances of a service; may be repeated.")
+@click.option("--free-ports", is_flag=True, help="Take whatever ports are free.")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", help="For people, or one object a line.")
+def run(data: Path, instances: tuple[tuple[str, int], ...], free_ports: bool, output: Literal["text", "json"]) -> None:
+    """Start every service and the control plane, make demo data, and end all of it with Ctrl-C."""
+    begun = time.monotonic()
+    for module in NEEDED:
+        if not _there(module):
+            raise click.ClickException(f"{module} is not installed for this Python. Run `uv sync`, or `make run`.")
+    platform = import_module("pyairtable_laptop.platform")
+    platform.run(platform.Options(data, dict(instances), free_ports, output, begun))
+
+
+def _there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m pyairtable_laptop")
