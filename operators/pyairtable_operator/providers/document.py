@@ -70,7 +70,7 @@ def parse(text: str | bytes) -> model.Mesh:
 
 def render(services: Iterable[model.Service]) -> str:
     """Return the document that `parse` reads back as these services."""
-    fields = pydantic.TypeAdapter(list[model.Service]).dump_python(list(services), mode="json")
+    fields = pydantic.TypeAdapter(list[model.Service]).dump_python(list(services), mode="json", exclude_defaults=True)
     return yaml.safe_dump({"services": fields}, sort_keys=False)
 
 

@@ -50,7 +50,7 @@ class Rejection:
 class Subscription:
     """What a client wants of one type, what it holds, and what it has said about the last answer.
 
-    `version` is what it was sent, on this stream or, as far as it says, before. Times are seconds since the epoch,
+    `version` is the one it was sent, or holds without being sent it on this stream. Times are seconds since the epoch,
     0 for never.
     """
 
@@ -121,11 +121,9 @@ class Session:
         claimed, subscription.claimed_version = subscription.claimed_version, ""
         if view.version == subscription.version:
             return None
-        if view.version == claimed:
-            _assume_held(subscription, view)
-            return None
-        changed = _changed(view, subscription.held)
+        changed = frozenset() if view.version == claimed else _changed(view, subscription.held)
         if not changed:
+            _hold(subscription, view)
             return None
         names = subscription.names if kind in _WHOLE_SET else changed
         subscription.held = view.resources
@@ -192,10 +190,11 @@ def namespace_of(node_id: str) -> str:
 def _subscribe(subscription: Subscription, names: frozenset[str]) -> None:
     if names != subscription.names:
         subscription.names = names
+        subscription.version = ""
         subscription.held = {name: found for name, found in subscription.held.items() if name in names}
 
 
-def _assume_held(subscription: Subscription, view: View) -> None:
+def _hold(subscription: Subscription, view: View) -> None:
     subscription.held = view.resources
     subscription.version = subscription.acked_version = view.version
 
