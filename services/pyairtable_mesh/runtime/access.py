@@ -5,8 +5,10 @@ table stands beside the servicer, and the process refuses to start when a method
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from pyairtable_mesh.runtime.context import RequestContext
@@ -106,6 +108,19 @@ def workload(*service_accounts: str) -> Row:
     return Row("workload", workloads=frozenset(service_accounts))
 
 
+def reader(path: str) -> Callable[[Any], list[tuple[str, str]]]:
+    """`values` for one path, made once: a path without repeated fields is read in one step."""
+    if "[]" in path:
+        return partial(values, path=path)
+    read = attrgetter(path)
+
+    def of(request: Any) -> list[tuple[str, str]]:
+        value = read(request)
+        return [(path, value)] if isinstance(value, str) else values(request, path)
+
+    return of
+
+
 def values(request: Any, path: str) -> list[tuple[str, str]]:
     """The (path, string) pairs that a field path names in a request message; ``[]`` fans out over repeated fields."""
     found: list[tuple[str, Any]] = [("", request)]
@@ -135,15 +150,10 @@ def reference(field: str, value: str) -> str:
     return f"{kind}:{match[2]}"
 
 
-def resources(row: Row, request: Any) -> list[str]:
-    """The references that a row's field names in a request; `InvalidArgument` where one is malformed."""
-    return [reference(where, value) for where, value in values(request, row.field)]
-
-
-def questions(row: Row, request: Any, caller: RequestContext) -> list[Question] | None:
+def questions(row: Row, resources: Sequence[str], caller: RequestContext) -> list[Question] | None:
     """What must be allowed for this way in: None when it is closed to this caller, empty when nothing need be asked.
 
-    Raises `InvalidArgument` when the field that names the resource is malformed.
+    `resources` are the references that the row's field names in the request; an empty field names none.
     """
     is_user = caller.actor.kind == "user"
     match row.kind:
@@ -155,10 +165,9 @@ def questions(row: Row, request: Any, caller: RequestContext) -> list[Question] 
         case "authenticated":
             return [] if is_user else None
         case "own":
-            named = [value for _, value in values(request, row.field) if value]
-            same = all(reference(row.field, value) == caller.actor.subject for value in named)
+            same = all(resource == caller.actor.subject for resource in resources)
             return [] if is_user and same else None
         case "tenant":
             return [(f"tenant:{caller.tenant_id}", row.permission)] if is_user else None
         case _:
-            return [(resource, row.permission) for resource in resources(row, request)] if is_user else None
+            return [(resource, row.permission) for resource in resources] if is_user else None

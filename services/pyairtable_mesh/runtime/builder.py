@@ -88,9 +88,7 @@ async def build(
     resources.push_async_callback(peers.close)
     validator = SchemaValidator()
     parts = service.build(Runtime(settings, peers, validator, clock, store, sealer))
-    authorizer = parts.authorizer or PeerAuthorizer(
-        peers.stub(permission_pb2_grpc.PermissionServiceStub, "permission")
-    )
+    authorizer = parts.authorizer or PeerAuthorizer(peers.stub(permission_pb2_grpc.PermissionServiceStub, "permission"))
     stack = interceptors.stack(settings, observer, _authenticator(settings), authorizer, validator, _answered(store))
     return _assemble(service, settings, parts, stack, store, observer)
 
@@ -156,7 +154,8 @@ def _assemble(
     served = registration.register(server, registrations, {**service.access, **RUNTIME_ACCESS}, stack)
     _add_standard(server, health, served, reflection=settings.reflection)
     background = [health.watch, *parts.background]
-    return Running(service.name, settings, server, new_server(settings.max_message_bytes), health, background)
+    probes = new_server(settings.max_message_bytes)
+    return Running(service.name, settings, server, probes, health, background, observer.registry)
 
 
 def _add_standard(server: grpc.aio.Server, health: Health, served: list[str], *, reflection: bool) -> None:

@@ -10,7 +10,7 @@ from opentelemetry import trace
 
 from pyairtable_mesh.runtime import context, status
 from pyairtable_mesh.runtime.errors import DeadlineExceeded
-from pyairtable_mesh.runtime.telemetry import Telemetry, attributes, traceparent_of
+from pyairtable_mesh.runtime.telemetry import Telemetry, start_span, traceparent_of
 
 DEFAULT_DEADLINE_SECONDS = 10.0
 """Deadline of a call that is made outside of any RPC and names none."""
@@ -36,11 +36,9 @@ class Outgoing:
         """Open the call's span and complete its details; `DeadlineExceeded` when the caller's time is already up."""
         path: str | bytes = details.method
         method = path.decode() if isinstance(path, bytes) else path
-        span = self._telemetry.tracer.start_span(
-            method[1:],
-            kind=trace.SpanKind.CLIENT,
-            attributes={"rpc.system.name": "grpc", "rpc.method": method[1:], "server.address": self.service},
-        )
+        current = trace.get_current_span().get_span_context()
+        parent = current if current.is_valid else None
+        span, _ = start_span(self._telemetry.tracer, method[1:], trace.SpanKind.CLIENT, parent)
         metadata = grpc.aio.Metadata(*(details.metadata or ()), *self._metadata(traceparent_of(span)))
         timeout = self._timeout(details.timeout, streaming)
         completed = grpc.aio.ClientCallDetails(
@@ -73,12 +71,12 @@ class Sent:
 
     def finish(self, code: grpc.StatusCode) -> None:
         """Record how the call ended."""
-        self._telemetry.client_duration.record(time.perf_counter() - self._begun, attributes(self._method, code))
+        self._telemetry.made.record(time.perf_counter() - self._begun, self._method, code)
         if self._span.is_recording():
-            self._span.set_attribute("rpc.response.status_code", code.name)
+            self._span.set_attributes({"rpc.response.status_code": code.name, "server.address": self._service})
             if code is not grpc.StatusCode.OK:
                 self._span.set_status(trace.StatusCode.ERROR, code.name)
-        self._span.end()
+            self._span.end()
 
     async def answer(self, call: Any) -> Any:
         """Await a unary answer."""

@@ -1,4 +1,4 @@
-"""Who is calling, on whose behalf, and for how long: one immutable value per RPC.
+"""Who is calling, on whose behalf, and for how long: one value per RPC.
 
 It travels in a `contextvars.ContextVar` from the interceptors to the servicer and on to the calls that the servicer
 makes of its peers. Servicers take it with `current()` and pass it down as an argument; use cases never look it up.
@@ -34,9 +34,9 @@ class Actor:
 ANONYMOUS = Actor("anonymous", "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestContext:
-    """What is known about the RPC in hand.
+    """What is known about the RPC in hand. Interceptors fill it in on the way to the servicer; nobody else changes it.
 
     `deadline` is in seconds of `time.monotonic` (infinite where the caller set none); `authorization` is the header
     as it came, for peers; `trace_id` 32 hex digits or empty; `request_id` and `request_digest` (SHA-256 of the

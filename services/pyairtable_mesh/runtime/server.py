@@ -1,5 +1,6 @@
 """The listeners of a process: RPCs, health for probes, metrics for Prometheus."""
 
+import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,9 +27,7 @@ OPTIONS = (
 )
 
 
-def new_server(
-    max_message_bytes: int, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
-) -> grpc.aio.Server:
+def new_server(max_message_bytes: int, interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc.aio.Server:
     """A server with the mesh's options; nothing is bound yet."""
     options = [*OPTIONS, ("grpc.max_receive_message_length", max_message_bytes)]
     return grpc.aio.server(options=options, interceptors=list(interceptors))
@@ -54,6 +53,7 @@ class Running:
     probes: grpc.aio.Server
     health: Health
     background: list[Background]
+    registry: prometheus_client.CollectorRegistry
     port: int = 0
 
     async def start(self) -> None:
@@ -62,10 +62,11 @@ class Running:
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self.probes)
         health_port = bind(self.probes, settings.host, settings.health_port, "PYAIRTABLE_HEALTH_PORT")
         self.port = bind(self.server, settings.host, settings.grpc_port, "PYAIRTABLE_GRPC_PORT")
-        metrics_port = serve_metrics(settings.host, settings.metrics_port)
+        metrics_port = serve_metrics(settings.host, settings.metrics_port, self.registry)
         await self.health.start()
         await self.probes.start()
         await self.server.start()
+        settle()
         ports = {"grpc_port": self.port, "health_port": health_port, "metrics_port": metrics_port}
         logger.info("%s listens on %s:%d", self.name, settings.host, self.port, extra=ports)
 
@@ -75,10 +76,20 @@ class Running:
         await self.probes.stop(0)
 
 
-def serve_metrics(host: str, port: int) -> int:
+def settle() -> None:
+    """Take what was built for good out of the garbage collector's sight, and let it run less often.
+
+    A call leaves no cycles behind; the default thresholds would have the collector walk every module every few calls.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def serve_metrics(host: str, port: int, registry: prometheus_client.CollectorRegistry) -> int:
     """Serve ``/metrics`` from a thread of its own; the port that was bound. `Unavailable` in words when it is taken."""
     try:
-        server, _ = prometheus_client.start_http_server(port, host)
+        server, _ = prometheus_client.start_http_server(port, host, registry)
     except OSError:
         raise Unavailable(
             f"port {port} on {host} cannot be bound; stop what uses it, or set PYAIRTABLE_METRICS_PORT"

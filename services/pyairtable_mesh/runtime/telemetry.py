@@ -4,41 +4,30 @@ Spans and metrics go to an OTLP endpoint when the environment names one (``OTEL_
 always served to Prometheus. Names follow the semantic conventions 1.45 for RPC.
 """
 
-import logging
 import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import version
 
 import grpc
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.metrics import Histogram, Meter
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from prometheus_client import CollectorRegistry
 
+from pyairtable_mesh.runtime.durations import Durations, ExportingReader, PrometheusReader
 from pyairtable_mesh.runtime.errors import Unavailable
 
 SERVER_DURATION = "rpc.server.call.duration"
 CLIENT_DURATION = "rpc.client.call.duration"
-BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-SERVER_FAULTS = frozenset(
-    {
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DATA_LOSS,
-    }
-)
-"""Codes that mark a server's span as an error; the others are the caller's business (semantic conventions)."""
+_NO_CONTEXT = Context()
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
@@ -47,8 +36,9 @@ class Telemetry:
     """The process's tracer and instruments; `close` flushes what is still held."""
 
     tracer: trace.Tracer
-    server_duration: Histogram
-    client_duration: Histogram
+    served: Durations
+    made: Durations
+    registry: CollectorRegistry
     traces: TracerProvider
     metrics: MeterProvider
 
@@ -70,24 +60,25 @@ def start(service: str, *, namespace: str, instance: str, sample_ratio: float) -
         }
     )
     traces = TracerProvider(sampler=ParentBased(TraceIdRatioBased(sample_ratio)), resource=resource)
-    readers: list[MetricReader] = [PrometheusMetricReader()]
+    served = Durations(SERVER_DURATION, "Duration of RPCs that were served.")
+    made = Durations(CLIENT_DURATION, "Duration of RPCs that were made.")
+    registry = CollectorRegistry()
+    readers: list[MetricReader] = [PrometheusReader((served, made), registry=registry)]
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        _export_over_otlp(traces, readers)
+        readers.append(_exporting_over_otlp(traces, (served, made)))
     metrics = MeterProvider(metric_readers=readers, resource=resource)
+    _observe_process(metrics)
+    return Telemetry(traces.get_tracer("pyairtable_mesh"), served, made, registry, traces, metrics)
+
+
+def _observe_process(metrics: MeterProvider) -> None:
+    begun = time.monotonic()
+
+    def uptime(_options: CallbackOptions) -> list[Observation]:
+        return [Observation(time.monotonic() - begun)]
+
     meter = metrics.get_meter("pyairtable_mesh")
-    return Telemetry(
-        traces.get_tracer("pyairtable_mesh"),
-        _duration(meter, SERVER_DURATION, "Duration of RPCs that were served."),
-        _duration(meter, CLIENT_DURATION, "Duration of RPCs that were made."),
-        traces,
-        metrics,
-    )
-
-
-def _duration(meter: Meter, name: str, description: str) -> Histogram:
-    return meter.create_histogram(
-        name, unit="s", description=description, explicit_bucket_boundaries_advisory=BUCKETS_SECONDS
-    )
+    meter.create_observable_gauge("process.uptime", [uptime], unit="s", description="Time since the process began.")
 
 
 def official(choice: str, telemetry: Telemetry) -> list[grpc.aio.ServerInterceptor]:
@@ -103,26 +94,36 @@ def official(choice: str, telemetry: Telemetry) -> list[grpc.aio.ServerIntercept
     return [make(tracer_provider=telemetry.traces)]
 
 
-def _export_over_otlp(traces: TracerProvider, readers: list[MetricReader]) -> None:
+def _exporting_over_otlp(traces: TracerProvider, durations: Sequence[Durations]) -> MetricReader:
     # Imported here: 300 ms and 20 MB that a process without an endpoint does not pay.
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
     traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
-    logging.getLogger(__name__).info("telemetry goes to %s", os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"])
+    return ExportingReader(OTLPMetricExporter(), durations)
 
 
-def parent_context(traceparent: str) -> Context:
-    """The remote parent of a W3C ``traceparent``; an empty context when it is absent or malformed."""
+def parent_of(traceparent: str) -> trace.SpanContext | None:
+    """The remote parent that a W3C ``traceparent`` names; None when it is absent or malformed."""
     match = _TRACEPARENT.fullmatch(traceparent)
     if match is None:
-        return Context()
+        return None
     flags = trace.TraceFlags(int(match[3], 16))
     remote = trace.SpanContext(int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=flags)
-    return trace.set_span_in_context(trace.NonRecordingSpan(remote), Context()) if remote.is_valid else Context()
+    return remote if remote.is_valid else None
+
+
+def start_span(
+    tracer: trace.Tracer, name: str, kind: trace.SpanKind, parent: trace.SpanContext | None
+) -> tuple[trace.Span, Context]:
+    """A span and the context in which it is current. Below an unsampled parent it is the parent itself: no cost."""
+    if parent is not None and not parent.trace_flags.sampled:
+        unsampled = trace.NonRecordingSpan(parent)
+        return unsampled, trace.set_span_in_context(unsampled, _NO_CONTEXT)
+    outer = trace.set_span_in_context(trace.NonRecordingSpan(parent), _NO_CONTEXT) if parent else _NO_CONTEXT
+    span = tracer.start_span(name, outer, kind, {"rpc.system.name": "grpc", "rpc.method": name})
+    return span, trace.set_span_in_context(span, outer)
 
 
 def traceparent_of(span: trace.Span) -> str:
@@ -131,10 +132,3 @@ def traceparent_of(span: trace.Span) -> str:
     if not context.is_valid:
         return ""
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-
-
-@lru_cache(maxsize=4096)
-def attributes(method: str, code: grpc.StatusCode) -> dict[str, str]:
-    """Attributes of the duration metrics, made once for each method and code."""
-    common = {"rpc.system.name": "grpc", "rpc.method": method, "rpc.response.status_code": code.name}
-    return {**common, "error.type": code.name} if code in SERVER_FAULTS else common

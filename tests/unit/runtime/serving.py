@@ -83,7 +83,12 @@ async def served(
     observe(observer)
     authorizer = FakeAuthorizer()
     stack = interceptors.stack(
-        chosen, observer, FakeAuthenticator(), authorizer, SchemaValidator(), answered  # type: ignore[arg-type]
+        chosen,
+        observer,
+        FakeAuthenticator(),
+        authorizer,
+        SchemaValidator(),
+        answered,  # type: ignore[arg-type]
     )
     server = new_server(chosen.max_message_bytes)
     registrations = [(permission_pb2_grpc.add_PermissionServiceServicer_to_server, servicer)]

@@ -82,12 +82,19 @@ async def allowed(serving: Served, **fields: Any) -> Any:
 
 
 RAISED = [
-    (errors.InvalidArgument.of_field("resource", "is odd"), grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED", "BadRequest"),
+    (
+        errors.InvalidArgument.of_field("resource", "is odd"),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "VALIDATION_FAILED",
+        "BadRequest",
+    ),
     (errors.NotFound("base", "base:x"), grpc.StatusCode.NOT_FOUND, "NOT_FOUND", "ResourceInfo"),
     (errors.AlreadyExists("role", "roles/x"), grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS", "ResourceInfo"),
     (errors.Aborted("raced"), grpc.StatusCode.ABORTED, "ABORTED", "ErrorInfo"),
     (
-        errors.FailedPrecondition("in use", [errors.PreconditionViolation("USE", "roles/x", "is bound")], reason="ROLE_IN_USE"),
+        errors.FailedPrecondition(
+            "in use", [errors.PreconditionViolation("USE", "roles/x", "is bound")], reason="ROLE_IN_USE"
+        ),
         grpc.StatusCode.FAILED_PRECONDITION,
         "ROLE_IN_USE",
         "PreconditionFailure",
@@ -286,9 +293,7 @@ async def test_a_request_that_was_answered_before_is_not_done_again() -> None:
             raise AssertionError("done twice")
 
     rows = {"WriteRelationships": access.authenticated()}
-    relationship = pb.Relationship(
-        resource="group:grp" + "0" * 26, relation="member", subject=f"user:{ALICE}"
-    )
+    relationship = pb.Relationship(resource="group:grp" + "0" * 26, relation="member", subject=f"user:{ALICE}")
     update = pb.RelationshipUpdate(operation=pb.RelationshipUpdate.OPERATION_TOUCH, relationship=relationship)
     request = pb.WriteRelationshipsRequest(updates=[update], request_id="6b1f7f4e-7a41-4d7b-9f0e-0d5f6f1f2a11")
     async with served(Writer(), rows, answered=answered) as serving:

@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from pyairtable_mesh.runtime import context
 from pyairtable_mesh.runtime.errors import DeadlineExceeded, ResourceExhausted
 from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
 
@@ -24,8 +22,7 @@ def limit(max_calls: int, default_deadline: float) -> Interceptor:
         async def bounded(call: Call) -> Any:
             if streaming or call.context.deadline != float("inf"):
                 return await proceed(call)
-            call.context = replace(call.context, deadline=time.monotonic() + default_deadline)
-            context.enter(call.context)
+            call.context.deadline = time.monotonic() + default_deadline
             try:
                 async with asyncio.timeout(default_deadline):
                     return await proceed(call)

@@ -1,9 +1,7 @@
 """Who calls: the verified token becomes the actor and tenant of the call."""
 
-from dataclasses import replace
 from typing import Any
 
-from pyairtable_mesh.runtime import context
 from pyairtable_mesh.runtime.errors import Unauthenticated
 from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
 from pyairtable_mesh.runtime.tokens import Authenticator
@@ -21,8 +19,8 @@ def authenticate(authenticator: Authenticator) -> Interceptor:
             if not header:
                 raise Unauthenticated("send a token: authorization: Bearer <token>", reason="TOKEN_MISSING")
             identity = authenticator.known(header) or await authenticator.verify(header)
-            call.context = replace(call.context, actor=identity.actor, tenant_id=identity.tenant_id)
-            context.enter(call.context)
+            call.context.actor = identity.actor
+            call.context.tenant_id = identity.tenant_id
             return await proceed(call)
 
         return run

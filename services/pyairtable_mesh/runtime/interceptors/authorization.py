@@ -11,16 +11,16 @@ from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method,
 
 def shape(method: Method, proceed: Proceed) -> Proceed:
     """Refuse a malformed resource field before anything is asked about it, so that it never reads as a denial."""
-    rows = [row for row in method.row.ways() if row.kind in {"on", "own"}] if method.row else []
+    rows = [row for row in method.row.ways() if row.field and row.kind in {"on", "own"}] if method.row else []
     if not rows:
         return proceed
+    readers = [(row.field, row.kind == "on", access.reader(row.field)) for row in rows]
 
     async def run(call: Call) -> Any:
         request = await call.first()
-        for row in rows if request is not None else ():
-            for where, value in access.values(request, row.field):
-                if value or row.kind == "on":
-                    access.reference(where, value)
+        for field, required, read in readers if request is not None else ():
+            named = [access.reference(where, value) for where, value in read(request) if value or required]
+            call.resources[field] = named
         return await proceed(call)
 
     return run
@@ -35,10 +35,9 @@ def authorize(authorizer: Authorizer) -> Interceptor:
         ways = tuple(method.row.ways())
 
         async def run(call: Call) -> Any:
-            request = await call.first()
             denial: MeshError | None = None
-            for way in ways if request is not None else ():
-                questions = access.questions(way, request, call.context)
+            for way in ways:
+                questions = access.questions(way, call.resources.get(way.field, ()), call.context)
                 if questions is None:
                     continue
                 denial = await _denial(authorizer, call.context, questions) if questions else None

@@ -39,7 +39,8 @@ class Method:
 class Call:
     """An RPC in progress: what interceptors read and fill in on its way to the servicer.
 
-    `request` is the message of a unary request, else the first message once `first` was awaited.
+    `request` is the message of a unary request, else the first message once `first` was awaited; `resources` are the
+    references that the fields of the access row name.
     """
 
     method: Method
@@ -48,6 +49,7 @@ class Call:
     requests: AsyncIterator[Any] | None = None
     context: RequestContext = field(default_factory=lambda: RequestContext(""))
     traceparent: str = ""
+    resources: dict[str, list[str]] = field(default_factory=dict)
     status: grpc.StatusCode = grpc.StatusCode.OK
 
     async def first(self) -> Any:

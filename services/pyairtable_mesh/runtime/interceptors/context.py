@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from typing import Any
+from typing import Any, cast
 
 from pyairtable_mesh.runtime import context
 from pyairtable_mesh.runtime.interceptors.call import Call, Method, Proceed
@@ -17,21 +17,19 @@ def intercept(method: Method, proceed: Proceed) -> Proceed:
     """Take the correlation id (or make one), the trace parent, the token and the deadline from the call."""
 
     async def run(call: Call) -> Any:
-        authorization = correlation_id = ""
-        # gRPC gives bytes for keys ending in -bin alone.
-        for key, value in call.rpc.invocation_metadata() or ():
-            if key == "authorization" and len(value) <= MAX_HEADER_BYTES:
-                authorization = value
-            elif key == "traceparent":
-                call.traceparent = value
-            elif key == "x-correlation-id" and _CORRELATION_ID.fullmatch(value):
-                correlation_id = value
-        remaining = call.rpc.time_remaining()
+        metadata: dict[str, Any] = dict(call.rpc.invocation_metadata() or ())
+        authorization: str = metadata.get("authorization", "")
+        correlation_id: str = metadata.get("x-correlation-id", "")
+        call.traceparent = metadata.get("traceparent", "")
+        if not _CORRELATION_ID.fullmatch(correlation_id):
+            correlation_id = secrets.token_hex(16)
+        # Typed as float, and None without a deadline.
+        remaining = cast("float | None", call.rpc.time_remaining())
         call.context = context.RequestContext(
             method.path,
-            correlation_id or secrets.token_hex(16),
+            correlation_id,
             deadline=float("inf") if remaining is None else time.monotonic() + remaining,
-            authorization=authorization,
+            authorization=authorization if len(authorization) <= MAX_HEADER_BYTES else "",
         )
         context.enter(call.context)
         return await proceed(call)

@@ -2,10 +2,8 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
-from pyairtable_mesh.runtime import context
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.idempotency import Replayed
 from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
@@ -28,8 +26,8 @@ def replay(lookup: Lookup) -> Interceptor:
             if not request_id:
                 return await proceed(call)
             digest = hashlib.sha256(call.request.SerializeToString(deterministic=True)).digest()
-            call.context = replace(call.context, request_id=request_id, request_digest=digest)
-            context.enter(call.context)
+            call.context.request_id = request_id
+            call.context.request_digest = digest
             answer = await lookup(call.context)
             if answer is not None:
                 return parse(answer)

@@ -1,39 +1,35 @@
 """A span and a duration for each RPC: the lean default (pitfalls.md has what the official instrumentation costs)."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import grpc
 from opentelemetry import context as otel
 from opentelemetry import trace
 
-from pyairtable_mesh.runtime import context
+from pyairtable_mesh.runtime.durations import FAULTS
 from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
-from pyairtable_mesh.runtime.telemetry import SERVER_FAULTS, Telemetry, attributes, parent_context
+from pyairtable_mesh.runtime.telemetry import Telemetry, parent_of, start_span
 
 
 def observe(telemetry: Telemetry, *, spans: bool) -> Interceptor:
     """Record `rpc.server.call.duration`, and with `spans` a server span whose parent is the caller's."""
-    tracer, record = telemetry.tracer, telemetry.server_duration.record
+    tracer, record = telemetry.tracer, telemetry.served.record
 
     def intercept(method: Method, proceed: Proceed) -> Proceed:
         name = method.name
-        span_attributes = {"rpc.system.name": "grpc", "rpc.method": name}
 
         async def traced(call: Call) -> Any:
-            parent = parent_context(call.traceparent)
-            span = tracer.start_span(name, parent, trace.SpanKind.SERVER, span_attributes)
+            span, inside = start_span(tracer, name, trace.SpanKind.SERVER, parent_of(call.traceparent))
             # The RPC's task ends with it, so the context needs no detaching.
-            otel.attach(trace.set_span_in_context(span, parent))
-            call.context = replace(call.context, trace_id=f"{span.get_span_context().trace_id:032x}")
-            context.enter(call.context)
+            otel.attach(inside)
+            call.context.trace_id = f"{span.get_span_context().trace_id:032x}"
+            if not span.is_recording():
+                return await proceed(call)
             try:
                 return await proceed(call)
             finally:
-                if span.is_recording():
-                    _finish(span, call)
-                span.end()
+                _finish(span, call)
 
         inner = traced if spans else proceed
 
@@ -42,7 +38,7 @@ def observe(telemetry: Telemetry, *, spans: bool) -> Interceptor:
             try:
                 return await inner(call)
             finally:
-                record(time.perf_counter() - begun, attributes(name, call.status))
+                record(time.perf_counter() - begun, name, call.status)
 
         return run
 
@@ -54,7 +50,8 @@ def _finish(span: trace.Span, call: Call) -> None:
     span.set_attribute("pyairtable.correlation_id", call.context.correlation_id)
     if call.context.tenant_id:
         span.set_attribute("pyairtable.tenant", call.context.tenant_id)
-    if call.status in SERVER_FAULTS:
+    if call.status in FAULTS:
         span.set_status(trace.StatusCode.ERROR, call.status.name)
     elif call.status is grpc.StatusCode.CANCELLED:
         span.add_event("cancelled by the caller")
+    span.end()

@@ -1,0 +1,80 @@
+# What people, CI and skaffold call. Every target stands for one thing, and installs what it needs.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+UV_VERSION := 0.13.9
+PYTHON ?= python3
+UV := .tools/bin/uv
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(UV):
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: install python3, or set PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: set PYTHON=/path/to/python3.11 or newer"; exit 1; }
+	@$(PYTHON) -m venv .tools || { echo "Python's venv module is missing: install python3-venv"; exit 1; }
+	@.tools/bin/pip install --quiet uv==$(UV_VERSION)
+
+# xds-protos ships older copies of files that belong to two other packages; theirs must be the ones that stay.
+$(READY): pyproject.toml uv.lock protos/pyproject.toml services/pyproject.toml operators/pyproject.toml laptop/pyproject.toml | $(UV)
+	@$(UV) sync --frozen --quiet --python $$(command -v $(PYTHON))
+	@$(UV) pip install --quiet --no-deps --reinstall $$($(BIN)/python -c 'from importlib.metadata import version as v; print(*[f"{name}=={v(name)}" for name in ("googleapis-common-protos", "opentelemetry-proto")])')
+	@touch $@
+
+.PHONY: install
+install: $(READY) ## Put everything that the project needs into .venv
+
+.PHONY: run
+run: install ## Start the whole platform on this machine; Ctrl-C ends it, the data stays in .pyairtable
+	@exec $(BIN)/python -m pyairtable_laptop run $(ARGS)
+
+.PHONY: test
+test: install ## Everything: lint, types, import contracts, protos, and all tests
+	@tests/run.sh
+
+.PHONY: unit
+unit: install ## The unit tests alone
+	@$(BIN)/pytest -q tests/unit
+
+.PHONY: lint
+lint: install ## Style, types and import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: install ## Bring the code into form
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: generate
+generate: install ## Generate Go and Python from the protos
+	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos generate-protoc
+
+.PHONY: protos
+protos: install ## Lint the protos, and check that generated code and baseline fit them
+	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos lint breaking check test-go
+
+.PHONY: new-service
+new-service: install ## Make a service of your own: make new-service NAME=greeter
+	@test -n "$(NAME)" || { echo "give it a name: make new-service NAME=greeter"; exit 2; }
+	@$(BIN)/python -m pyairtable_laptop new-service $(NAME)
+
+.PHONY: bench
+bench: install ## Measure what the README states; takes a few minutes
+	@$(BIN)/python -m bench
+
+.PHONY: wheels
+wheels: $(UV) ## Build the distributions into dist/
+	@$(UV) build --quiet --all-packages --wheel --out-dir dist
+
+.PHONY: clean
+clean: ## Remove what was built or installed here; .pyairtable, the data, stays
+	@rm -rf .venv .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@$(MAKE) -C protos clean
