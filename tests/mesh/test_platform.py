@@ -1,0 +1,134 @@
+"""The whole platform on this machine, as `make run` starts it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
+from pyairtable.user.v1 import user_pb2, user_pb2_grpc
+from pyairtable_laptop import people
+from tests.mesh import platform_load
+from tests.mesh.platform import Platform, is_alive, run_failing, started, until
+
+
+async def test_every_process_serves(platform: Platform) -> None:
+    names = [process["name"] for process in platform.ready["processes"]]
+    assert names == ["control-plane", "permission", "user", "user-2", "audit"]
+    for name in names:
+        async with grpc.aio.insecure_channel(platform.health_address(name)) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING, name
+
+
+async def get_user(platform: Platform, instance: str, caller: str, name: str) -> Any:
+    async with platform.channel(instance) as channel:
+        stub = user_pb2_grpc.UserServiceStub(channel)
+        return await stub.GetUser(user_pb2.GetUserRequest(name=name), metadata=platform.metadata(caller), timeout=10)
+
+
+async def test_the_calls_of_the_first_screen_are_as_it_says(platform: Platform) -> None:
+    allowed, denied = platform.ready["calls"]
+    assert (allowed["person"], allowed["allowed"], allowed["answer"]) == ("alice", True, "Bob Baker")
+    assert (denied["person"], denied["allowed"], denied["answer"]) == ("carol", False, "NOT_FOUND")
+    assert allowed["why"]
+    assert denied["why"]
+    for instance in ("user", "user-2"):
+        answer = await get_user(platform, instance, "alice", people.BOB.resource_name)
+        assert answer.display_name == "Bob Baker"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await get_user(platform, instance, "carol", people.BOB.resource_name)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(("person", "result"), [("alice", "ALLOWED"), ("bob", "ALLOWED"), ("carol", "DENIED")])
+async def test_roles_of_the_demo_reach_down_to_the_table(platform: Platform, person: str, result: str) -> None:
+    request = permission_pb2.CheckPermissionRequest(resource=people.TABLE, permission="create_record")
+    async with platform.channel("permission") as channel:
+        stub = permission_pb2_grpc.PermissionServiceStub(channel)
+        answer = await stub.CheckPermission(request, metadata=platform.metadata(person), timeout=10)
+    assert permission_pb2.Decision.Result.Name(answer.decision.result) == f"RESULT_{result}"
+
+
+async def test_an_instance_killed_under_load_costs_no_call_and_is_replaced(platform: Platform) -> None:
+    load = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *(platform_load.__file__, platform.token("alice"), people.BOB.resource_name),
+        env=platform.bootstrap("tester"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert load.stdout is not None
+    await asyncio.wait_for(load.stdout.readline(), 30)
+    for instance in ("user-2", "user"):
+        told = len(platform.events)
+        killed = platform.pid(instance)
+        os.kill(killed, signal.SIGKILL)
+        ended = await platform.event("ended", instance, told)
+        assert "was ended by SIGKILL; it is started again" in ended["words"]
+        served = await platform.event("serving", instance, told)
+        assert served["pid"] != killed
+    output, _ = await asyncio.wait_for(load.communicate(), 30)
+    found = json.loads(output)
+    assert found["failures"] == []
+    assert found["calls"] > 100
+
+
+async def test_a_frozen_instance_takes_no_calls_until_it_answers_again(platform: Platform) -> None:
+    told = len(platform.events)
+    os.kill(platform.pid("user-2"), signal.SIGSTOP)
+    try:
+        await platform.event("unready", "user-2", told)
+    finally:
+        os.kill(platform.pid("user-2"), signal.SIGCONT)
+    await platform.event("serving", "user-2", told)
+
+
+def test_a_second_run_on_the_same_folder_is_refused(platform: Platform) -> None:
+    words = run_failing("--free-ports", "--data", str(platform.data))
+    assert f"(process {platform.supervisor.pid})" in words
+    assert "--data DIR" in words
+
+
+def test_ports_in_use_are_named_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 50061))
+        taken.listen()
+        words = run_failing("--data", str(tmp_path))
+    [line] = [line for line in words.splitlines() if "50061 (user, gRPC): used by " in line]
+    assert line.endswith(f"(process {os.getpid()})")
+    assert not list((tmp_path / "logs").iterdir())
+
+
+async def test_the_data_stays_and_nothing_is_left_running(tmp_path: Path) -> None:
+    with started(tmp_path) as platform:
+        before = platform.token("alice")
+        async with platform.channel("user") as channel:
+            stub = user_pb2_grpc.UserServiceStub(channel)
+            made = await stub.CreateUser(
+                user_pb2.CreateUserRequest(user=user_pb2.User(email="dave@example.com")),
+                metadata=platform.metadata("alice"),
+                timeout=10,
+            )
+        assert platform.end(signal.SIGINT) == 0
+        assert [pid for pid in platform.pids() if is_alive(pid)] == []
+    with started(tmp_path) as platform:
+        assert platform.ready["seconds"] < 15
+        async with platform.channel("user") as channel:
+            stub = user_pb2_grpc.UserServiceStub(channel)
+            metadata = (("authorization", f"Bearer {before}"),)
+            found = await stub.GetUser(user_pb2.GetUserRequest(name=made.name), metadata=metadata, timeout=10)
+        assert found.email == "dave@example.com"
+        platform.end(signal.SIGKILL)
+        for pid in platform.pids():
+            await until(f"process {pid} to end with its supervisor", lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
