@@ -60,6 +60,11 @@ def rank(words: Sequence[str], user: User) -> Rank | None:
     return total, display_key(user), user.id
 
 
+def ranked(words: Sequence[str], users: Iterable[User]) -> list[tuple[Rank, User]]:
+    """Those of the users who match, best first, each with its rank."""
+    return sorted((found, user) for user in users if (found := rank(words, user)) is not None)
+
+
 def match(word: str, term: str) -> int | None:
     """EXACT, PREFIX or FORGIVEN; None when no beginning of the term is within one edit of the word."""
     if term.startswith(word):

@@ -8,6 +8,7 @@ from google.protobuf import empty_pb2
 from pyairtable.user.v1 import user_pb2, user_pb2_grpc
 from pyairtable_mesh.runtime import pagination, status
 from pyairtable_mesh.runtime.context import current
+from pyairtable_mesh.runtime.filters import parse
 from pyairtable_mesh.user import filters, messages
 from pyairtable_mesh.user.domain import Group, Preferences, Settings, User
 from pyairtable_mesh.user.messages import changes, id_of
@@ -59,8 +60,8 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def ListUsers(self, request: user_pb2.ListUsersRequest, context: Any) -> user_pb2.ListUsersResponse:
         caller = current()
         page = pagination.page_of(self._sealer, caller, request)
-        where = filters.parse(request.filter, filters.USER_FIELDS)
-        order = filters.parse_order(request.order_by, filters.USER_FIELDS)
+        where = parse(request.filter, filters.USER_FIELDS)
+        order = filters.parse_order(request.order_by, filters.USER_ORDERS)
         found = await self._users.list(caller, where, order, page.size, page.after, show_deleted=request.show_deleted)
         users = [messages.from_user(user) for user in found.items]
         return user_pb2.ListUsersResponse(users=users, next_page_token=page.next_token(found.last))
@@ -105,8 +106,8 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
     async def ListGroups(self, request: user_pb2.ListGroupsRequest, context: Any) -> user_pb2.ListGroupsResponse:
         caller = current()
         page = pagination.page_of(self._sealer, caller, request)
-        where = filters.parse(request.filter, filters.GROUP_FIELDS)
-        order = filters.parse_order(request.order_by, filters.GROUP_FIELDS)
+        where = parse(request.filter, filters.GROUP_FIELDS)
+        order = filters.parse_order(request.order_by, filters.GROUP_ORDERS)
         found = await self._groups.list(caller, where, order, page.size, page.after)
         groups = [messages.from_group(group) for group in found.items]
         return user_pb2.ListGroupsResponse(groups=groups, next_page_token=page.next_token(found.last))

@@ -28,9 +28,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, Transaction
+from pyairtable_mesh.runtime.filters import All, Either, Filter, Not, Operator, Restriction
 from pyairtable_mesh.user import messages, search
 from pyairtable_mesh.user.domain import Group, Preferences, Settings, Slice, Stored, StoredT, User, display_key
-from pyairtable_mesh.user.filters import All, Either, Filter, Not, Operator, Order, Restriction, Text
+from pyairtable_mesh.user.filters import Order, Text
 from pyairtable_mesh.user.tables import GROUPS, PREFERENCES, SETTINGS, TERMS, USERS
 from pyairtable_mesh.user.usecases.changes import Key
 
@@ -285,7 +286,7 @@ def _matches(tenant: str, word: str) -> Select[tuple[str, int]]:
         else_=search.FORGIVEN,
     )
     begins = or_(
-        and_(_begins(word), TERMS.c.edits <= (len(word) >= search.FORGIVING_LENGTH)),
+        and_(_begins(word), TERMS.c.edits <= int(len(word) >= search.FORGIVING_LENGTH)),
         *(_begins(form) for form in sorted(search.deletes(word))),
     )
     found = select(TERMS.c.user_id, func.min(cost).label("cost")).where(TERMS.c.tenant_id == tenant, begins)

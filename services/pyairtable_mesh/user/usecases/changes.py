@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.filters import Filter
 from pyairtable_mesh.user import domain
 from pyairtable_mesh.user.domain import Group, Slice, Stored, StoredT, User
-from pyairtable_mesh.user.filters import Filter, Order
+from pyairtable_mesh.user.filters import Order
 
 Key = tuple[str | int, ...]
 """The sort key of a list's row."""

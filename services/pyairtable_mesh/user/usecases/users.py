@@ -12,10 +12,11 @@ from pyairtable_mesh.runtime.errors import (
     NotFound,
     PreconditionViolation,
 )
+from pyairtable_mesh.runtime.filters import Filter
 from pyairtable_mesh.runtime.ids import new_id
 from pyairtable_mesh.user import search
 from pyairtable_mesh.user.domain import Preferences, Settings, Slice, Status, User, changed, check_etag, normal_email
-from pyairtable_mesh.user.filters import Filter, Order
+from pyairtable_mesh.user.filters import Order
 from pyairtable_mesh.user.usecases.changes import Change, Changes, Key, Store, done, updated
 
 MAX_RANKED = 1000
@@ -108,7 +109,7 @@ class Users:
         """Best matches first, and whether more matched than were ranked."""
         words = search.query_words(query)
         found = await self._store.candidates(caller, words, MAX_RANKED + 1) if words else ()
-        ranked = sorted((rank, user) for user in found[:MAX_RANKED] if (rank := search.rank(words, user)) is not None)
+        ranked = search.ranked(words, found[:MAX_RANKED])
         behind = [(rank, user) for rank, user in ranked if not after or rank > after]
         page = behind[: min(size, MAX_FOUND)]
         last = page[-1][0] if len(behind) > len(page) else None
