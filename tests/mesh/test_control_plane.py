@@ -183,11 +183,11 @@ async def test_clients_take_every_policy(mesh: Mesh, policy: model.TrafficPolicy
 @pytest.mark.parametrize(("limit", "lets_all_through"), [(65_536, True), (200, False)])
 async def test_calls_at_once(mesh: Mesh, limit: int, lets_all_through: bool) -> None:
     """C-core's own limit, where it is sent none, is 1,024."""
-    slow = await mesh.backend("slow", delay=1.0)
-    mesh.write(mesh.echo(slow, policy=model.TrafficPolicy(max_concurrent_requests=limit)))
+    slow = [await mesh.backend(name, delay=1.0) for name in ("one", "two", "three")]
+    mesh.write(mesh.echo(*slow, policy=model.TrafficPolicy(max_concurrent_requests=limit)))
     await mesh.run_control_plane()
     client = await mesh.client()
-    await client.load(TARGET, workers=1_500, deadline=30)
+    await client.load(TARGET, workers=1_200, deadline=30)
     report = await client.after(calls=200)
     assert (report["failures"] == []) is lets_all_through
 

@@ -18,8 +18,8 @@ from pyairtable_operator import model
 from pyairtable_operator.inventory import Inventory
 from pyairtable_operator.providers import document
 
-LOOK_SECONDS = 0.005
-_LOOKS_PER_READING = 200
+_LOOK_SECONDS = 0.01
+_LOOKS_PER_READING = 100
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class FileProvider:
             if now != before or look % _LOOKS_PER_READING == 0:
                 self._read(inventory)
             before = now
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _read(self, inventory: Inventory) -> None:
         try:

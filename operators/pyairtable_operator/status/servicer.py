@@ -1,6 +1,7 @@
 """`pyairtable.mesh.v1.StatusService`: what the control plane knows and what its clients have made of it."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,7 +10,6 @@ from google.protobuf import message
 
 from pyairtable.mesh.v1 import mesh_pb2, mesh_pb2_grpc
 from pyairtable_mesh.runtime import errors
-from pyairtable_mesh.runtime.signals import Signal
 from pyairtable_operator import model
 from pyairtable_operator.inventory import Inventory
 from pyairtable_operator.status import messages, paging
@@ -107,7 +107,7 @@ class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
         sent: _Objects = {}
         initial, silent_until = True, loop.time() + heartbeat
         while not self._hub.closing:
-            upcoming = self._hub.changed.upcoming()
+            changed = self._hub.changed
             responses = self._hub.responses or self._empty
             now = self._everything(responses, namespace)
             changes = _changes(sent, now)
@@ -119,7 +119,9 @@ class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
                         snapshot_version=responses.snapshot.version,
                     )
                 sent, initial, silent_until = now, False, loop.time() + heartbeat
-            await Signal.wait(upcoming, max(0.0, silent_until - loop.time()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(silent_until):
+                    await changed.wait()
             await asyncio.sleep(_CALM_SECONDS)
 
     def _everything(self, responses: Responses, namespace: str) -> _Objects:

@@ -11,7 +11,6 @@ from typing import TypeAlias
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
-from pyairtable_mesh.runtime.signals import Signal
 from pyairtable_operator.xds.responses import Responses
 from pyairtable_operator.xds.session import Limits, ProtocolError, Session
 from pyairtable_operator.xds.snapshot import Snapshot
@@ -39,13 +38,14 @@ class Client:
 class Hub:
     """The newest answers, the clients that wait for them, and the last few snapshots by version.
 
-    `changed` tells of a new snapshot and of whatever clients do. Belongs to one event loop.
+    `changed` is set, and another event put in its place, with a new snapshot and with whatever clients do: who takes
+    it before looking misses nothing. Belongs to one event loop.
     """
 
     def __init__(self) -> None:
         self.responses: Responses | None = None
         self.kept: dict[str, Snapshot] = {}
-        self.changed = Signal()
+        self.changed = asyncio.Event()
         self.clients: dict[int, Client] = {}
         self.closing = False
         self._ids = itertools.count(1)
@@ -74,17 +74,21 @@ class Hub:
         """Take in what a client asks or says. Raises ProtocolError."""
         client.session.receive(request)
         client.wake.set()
-        self.changed.notify()
+        self._tell()
 
     def disconnect(self, client: Client) -> None:
         """Forget a client."""
         del self.clients[client.id]
-        self.changed.notify()
+        self._tell()
+
+    def _tell(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     def _wake_all(self) -> None:
         for client in self.clients.values():
             client.wake.set()
-        self.changed.notify()
+        self._tell()
 
 
 class AggregatedDiscovery:
