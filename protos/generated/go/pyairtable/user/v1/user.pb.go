@@ -1099,7 +1099,8 @@ type GroupMember struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The group: `groups/grp…`.
 	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	// The member: a user `users/usr…`, or a group `groups/grp…` whose members are members too.
+	// The member: a user `users/usr…`, a group `groups/grp…` whose members are members too, or a service account
+	// `serviceAccounts/svc…` that was put in through the permission service.
 	Member        string `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3062,7 +3063,7 @@ type RemoveGroupMemberRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The group: `groups/grp…`.
 	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	// The direct member to take out: `users/usr…` or `groups/grp…`.
+	// The direct member to take out: `users/usr…`, `groups/grp…` or `serviceAccounts/svc…`.
 	Member string `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
 	// Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -3697,12 +3698,12 @@ const file_pyairtable_user_v1_user_proto_rawDesc = "" +
 	"\x06member\x18\x02 \x01(\tB?\xe2A\x01\x02\xfaA\x03\n" +
 	"\x01*\xbaH2r02.^(users/usr|groups/grp)[0-9a-hjkmnp-tv-z]{26}$R\x06member\x126\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\x8d\x02\n" +
+	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xa1\x02\n" +
 	"\x18RemoveGroupMemberRequest\x12`\n" +
 	"\x05group\x18\x01 \x01(\tBJ\xe2A\x01\x02\xfaA\x1a\n" +
-	"\x18user.pyairtable.io/Group\xbaH&r$2\"^groups/grp[0-9a-hjkmnp-tv-z]{26}$R\x05group\x12W\n" +
-	"\x06member\x18\x02 \x01(\tB?\xe2A\x01\x02\xfaA\x03\n" +
-	"\x01*\xbaH2r02.^(users/usr|groups/grp)[0-9a-hjkmnp-tv-z]{26}$R\x06member\x126\n" +
+	"\x18user.pyairtable.io/Group\xbaH&r$2\"^groups/grp[0-9a-hjkmnp-tv-z]{26}$R\x05group\x12k\n" +
+	"\x06member\x18\x02 \x01(\tBS\xe2A\x01\x02\xfaA\x03\n" +
+	"\x01*\xbaHFrD2B^(users/usr|groups/grp|serviceAccounts/svc)[0-9a-hjkmnp-tv-z]{26}$R\x06member\x126\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xd2\x01\n" +
 	"\x17ListGroupMembersRequest\x12`\n" +

@@ -558,7 +558,9 @@ class GroupMember(_message.Message):
     group: _builtins.str
     """The group: `groups/grp…`."""
     member: _builtins.str
-    """The member: a user `users/usr…`, or a group `groups/grp…` whose members are members too."""
+    """The member: a user `users/usr…`, a group `groups/grp…` whose members are members too, or a service account
+    `serviceAccounts/svc…` that was put in through the permission service.
+    """
     def __init__(
         self,
         *,
@@ -1582,7 +1584,7 @@ class RemoveGroupMemberRequest(_message.Message):
     group: _builtins.str
     """The group: `groups/grp…`."""
     member: _builtins.str
-    """The direct member to take out: `users/usr…` or `groups/grp…`."""
+    """The direct member to take out: `users/usr…`, `groups/grp…` or `serviceAccounts/svc…`."""
     request_id: _builtins.str
     """Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer."""
     def __init__(
