@@ -20,7 +20,7 @@ class Instances(click.ParamType[tuple[str, int]]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         """The service and the number."""
         service, _, number = value.partition("=")
-        known = import_module("pyairtable_laptop.plan").SERVICES
+        known = import_module("pyairtable_laptop.plan").services()
         if service not in known or not number.isdecimal() or not 1 <= int(number) <= self.most:
             self.fail(f"give a service ({', '.join(known)}) and 1 to {self.most}, as in user=2", param, ctx)
         return service, int(number)

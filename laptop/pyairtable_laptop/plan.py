@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+import pyairtable_mesh
 from pyairtable_laptop import issuer, ports
 from pyairtable_laptop.folder import DataFolder
 
@@ -64,7 +65,16 @@ FIXED_PORTS: Mapping[str, Ports] = {
     "user": Ports(50061, 50063, 9465),
     "audit": Ports(50071, 50073, 9466),
 }
-SERVICES = tuple(name for name in FIXED_PORTS if name != CONTROL_PLANE)
+"""Whoever is not here (a service that `make new-service` made) gets free ports."""
+
+
+def services() -> list[str]:
+    """Every service of this checkout; those with fixed ports first."""
+    known = [name for name in FIXED_PORTS if name != CONTROL_PLANE]
+    # Not by `pyairtable_mesh.__main__`, which imports a whole service: that would delay every start by a second.
+    folders = [Path(place) for place in pyairtable_mesh.__path__]
+    found = sorted(app.parent.name for folder in folders for app in folder.glob("*/app.py"))
+    return known + [name for name in found if name not in {*known, "meshctl"}]
 
 
 def plans(folder: DataFolder, instances: Mapping[str, int], *, free_ports: bool) -> list[Plan]:
@@ -72,8 +82,8 @@ def plans(folder: DataFolder, instances: Mapping[str, int], *, free_ports: bool)
     root = folder.root.resolve()
     chosen = ports.free()
     wanted = {CONTROL_PLANE: _free(chosen, metrics=False) if free_ports else FIXED_PORTS[CONTROL_PLANE]}
-    for service in SERVICES:
-        wanted[service] = _free(chosen) if free_ports else FIXED_PORTS[service]
+    for service in services():
+        wanted[service] = _free(chosen) if free_ports or service not in FIXED_PORTS else FIXED_PORTS[service]
         for number in range(2, instances.get(service, 1) + 1):
             wanted[f"{service}-{number}"] = _free(chosen)
     control_plane = wanted.pop(CONTROL_PLANE)
@@ -87,7 +97,7 @@ def plans(folder: DataFolder, instances: Mapping[str, int], *, free_ports: bool)
 def check_ports(wanted: Sequence[Plan]) -> None:
     """click.ClickException that names every port in use, what it is for, who has it and what to do."""
     taken = [
-        f"  {port} ({plan.name}, {purpose}): used by {ports.user_of(port) or f'another process; see: {_who(port)}'}"
+        f"  {port} ({plan.name}, {purpose}): used by {ports.user_of(port)}"
         for plan in wanted
         for purpose, port in plan.ports.named()
         if not ports.is_free(port)
@@ -97,10 +107,6 @@ def check_ports(wanted: Sequence[Plan]) -> None:
             "\n".join(["nothing was started, because these ports are in use:", *taken])
             + "\nStop what uses them, or run on other ports: --free-ports"
         )
-
-
-def _who(port: int) -> str:
-    return f"lsof -nP -iTCP:{port} -sTCP:LISTEN"
 
 
 def _free(chosen: Iterator[int], *, metrics: bool = True) -> Ports:

@@ -111,7 +111,7 @@ async def _present(options: Options, folder: DataFolder, supervisor: Supervisor,
 def _write_tokens(folder: DataFolder) -> None:
     signer = issuer.workloads(folder)
     issuer.users(folder)
-    for service in plan.SERVICES:
+    for service in plan.services():
         write_private(folder.tokens / f"{service}.jwt", issuer.workload_token(signer, service).encode())
 
 

@@ -59,8 +59,9 @@ async def _listen(stub: Any, word: _Word) -> None:
         with suppress(grpc.aio.AioRpcError):
             async for answer in stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
                 word.serving(answer.status == health_pb2.HealthCheckResponse.SERVING)
-        word.serving(False)
+        # Most often the process has ended, which its supervisor sees by itself within this time.
         await asyncio.sleep(RETRY_SECONDS)
+        word.serving(False)
 
 
 async def _ask(stub: Any, word: _Word) -> None:
