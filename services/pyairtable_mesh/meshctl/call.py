@@ -166,6 +166,9 @@ async def locate(connect: rpc.Connect, wanted: Wanted, method: MethodDescriptor 
     async with control_plane.opened(connect, wanted.plane) as plane:
         inventory = await plane.inventory()
     served = [name for name in names if any(control_plane.matches(service, name) for service in inventory.services)]
+    if not served and not target.service:
+        words = f"It is not known which service of the mesh serves {full_name}."
+        raise Problem(words, f"name it before the method: meshctl call SERVICE {target.method}", exit_code=USAGE)
     return control_plane.address_of(control_plane.find(inventory, (served or names)[0]))
 
 
@@ -185,4 +188,4 @@ def show(response: Message, form: Literal["json", "yaml"], *, lines: bool) -> No
     except TypeError:
         words = f"The {response.DESCRIPTOR.name} holds a message of a type that is not installed here."
         raise Problem(words, "install the protos of the service that it comes from") from None
-    click.echo(output.dumps(form, data, lines=lines))
+    output.print_data(form, data, lines=lines)

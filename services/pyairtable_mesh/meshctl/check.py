@@ -47,7 +47,7 @@ TOOLS = (
     Tool(
         ("grpcurl", "-version"), "calls without meshctl", "https://github.com/fullstorydev/grpcurl, or use meshctl call"
     ),
-    Tool(("docker", "version", "--format", "{{.Client.Version}}"), "images", "https://docs.docker.com/get-docker"),
+    Tool(("docker", "--version"), "images", "https://docs.docker.com/get-docker"),
     Tool(("kubectl", "version", "--client"), "a cluster", "https://kubernetes.io/docs/tasks/tools"),
     Tool(("helm", "version", "--short"), "a cluster", "https://helm.sh/docs/intro/install"),
 )

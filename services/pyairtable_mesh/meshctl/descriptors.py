@@ -45,7 +45,7 @@ def _is_grpc_service(name: str) -> bool:
 
 
 def installed() -> list[ServiceDescriptor]:
-    """The gRPC services of the installed pyairtable-protos; their messages can be read from now on, within an Any too."""
+    """The gRPC services of the installed pyairtable-protos; their messages can be read now, within an Any too."""
     modules = {
         f"pyairtable.{path.parts[-3]}.v1.{path.stem}"
         for root in pyairtable.__path__

@@ -150,8 +150,8 @@ def of_visit(visit: Visit) -> Iterator[Finding]:
         words = f"does not report its dependencies ({visit.refusal.code})"
         yield Finding("warn", subject, words, f"look at the log of {visit.service}")
     if visit.serving and not sick:
-        healthy = f", {len(visit.report.dependencies)} dependencies healthy" if visit.report else ""
-        yield Finding("ok", subject, f"SERVING{healthy}")
+        healthy = output.joined(row.name for row in visit.report.dependencies) if visit.report else ""
+        yield Finding("ok", subject, f"SERVING; healthy: {healthy}" if healthy else "SERVING")
 
 
 def of_token(token: Token | None, visits: Sequence[Visit]) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """What `check` and `doctor` find: one line each, with the next step where something is to be done."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from pyairtable_mesh.meshctl import output
@@ -18,6 +18,10 @@ class Finding:
     text: str
     next_step: str = ""
 
+    def to_data(self) -> dict[str, str]:
+        """The finding for a program."""
+        return {"state": self.state, "subject": self.subject, "text": self.text, "nextStep": self.next_step}
+
 
 def report(findings: Sequence[Finding], form: output.Form) -> bool:
     """Print the findings; whether none of them is a failure."""
@@ -31,7 +35,7 @@ def report(findings: Sequence[Finding], form: output.Form) -> bool:
         warnings = sum(finding.state == "warn" for finding in findings)
         output.print_line(f"{_counted(failures, 'failure')}, {_counted(warnings, 'warning')}.")
     else:
-        output.emit(form, [asdict(finding) for finding in findings], lambda: output.Table((), []))
+        output.print_data(form, [finding.to_data() for finding in findings])
     return not failures
 
 

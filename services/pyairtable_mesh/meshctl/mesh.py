@@ -90,7 +90,7 @@ async def _watch(connect: rpc.Connect, address: str, form: Form) -> None:
                 output.clear()
                 output.print_table(status_table(address, state))
             else:
-                click.echo(output.dumps(form, status_data(address, state), lines=True))
+                output.print_data(form, status_data(address, state), lines=True)
 
 
 def status_data(address: str, state: State) -> dict[str, Any]:

@@ -70,14 +70,20 @@ def emit(form: Form, data: Any, table: Callable[[], Table]) -> None:
     if form == "table":
         print_table(table())
     else:
-        click.echo(dumps(form, data))
+        print_data(form, data)
+
+
+def print_data(form: Literal["json", "yaml"], data: Any, *, lines: bool = False) -> None:
+    """Write `data` for programs; see `dumps`."""
+    click.echo(dumps(form, data, lines=lines))
 
 
 def dumps(form: Literal["json", "yaml"], data: Any, *, lines: bool = False) -> str:
     """`data` as text; with `lines` as one of many: a line of JSON, a document of YAML."""
     if form == "json":
         return json.dumps(data, ensure_ascii=False, indent=None if lines else 2)
-    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    plain = json.loads(json.dumps(data))  # protobuf makes an OrderedDict of an Any, which safe_dump refuses
+    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     return ("---\n" if lines else "") + text.rstrip("\n")
 
 

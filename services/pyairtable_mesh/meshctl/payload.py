@@ -64,10 +64,16 @@ def _objects(text: str) -> list[Any]:
 def _message(kind: Descriptor, content: Any) -> Message:
     message: Message = message_factory.GetMessageClass(kind)()
     pool: Any = kind.file.pool
+    if not isinstance(content, dict):
+        raise _misfit(kind, "a request is a JSON object")
     try:
         json_format.ParseDict(content, message, descriptor_pool=pool)
-    except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
-        fields = ", ".join(field.name for field in kind.fields) or "none"
-        words, steps = f"The request does not fit {kind.full_name}.", f"its fields are: {fields}"
-        raise Problem(words, steps, exit_code=USAGE, details=[" ".join(str(error).split())]) from None
+    except (json_format.ParseError, TypeError, ValueError) as error:
+        raise _misfit(kind, " ".join(str(error).partition(" Available Fields")[0].split())) from None
     return message
+
+
+def _misfit(kind: Descriptor, why: str) -> Problem:
+    fields = ", ".join(field.name for field in kind.fields) or "none"
+    words, steps = f"The request does not fit {kind.full_name}.", f"its fields are: {fields}"
+    return Problem(words, steps, exit_code=USAGE, details=[why])
