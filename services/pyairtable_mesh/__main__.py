@@ -2,18 +2,21 @@
 
 import sys
 from importlib import import_module
-from importlib.util import find_spec
+from pathlib import Path
 
 from pyairtable_mesh.runtime.process import run
 
-NAMES = ("permission", "user", "audit")
+
+def names() -> list[str]:
+    """The services of this release: the packages beside this file that have a composition root."""
+    return sorted(app.parent.name for app in Path(__file__).parent.glob("*/app.py") if app.parent.name != "meshctl")
 
 
 def main() -> None:
     """Run the service that the first argument names."""
     name, *arguments = sys.argv[1:] or [""]
-    if name not in NAMES or find_spec(f"pyairtable_mesh.{name}") is None:
-        sys.exit(f"usage: python -m pyairtable_mesh {{{','.join(NAMES)}}} [serve | migrate]")
+    if name not in names():
+        sys.exit(f"usage: python -m pyairtable_mesh {{{','.join(names())}}} [serve | migrate]")
     run(import_module(f"pyairtable_mesh.{name}.app").service, arguments)
 
 

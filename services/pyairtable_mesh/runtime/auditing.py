@@ -63,8 +63,14 @@ class Entry:
 
 
 def message(entry: Entry, caller: RequestContext, now: datetime) -> audit_pb2.AuditEvent:
-    """The event as the audit service takes it, without what that service gives it (name, sequence, hashes)."""
+    """The event as the audit service takes it, without what that service gives it (name, sequence, hashes).
+
+    ValueError where nobody acted, in no tenant, or by no RPC: such an entry is a mistake of the service that makes it.
+    """
     by_user = caller.actor.kind == "user"
+    action = entry.action or caller.method.lstrip("/")
+    if not caller.tenant_id or not caller.actor.subject or "/" not in action:
+        raise ValueError("an audit event has a tenant, an actor and an action such as package.Service/Method")
     event = audit_pb2.AuditEvent(
         event_id=ids.new_id("evt"),
         tenant=f"tenants/{caller.tenant_id}",
@@ -72,7 +78,7 @@ def message(entry: Entry, caller: RequestContext, now: datetime) -> audit_pb2.Au
         actor=audit_pb2.AuditActor(
             subject=caller.actor.subject if by_user else "", workload="" if by_user else caller.actor.subject
         ),
-        action=entry.action or caller.method.lstrip("/"),
+        action=action,
         resource=entry.resource,
         outcome=_OUTCOMES[entry.outcome],
         correlation_id=caller.correlation_id,

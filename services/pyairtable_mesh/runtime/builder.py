@@ -1,10 +1,10 @@
 """Builds a service's process from its `Service` value and settings: the runtime's composition root."""
 
 import asyncio
-import os
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pyairtable_mesh.runtime import (
     database,
     idempotency,
     interceptors,
+    maintenance,
     migrations,
     pagination,
     registration,
@@ -51,14 +52,9 @@ RUNTIME_ACCESS = {
 """Rows of what the runtime adds to every service."""
 
 
-def environment() -> MutableMapping[str, str]:
-    """The process's environment, for what gRPC reads from there itself."""
-    return os.environ
-
-
 def database_url(service: str, settings: Settings) -> str:
     """Where the service's data is; a SQLite file in the working directory when nothing is set."""
-    return settings.database_url.get_secret_value() or f"sqlite:///{service}.db"
+    return settings.database_url or f"sqlite:///{service}.db"
 
 
 async def migrate(service: Service[S], settings: S) -> None:
@@ -154,6 +150,8 @@ def _assemble(
     served = registration.register(server, registrations, {**service.access, **RUNTIME_ACCESS}, stack)
     _add_standard(server, health, served, reflection=settings.reflection)
     background = [health.watch, *parts.background]
+    if store is not None:
+        background.append(partial(maintenance.run, store))
     probes = new_server(settings.max_message_bytes)
     return Running(service.name, settings, server, probes, health, background, observer.registry)
 

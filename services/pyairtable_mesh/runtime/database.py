@@ -67,6 +67,7 @@ class Transaction:
     source: str
     events: list[outbox.Event] = field(default_factory=list)
     response: bytes | None = None
+    waking: bool = False
 
     def publish(
         self, event_type: str, subject: str, data: Message, *, aggregate: str = "", tenant_id: str = ""
@@ -115,6 +116,10 @@ class Transaction:
         """The serialised answer for repetitions of this request; without a request id it is not kept."""
         self.response = response
 
+    def wake(self) -> None:
+        """Have whoever waits for `Database.changed` look again after the commit."""
+        self.waking = True
+
     async def lock(self, tenant_ids: Iterable[str]) -> None:
         """Make this transaction serial with the changes of further tenants; once, for all of them."""
         if self.connection.dialect.name == "postgresql":
@@ -156,8 +161,8 @@ class Database:
         self._source = source
         self._clock = clock
         self._relay = relay
-        self.outbox_signal = Signal()
-        """Set when events were committed, here or in another process of the service."""
+        self.changed = Signal()
+        """Set when events, or changes that called `Transaction.wake`, were committed: here or in another process."""
 
     @property
     def dialect(self) -> str:
@@ -182,8 +187,8 @@ class Database:
                 await transaction.begin()
                 yield transaction
                 await transaction.finish()
-        if transaction.events:
-            self.outbox_signal.notify()
+        if transaction.events or transaction.waking:
+            self.changed.notify()
             if self._relay is not None:
                 self._relay.notify()
 
@@ -226,7 +231,7 @@ async def opened(
     database = Database(writer, reader, source=f"/services/{service}", clock=clock, relay=relay)
     try:
         await _greet(database, target)
-        async with _running(relay.run(database.outbox_signal.notify) if relay else None):
+        async with _running(relay.run(database.changed.notify) if relay else None):
             yield database
     finally:
         await writer.dispose()

@@ -1,16 +1,16 @@
 """`DiagnosticsService`: what a process is, how it is set, and how its dependencies are."""
 
+import dataclasses
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from google.protobuf import timestamp_pb2
-from pydantic import SecretStr
 
 from pyairtable.common.v1 import common_pb2, common_pb2_grpc
 from pyairtable_mesh.runtime.health import Dependency, Health
-from pyairtable_mesh.runtime.settings import Settings
+from pyairtable_mesh.runtime.settings import Secret, Settings
 
 
 class DiagnosticsServicer(common_pb2_grpc.DiagnosticsServiceServicer):
@@ -44,13 +44,14 @@ class DiagnosticsServicer(common_pb2_grpc.DiagnosticsServiceServicer):
             environment=self._settings.environment,
             grpc_services=self._grpc_services,
         )
-        for name, value in self._settings:
-            secret = isinstance(value, SecretStr)
+        for field in dataclasses.fields(self._settings):
+            value = getattr(self._settings, field.name)
+            secret = isinstance(value, Secret)
             info.configuration.add(
-                name=f"PYAIRTABLE_{name.upper()}",
+                name=self._settings.prefix + field.name.upper(),
                 value="" if secret else str(value),
                 secret=secret,
-                default=name not in self._settings.model_fields_set,
+                default=value == field.default,
             )
         return info
 

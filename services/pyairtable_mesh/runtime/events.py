@@ -41,7 +41,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         position = await self._start(request)
         due = time.monotonic()
         while True:
-            upcoming = self._database.outbox_signal.upcoming()
+            upcoming = self._database.changed.upcoming()
             page = await self._page(request, position)
             position = page.after
             if page.events or time.monotonic() >= due:

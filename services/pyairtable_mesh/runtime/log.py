@@ -17,6 +17,7 @@ def configure(service: str, *, form: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service) if form == "json" else ConsoleFormatter(service, sys.stderr.isatty()))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,12 +10,13 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import uvloop
-from pydantic import ValidationError
 
 from pyairtable_mesh.runtime import builder, log, xds
+from pyairtable_mesh.runtime import settings as settings_module
 from pyairtable_mesh.runtime.errors import MeshError
 from pyairtable_mesh.runtime.server import Running
 from pyairtable_mesh.runtime.service import S, Service
+from pyairtable_mesh.runtime.settings import SettingsError
 
 USAGE = 2
 FAILED = 1
@@ -46,12 +48,9 @@ def run(service: Service[S], arguments: Sequence[str] | None = None) -> None:
 def load(settings: type[S]) -> S:
     """The settings from the environment; ends the process with one line for each wrong value."""
     try:
-        return settings()
-    except ValidationError as error:
-        prefix = settings.model_config.get("env_prefix", "")
-        for problem in error.errors(include_url=False, include_input=False):
-            name = prefix + "_".join(str(part) for part in problem["loc"]).upper()
-            print(f"{name}: {problem['msg']}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        return settings_module.load(settings, os.environ)
+    except SettingsError as error:
+        print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - there is no log yet
         sys.exit(USAGE)
 
 
@@ -66,7 +65,7 @@ async def serve(service: Service[S], settings: S, stopping: asyncio.Event | None
     _on_signals(stopping, hurry)
     instance = xds.instance_name()
     xds.configure(
-        builder.environment(),
+        os.environ,
         control_plane=settings.control_plane,
         service=service.name,
         namespace=settings.namespace,
@@ -74,9 +73,9 @@ async def serve(service: Service[S], settings: S, stopping: asyncio.Event | None
     )
     async with AsyncExitStack() as resources:
         running = await builder.build(service, settings, instance, now, resources)
+        await running.start()
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(task()) for task in running.background]
-            await running.start()
             await stopping.wait()
             await _leave(running, settings.removal_seconds, settings.drain_seconds, hurry)
             for task in work:

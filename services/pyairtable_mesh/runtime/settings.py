@@ -1,34 +1,55 @@
 """What can be set about a service: one frozen class, read from the environment when the process starts.
 
-Every field is ``PYAIRTABLE_`` and its name in upper case. A value that does not fit stops the start with its name, the
-rule and what was given.
+Every field is ``PYAIRTABLE_`` and its name in upper case. A value that does not fit stops the start with its name and
+the rule; values are never repeated, for they may be secret.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import msgspec
+from msgspec import Meta
 
 
-class Settings(BaseSettings):
-    """The settings that every service has; a service adds its own in a subclass."""
+class Secret(str):
+    """A setting that may hold a secret: its value is used, and never shown."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="PYAIRTABLE_", frozen=True, extra="ignore", use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+NO_SECRET = Secret()
+
+
+class SettingsError(Exception):
+    """Variables that do not fit; `problems` has one line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings that every service has; a service adds its own in a subclass (a frozen dataclass, too)."""
+
+    prefix: ClassVar[str] = "PYAIRTABLE_"
 
     environment: Literal["development", "test", "production"] = "development"
     """Where the process runs; `production` refuses what is only for development."""
     host: str = "0.0.0.0"  # noqa: S104 - a pod's address is not known before it runs; the laptop sets 127.0.0.1
     """Address that the ports are bound on."""
-    grpc_port: int = Field(default=50051, ge=0, le=65535)
+    grpc_port: Annotated[int, Meta(ge=0, le=65535)] = 50051
     """Port of the service's RPCs; 0 takes a free one."""
-    health_port: int = Field(default=50053, ge=0, le=65535)
+    health_port: Annotated[int, Meta(ge=0, le=65535)] = 50053
     """Port of `grpc.health.v1` for probes."""
-    metrics_port: int = Field(default=9464, ge=0, le=65535)
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 9464
     """Port of the Prometheus endpoint ``/metrics``."""
 
-    database_url: SecretStr = SecretStr("")
+    database_url: Secret = NO_SECRET
     """``sqlite:///path/to/file.db`` or ``postgresql://user@host/name``; empty for SQLite in the working directory."""
     sealing_key_file: str = ""
     """File with at least 32 bytes that seal page and consistency tokens; empty keeps a random key in the database."""
@@ -59,24 +80,55 @@ class Settings(BaseSettings):
     workload_token_file: str = ""
     """File with this process's own workload token; read again whenever it changes."""
 
-    max_message_bytes: int = Field(default=4 << 20, ge=1 << 10, le=256 << 20)
+    max_message_bytes: Annotated[int, Meta(ge=1 << 10, le=256 << 20)] = 4 << 20
     """Largest request that is received."""
-    max_concurrent_calls: int = Field(default=1_000, ge=1, le=100_000)
+    max_concurrent_calls: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
     """Calls in flight, over which RESOURCE_EXHAUSTED is answered."""
-    default_deadline_seconds: float = Field(default=30.0, gt=0, le=3600)
+    default_deadline_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     """Deadline of a unary call that comes without one."""
-    removal_seconds: float = Field(default=3.0, ge=0, le=600)
+    removal_seconds: Annotated[float, Meta(ge=0, le=600)] = 3.0
     """How long NOT_SERVING is shown before the listener closes, so that clients go elsewhere first."""
-    drain_seconds: float = Field(default=20.0, ge=0, le=3600)
+    drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0
     """How long calls in flight may take to finish at shutdown."""
 
     reflection: bool = True
     """Serve gRPC reflection, v1 and v1alpha."""
     telemetry_grpc: Literal["lean", "official"] = "lean"
     """Whose spans: our interceptor's, or `opentelemetry-instrumentation-grpc`'s (an extra)."""
-    trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    trace_sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
     """Share of traces begun here that are sampled; a caller's decision is kept."""
     log_format: Literal["json", "console"] = "json"
     """One JSON object a line, or lines for people."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level that is written."""
+
+
+Kind = TypeVar("Kind")
+
+
+def load(kind: type[Kind], environment: Mapping[str, str], prefix: str = Settings.prefix) -> Kind:
+    """A frozen dataclass of settings from variables named `prefix` and the field's name in upper case.
+
+    `SettingsError` names every variable that does not fit its field's type or bounds, not the first alone.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name in (field.name for field in fields(kind)):  # type: ignore[arg-type]
+        variable = prefix + name.upper()
+        if variable in environment:
+            try:
+                values[name] = _converted(environment[variable], hints[name])
+            except ValueError as error:
+                problems.append(f"{variable}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return kind(**values)
+
+
+def _converted(value: str, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"Expected one of {', '.join(get_args(kind))}")
+        return value
+    return msgspec.convert(value, kind, strict=False, dec_hook=lambda made, text: made(text))

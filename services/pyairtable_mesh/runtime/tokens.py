@@ -16,6 +16,7 @@ from typing import Any
 
 import jwt
 
+from pyairtable_mesh.runtime import ids
 from pyairtable_mesh.runtime.context import Actor
 from pyairtable_mesh.runtime.errors import Unauthenticated, Unavailable
 
@@ -55,6 +56,10 @@ class KeySet:
                     self._keys = await asyncio.to_thread(_read_keys, self._source)
                     self._read_at = time.monotonic()
         return self._keys.get(key_id)
+
+
+def _is_id(value: str, prefix: str) -> bool:
+    return value.startswith(prefix) and ids.ID_PATTERN.fullmatch(value) is not None
 
 
 def _read_keys(source: str) -> dict[str, jwt.PyJWK]:
@@ -135,7 +140,7 @@ class Authenticator:
 
     def _user(self, claims: dict[str, Any]) -> Identity:
         user, tenant = str(claims["sub"]), str(claims.get("tenant", ""))
-        if not user.startswith("usr") or not tenant.startswith("ten"):
+        if not _is_id(user, "usr") or not _is_id(tenant, "ten"):
             raise Unauthenticated("the token names no user of a tenant", reason="TOKEN_INVALID")
         return Identity(Actor("user", f"user:{user}"), tenant, float(claims["exp"]))
 

@@ -63,6 +63,7 @@ class Served:
     channel: grpc.aio.Channel
     authorizer: FakeAuthorizer
     metrics: telemetry.Telemetry
+    address: str
 
     def as_alice(self, **more: str) -> tuple[tuple[str, str], ...]:
         return (("authorization", "Bearer alice"), *((key.replace("_", "-"), value) for key, value in more.items()))
@@ -96,7 +97,7 @@ async def served(
     port = bind(server, "127.0.0.1", 0, "PORT")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Served(permission_pb2_grpc.PermissionServiceStub(channel), channel, authorizer, observer)
+        yield Served(permission_pb2_grpc.PermissionServiceStub(channel), channel, authorizer, observer, f"127.0.0.1:{port}")
     await server.stop(0)
     observer.close()
 

@@ -1,0 +1,132 @@
+"""Tokens: whose are taken, and why others are not."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pyairtable_mesh.runtime.errors import Unauthenticated, Unavailable
+from pyairtable_mesh.runtime.tokens import KNOWN_TOKENS, Authenticator, KeySet
+
+USER, TENANT = "usr" + "0" * 26, "ten" + "0" * 26
+ISSUER, WORKLOADS = "https://people.test", "https://workloads.test"
+KEY, OTHER_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+
+
+def jwks(path: Path, **keys: Ed25519PrivateKey) -> str:
+    entries = []
+    for key_id, key in keys.items():
+        entry = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(key.public_key()))
+        entries.append({**entry, "kid": key_id, "alg": "EdDSA", "use": "sig"})
+    path.write_text(json.dumps({"keys": entries}))
+    return str(path)
+
+
+def token(key: Ed25519PrivateKey = KEY, key_id: str = "one", **claims: Any) -> str:
+    now = int(time.time())
+    body = {"iss": ISSUER, "aud": "pyairtable", "sub": USER, "tenant": TENANT, "iat": now, "exp": now + 60, **claims}
+    kept = {name: value for name, value in body.items() if value is not None}
+    return "Bearer " + jwt.encode(kept, key, algorithm="EdDSA", headers={"kid": key_id})
+
+
+@pytest.fixture
+def authenticator(tmp_path: Path) -> Authenticator:
+    keys = KeySet(jwks(tmp_path / "keys.json", one=KEY))
+    return Authenticator(
+        issuer=ISSUER,
+        audience="pyairtable",
+        keys=keys,
+        trust_domain="mesh.test",
+        workload_issuer=WORKLOADS,
+        workload_keys=keys,
+    )
+
+
+async def test_a_users_token_names_user_and_tenant(authenticator: Authenticator) -> None:
+    identity = await authenticator.verify(token())
+    assert (identity.actor.kind, identity.actor.subject, identity.tenant_id) == ("user", f"user:{USER}", TENANT)
+
+
+async def test_a_workloads_token_becomes_its_spiffe_id(authenticator: Authenticator) -> None:
+    subject = "system:serviceaccount:platform:audit"
+    header = token(iss=WORKLOADS, aud="mesh.test", sub=subject, tenant=None)
+    identity = await authenticator.verify(header)
+    assert identity.actor.subject == "spiffe://mesh.test/ns/platform/sa/audit"
+    assert (identity.actor.service_account, identity.tenant_id) == ("audit", "")
+
+
+NOW = int(time.time())
+REFUSED = {
+    "no bearer": ("Basic abc", "TOKEN_INVALID"),
+    "no token": ("Bearer nonsense", "TOKEN_INVALID"),
+    "expired": (token(exp=NOW - 60), "TOKEN_EXPIRED"),
+    "not yet": (token(nbf=NOW + 600), "TOKEN_INVALID"),
+    "without expiry": (token(exp=None), "TOKEN_INVALID"),
+    "other audience": (token(aud="elsewhere"), "TOKEN_INVALID"),
+    "other issuer": (token(iss="https://mallory.test"), "TOKEN_INVALID"),
+    "unknown key": (token(key_id="two"), "TOKEN_INVALID"),
+    "other key under a known id": (token(OTHER_KEY), "TOKEN_INVALID"),
+    "no tenant": (token(tenant=None), "TOKEN_INVALID"),
+    "a user's token as a workload": (token(iss=WORKLOADS, aud="mesh.test"), "TOKEN_INVALID"),
+    "a workload's token for people": (token(sub="system:serviceaccount:platform:audit"), "TOKEN_INVALID"),
+    "unsigned": ("Bearer " + jwt.encode({"iss": ISSUER, "sub": USER}, None, algorithm="none"), "TOKEN_INVALID"),
+}
+
+
+@pytest.mark.parametrize(("header", "reason"), REFUSED.values(), ids=REFUSED.keys())
+async def test_what_is_not_taken(authenticator: Authenticator, header: str, reason: str) -> None:
+    with pytest.raises(Unauthenticated) as caught:
+        await authenticator.verify(header)
+    assert caught.value.reason == reason
+    assert header.removeprefix("Bearer ") not in caught.value.message
+    assert authenticator.known(header) is None
+
+
+async def test_a_secret_key_of_the_verifier_is_no_signing_key(authenticator: Authenticator) -> None:
+    public = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(KEY.public_key()))["x"]
+    forged = jwt.encode({"iss": ISSUER, "sub": USER}, public * 2, algorithm="HS256", headers={"kid": "one"})
+    with pytest.raises(Unauthenticated):
+        await authenticator.verify(f"Bearer {forged}")
+
+
+async def test_a_verified_token_is_known_until_it_expires(
+    authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = token()
+    assert authenticator.known(header) is None
+    identity = await authenticator.verify(header)
+    assert authenticator.known(header) is identity
+    monkeypatch.setattr(time, "time", lambda: NOW + 3600.0)
+    assert authenticator.known(header) is None
+
+
+async def test_what_is_remembered_is_bounded(authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyairtable_mesh.runtime.tokens.KNOWN_TOKENS", 2)
+    headers = [token(jti=str(number)) for number in range(3)]
+    for header in headers:
+        await authenticator.verify(header)
+    assert [authenticator.known(header) is not None for header in headers] == [False, True, True]
+    assert KNOWN_TOKENS > 2
+
+
+async def test_a_rotated_key_is_found_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys.json"
+    keys = KeySet(jwks(path, one=KEY))
+    assert await keys.key("one") is not None
+    jwks(path, one=KEY, two=OTHER_KEY)
+    assert await keys.key("two") is None  # asked again too soon: a flood of odd tokens must not read the file each time
+    monkeypatch.setattr("pyairtable_mesh.runtime.tokens.REFRESH_SECONDS", -1.0)
+    assert await keys.key("two") is not None
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"keys": 1}', '{"keys": [{"kty": "?"}]}'])
+async def test_keys_that_cannot_be_read_are_a_fault_of_ours(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "keys.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(Unavailable):
+        await KeySet(str(path)).key("one")
