@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ def succeed(*command: str, folder: Path = PROTOS) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What both ways have made, and how long each took in seconds."""
+    """What both ways have made, and the seconds of processor time that each took."""
 
     buf: Path
     protoc: Path
@@ -47,9 +46,10 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Generated:
     folder = tmp_path_factory.mktemp("generated")
     seconds = {}
     for way in ("generate", "generate-protoc"):
-        begun = time.perf_counter()
+        before = os.times()
         succeed(f"scripts/{way}.sh", str(folder / way))
-        seconds[way] = time.perf_counter() - begun
+        after = os.times()
+        seconds[way] = after.children_user + after.children_system - before.children_user - before.children_system
     return Generated(folder / "generate", folder / "generate-protoc", seconds)
 
 
@@ -100,6 +100,7 @@ def test_the_descriptor_set_is_not_stale(generated: Generated) -> None:
 
 
 def test_generation_takes_less_than_five_seconds(generated: Generated) -> None:
+    # Processor time, the most that an idle machine needs: the clock would measure the other tests.
     assert max(generated.seconds.values()) < 5, generated.seconds
 
 
