@@ -140,7 +140,7 @@ def commands(ready: Ready) -> dict[str, list[str]]:
     get_user = f'\'{{"name": "{BOB.resource_name}"}}\''
     check = f'\'{{"resource": "{TABLE}", "permission": "create_record"}}\''
     grpcurl = 'grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d'
-    missing = "" if shutil.which("grpcurl") else "; grpcurl is not installed here: meshctl does the same"
+    missing = "" if shutil.which("grpcurl") else ", which is not installed here"
     return {
         "Log in (alice, bob or carol) and call": [
             f"{meshctl} login --user alice{data}",
