@@ -53,6 +53,5 @@ def add_to(server: grpc.aio.Server) -> None:
     )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"GetInvoice": method}),))
     names = [SERVICE, "grpc.reflection.v1alpha.ServerReflection"]
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-        aio_reflection.ReflectionServicer(names, pool=pool), server
-    )
+    add_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+    add_reflection(aio_reflection.ReflectionServicer(names, pool=pool), server)

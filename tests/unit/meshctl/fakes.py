@@ -135,7 +135,9 @@ def service(name: str, *endpoints: mesh_pb2.Endpoint, problem: str = "", clients
     )
 
 
-def endpoint(address: str, state: mesh_pb2.EndpointState = mesh_pb2.ENDPOINT_STATE_HEALTHY) -> mesh_pb2.Endpoint:
+def endpoint(
+    address: str, state: "mesh_pb2.EndpointState.ValueType" = mesh_pb2.ENDPOINT_STATE_HEALTHY
+) -> mesh_pb2.Endpoint:
     return mesh_pb2.Endpoint(
         address=address, state=state, weight=1, locality=mesh_pb2.Locality(zone="a"), instance=f"at-{address[-5:]}"
     )

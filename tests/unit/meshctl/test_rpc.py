@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 from pyairtable_mesh.meshctl import output, payload, reflection
 from pyairtable_mesh.meshctl.descriptors import Target, choose
-from pyairtable_mesh.meshctl.failures import CallError, to_data
+from pyairtable_mesh.meshctl.failures import DETAILS_KEY, CallError, to_data
 from pyairtable_mesh.meshctl.problems import Problem
 from tests.unit.meshctl import acme
 from tests.unit.meshctl.servers import connected, servicer
@@ -28,7 +28,8 @@ class FakePermission(permission_pb2_grpc.PermissionServiceServicer):
         status.details.add().Pack(error_details_pb2.ErrorInfo(reason="VALIDATION_FAILED", domain="pyairtable.io"))
         violation = error_details_pb2.BadRequest.FieldViolation(field="resource", description="is no reference")
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-        await context.abort_with_status(rpc_status.to_status(status))
+        trailing = ((DETAILS_KEY, status.SerializeToString()),)
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, status.message, trailing)
 
     async def GetRole(self, request: Any, context: Any) -> Any:
         return permission_pb2.Role(name=request.name)
