@@ -1,7 +1,7 @@
 """What permissions are made from, and the rules that no change may break. No I/O, no clock."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -124,8 +124,8 @@ class Relationship:
         """The same without its expiry: what can be stored only once."""
         return Relationship(self.resource, self.relation, self.subject)
 
-    def validate(self, field: str, now: datetime) -> None:
-        """`InvalidArgument` when the schema does not admit it, or it has expired."""
+    def validate(self, field: str, now: datetime | None = None) -> None:
+        """`InvalidArgument` when the schema does not admit it or, where `now` is given, it has expired."""
         admitted = schema.relations(self.resource.type).get(self.relation)
         if admitted is None:
             words = f"a {self.resource.type} has no relation {self.relation!r}"
@@ -136,7 +136,8 @@ class Relationship:
         if self.expire_time is not None and not self.is_membership:
             words = "a link to a parent cannot expire"
             raise InvalidArgument.of_field(f"{field}.expire_time", words)
-        require_future(self.expire_time, now, f"{field}.expire_time")
+        if now is not None:
+            require_future(self.expire_time, now, f"{field}.expire_time")
 
 
 class Operation(Enum):
@@ -190,7 +191,7 @@ class Role:
     @property
     def name(self) -> str:
         """The resource name, ``roles/…``."""
-        return _ROLE_PREFIX + self.id
+        return role_name(self.id)
 
     @property
     def etag(self) -> str:
@@ -228,6 +229,11 @@ def system_role(role_id: str) -> Role:
     return Role(role_id, role_id.capitalize(), schema.SYSTEM_ROLES[role_id])
 
 
+def role_name(role_id: str) -> str:
+    """The resource name of a role's id."""
+    return _ROLE_PREFIX + role_id
+
+
 def role_id(name: str) -> str:
     """The id in ``roles/…``."""
     return name.removeprefix(_ROLE_PREFIX)
@@ -249,7 +255,7 @@ class RoleBinding:
     @property
     def name(self) -> str:
         """The resource name, ``roleBindings/rbn…``."""
-        return _BINDING_PREFIX + self.id
+        return binding_name(self.id)
 
     @property
     def etag(self) -> str:
@@ -261,6 +267,11 @@ class RoleBinding:
         """Whether it alone is enough for its resource to have an owner: one actor, for good."""
         owned = self.role == schema.OWNER and self.resource.type in schema.OWNED
         return owned and self.subject.is_principal and self.expire_time is None
+
+
+def binding_name(binding_id: str) -> str:
+    """The resource name of a binding's id."""
+    return _BINDING_PREFIX + binding_id
 
 
 def binding_id(name: str) -> str:
@@ -310,7 +321,7 @@ def require_other_owner(leaving: RoleBinding, at_resource: Sequence[RoleBinding]
     raise FailedPrecondition(words, [violation], reason="LAST_OWNER", metadata={"resource": resource})
 
 
-def smallest_role(permission: str, roles: Mapping[str, frozenset[str]] = schema.SYSTEM_ROLES) -> str:
-    """The name of the least role that has a permission; empty when none has."""
-    sizes = [(len(held), name) for name, held in roles.items() if permission in held]
-    return _ROLE_PREFIX + min(sizes)[1] if sizes else ""
+def smallest_role(permission: str) -> str:
+    """The name of the least system role that has a permission."""
+    sizes = [(len(held), name) for name, held in schema.SYSTEM_ROLES.items() if permission in held]
+    return role_name(min(sizes)[1])

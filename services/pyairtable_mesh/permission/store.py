@@ -228,7 +228,10 @@ class View:
         return [row.resource for row in rows]
 
     async def _rows(self, statement: Select[Any], table: Table) -> Sequence[Any]:
-        return (await self.connection.execute(statement.where(table.c.tenant_id == self.tenant_id))).all()
+        found: Sequence[Any] = (
+            await self.connection.execute(statement.where(table.c.tenant_id == self.tenant_id))
+        ).all()
+        return found
 
     def _alive(self, table: Table) -> ColumnElement[bool]:
         return or_(table.c.expire_time.is_(None), table.c.expire_time > self.now)

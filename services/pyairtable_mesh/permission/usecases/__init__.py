@@ -1,0 +1,1 @@
+"""What the permission service does for its callers."""

@@ -1,0 +1,83 @@
+"""Who may do what to permissions themselves: the rules of permission.md, asked of the evaluator."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from pyairtable_mesh.permission import domain, schema
+from pyairtable_mesh.permission.domain import Relationship, Resource
+from pyairtable_mesh.permission.evaluator import Answers, Reads
+from pyairtable_mesh.permission.store import View
+from pyairtable_mesh.runtime.errors import NotFound, PermissionDenied
+
+Need = tuple[Resource, str]
+"""A resource and the verb that is needed there."""
+
+
+class Evaluator(Protocol):
+    """Answers about permissions; the naive one reads the facts of each request, the engine will hold them."""
+
+    async def answers(
+        self,
+        reads: Reads,
+        tenant_id: str,
+        resources: Collection[str],
+        subjects: Collection[str],
+        contextual: Sequence[Relationship] = (),
+    ) -> Answers:
+        """Answers about each of `subjects` at each of `resources`; `contextual` count as stored."""
+        ...
+
+
+class HiddenError(NotFound):
+    """A denial to somebody who may not know that the resource exists."""
+
+
+class Authority:
+    """Refuses what a subject may not do, in the view that the act itself reads and writes."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+
+    async def answers(
+        self,
+        view: View,
+        resources: Iterable[Resource],
+        subjects: Iterable[str],
+        contextual: Sequence[Relationship] = (),
+    ) -> Answers:
+        """Answers about some resources and subjects, in the view's tenant."""
+        references = {str(each) for each in resources}
+        return await self._evaluator.answers(view, view.tenant_id, references, set(subjects), contextual)
+
+    async def require(self, view: View, subject: str, needs: Collection[Need], *, hidden_as: str = "") -> None:
+        """PermissionDenied for the first need that is not met, or NotFound where the subject may not even read;
+        `hidden_as` is what is not found then, if not the resource.
+        """
+        answers = await self.answers(view, {resource for resource, _ in needs}, [subject])
+        for resource, verb in needs:
+            if not answers.allowed(subject, str(resource), resource.permission(verb)):
+                raise denial(answers, subject, resource, verb, hidden_as)
+
+    async def require_within(self, view: View, subject: str, given: Mapping[Resource, frozenset[str]]) -> None:
+        """PermissionDenied GRANT_EXCEEDS_OWN unless the subject has each of the permissions given at each resource."""
+        answers = await self.answers(view, given, [subject])
+        for resource, permissions in given.items():
+            domain.require_within(permissions, answers.effective(subject, str(resource)), resource)
+
+    async def is_tenant_owner(self, view: View, subject: str) -> bool:
+        """Whether the subject owns the whole tenant; such a one has every permission everywhere in it."""
+        tenant = Resource(schema.TENANT, view.tenant_id)
+        answers = await self.answers(view, [tenant], [subject])
+        return answers.owner_grant(subject, str(tenant)) is not None
+
+
+def denial(
+    answers: Answers, subject: str, resource: Resource, verb: str, hidden_as: str = ""
+) -> PermissionDenied | HiddenError:
+    """What to answer to a subject that may not: not found where it may not read either."""
+    visible = answers.allowed(subject, str(resource), resource.permission(schema.READ))
+    if not visible and resource.type != schema.TENANT:
+        metadata = {"resource": hidden_as or str(resource)}
+        return HiddenError(resource.type, hidden_as or str(resource), metadata=metadata)
+    metadata = {"resource": str(resource), "permission": resource.permission(verb)}
+    return PermissionDenied(f"{subject} may not {verb} {resource}; ExplainPermission says why", metadata=metadata)

@@ -1,0 +1,91 @@
+"""One administrative act: a transaction that decides, writes, announces, audits and remembers its answer."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from pyairtable_mesh.permission.domain import Relationship, Resource, Role, RoleBinding, ScopeMode
+from pyairtable_mesh.permission.store import Change
+from pyairtable_mesh.permission.usecases.authority import HiddenError
+from pyairtable_mesh.permission.usecases.consistency import Tokens
+from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.database import Database, Transaction
+from pyairtable_mesh.runtime.errors import PermissionDenied
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """The scope mode of a resource."""
+
+    resource: Resource
+    mode: ScopeMode
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Something that was stored (`kept`) or removed."""
+
+    what: Relationship | RoleBinding | Role | Inheritance
+    kept: bool = True
+
+
+Describe = Callable[[Sequence[Changed]], Message]
+"""The data of an event, made by `messages`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """The act in hand."""
+
+    data: Change
+    token: str
+    _transaction: Transaction
+    _describe: Describe
+
+    def announce(
+        self,
+        event: str,
+        name: str,
+        changed: Sequence[Changed],
+        resource: Resource | str,
+        details: Mapping[str, str] | None = None,
+    ) -> None:
+        """Tell subscribers (``permission.<event>`` about `name`) and the audit log (about `resource`)."""
+        aggregate = f"tenants/{self.data.tenant_id}"
+        self._transaction.publish(f"permission.{event}", name, self._describe(changed), aggregate=aggregate)
+        self._transaction.audit(str(resource), details=details)
+
+    def answer(self, message: M) -> M:
+        """Keep the answer for repetitions of this request."""
+        self._transaction.remember(message.SerializeToString())
+        return message
+
+
+class Acts:
+    """Begins acts; a refusal leaves nothing but its entry in the audit log."""
+
+    def __init__(self, database: Database, tokens: Tokens, describe: Describe) -> None:
+        self._database = database
+        self._tokens = tokens
+        self._describe = describe
+
+    @asynccontextmanager
+    async def begin(self, caller: RequestContext) -> AsyncIterator[Act]:
+        """A transaction of the caller's tenant at its next revision."""
+        try:
+            async with self._database.transaction(caller) as transaction:
+                change = await Change.begin(transaction.connection, caller.tenant_id, transaction.now)
+                token = self._tokens.of(caller.tenant_id, change.at)
+                yield Act(change, token, transaction, self._describe)
+        except (PermissionDenied, HiddenError) as refusal:
+            details = {key: refusal.metadata[key] for key in ("permission",) if key in refusal.metadata}
+            async with self._database.transaction(caller) as transaction:
+                transaction.audit(
+                    refusal.metadata["resource"], outcome="denied", details={"reason": refusal.reason, **details}
+                )
+            raise
