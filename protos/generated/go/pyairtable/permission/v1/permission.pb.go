@@ -6489,9 +6489,9 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"#permission.pyairtable.io/ModelSpace\xbaH9\xd8\x01\x01r422^modelSpaces/(platform|spc[0-9a-hjkmnp-tv-z]{26})$R\x05space\"\x8d\x01\n" +
 	"\x1dBatchCheckPermissionsResponse\x12?\n" +
 	"\aresults\x18\x01 \x03(\v2%.pyairtable.permission.v1.CheckResultR\aresults\x12+\n" +
-	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken\"\xc5\x02\n" +
-	"\x1dStreamCheckPermissionsRequest\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\x03R\x03key\x12C\n" +
+	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken\"\xcb\x02\n" +
+	"\x1dStreamCheckPermissionsRequest\x12\x16\n" +
+	"\x03key\x18\x01 \x01(\x03B\x04\xe2A\x01\x01R\x03key\x12C\n" +
 	"\x04item\x18\x02 \x01(\v2#.pyairtable.permission.v1.CheckItemB\n" +
 	"\xe2A\x01\x02\xbaH\x03\xd8\x01\x03R\x04item\x12M\n" +
 	"\vconsistency\x18\x03 \x01(\v2%.pyairtable.permission.v1.ConsistencyB\x04\xe2A\x01\x01R\vconsistency\x12~\n" +
