@@ -99,23 +99,22 @@ class Demo:
         return group.name
 
     async def _add_base(self, group: str) -> None:
-        links = [(BASE, "workspace", WORKSPACE), (TABLE, "base", BASE)]
-        write = permission_pb2.WriteRelationshipsRequest(
-            updates=[
-                permission_pb2.RelationshipUpdate(
-                    operation=permission_pb2.RelationshipUpdate.OPERATION_TOUCH,
-                    relationship=permission_pb2.Relationship(resource=resource, relation=relation, subject=parent),
-                )
-                for resource, relation, parent in links
-            ],
-            request_id=_id("links"),
-        )
-        await _told(self._permission.WriteRelationships(write, metadata=self._as(ALICE), timeout=CALL_SECONDS))
+        # One after the other: who attaches a table must have the permission to at a base that is there already.
+        await self._attach(BASE, "workspace", WORKSPACE)
+        await self._attach(TABLE, "base", BASE)
         members = f"group:{group.removeprefix('groups/')}#member"
         grant = permission_pb2.GrantRoleRequest(
             role="roles/editor", resource=BASE, subject=members, request_id=_id("editors")
         )
         await _once(self._permission.GrantRole(grant, metadata=self._as(ALICE), timeout=CALL_SECONDS))
+
+    async def _attach(self, resource: str, relation: str, parent: str) -> None:
+        link = permission_pb2.Relationship(resource=resource, relation=relation, subject=parent)
+        update = permission_pb2.RelationshipUpdate(
+            operation=permission_pb2.RelationshipUpdate.OPERATION_TOUCH, relationship=link
+        )
+        write = permission_pb2.WriteRelationshipsRequest(updates=[update], request_id=_id(f"link/{resource}"))
+        await _told(self._permission.WriteRelationships(write, metadata=self._as(ALICE), timeout=CALL_SECONDS))
 
     async def _get_bob(self, person: Person) -> Made:
         request = user_pb2.GetUserRequest(name=BOB.resource_name)

@@ -107,7 +107,7 @@ class TextScreen:
             self._print()
             word, style = ("allowed", "green") if call.allowed else ("denied", "red")
             self._print(Text(f"  {word:<{_LABEL}}", style).append(f"{call.person}: {call.call}  ->  {call.answer}", ""))
-            self._print(f"  {'':<{_LABEL}}{call.why}", "dim")
+            self._print(f"  {'':<{_LABEL}}{_readable(call.why)}", "dim")
         self._lines(ready)
 
     def say(self, words: str) -> None:
@@ -129,6 +129,13 @@ class TextScreen:
     def _print(self, words: str | Text = "", style: str = "") -> None:
         line = words if isinstance(words, Text) else Text(words)
         self._console.print(line, style=style, soft_wrap=True)
+
+
+def _readable(sentence: str) -> str:
+    """The sentence with names in the place of the demo data's ids."""
+    for person in PEOPLE:
+        sentence = sentence.replace(person.subject, person.name)
+    return sentence.replace(f"tenant:{TENANT}", "the demo tenant")
 
 
 def commands(ready: Ready) -> dict[str, list[str]]:
