@@ -35,9 +35,14 @@ def terms(user: User) -> tuple[str, ...]:
     return _distinct([folded(user.email)[:_TERM_LENGTH], *_split(folded(" ".join(names)).split())], _TERMS)
 
 
+def forgiving(word: str) -> bool:
+    """Whether a typing error in the word is forgiven: not in short ones, nor in addresses (their parts are words too)."""
+    return len(word) >= FORGIVING_LENGTH and "@" not in word
+
+
 def deletes(word: str) -> frozenset[str]:
-    """Each form of a word with one letter left out; none of a word too short to be forgiven an error."""
-    if len(word) < FORGIVING_LENGTH:
+    """Each form of a word with one letter left out; none of a word that is not forgiven an error."""
+    if not forgiving(word):
         return frozenset()
     return frozenset(word[:at] + word[at + 1 :] for at in range(len(word)))
 
@@ -69,7 +74,7 @@ def match(word: str, term: str) -> int | None:
     """EXACT, PREFIX or FORGIVEN; None when no beginning of the term is within one edit of the word."""
     if term.startswith(word):
         return EXACT if word == term else PREFIX
-    if len(word) < FORGIVING_LENGTH:
+    if not forgiving(word) or "@" in term:
         return None
     at = next((i for i, (a, b) in enumerate(zip(word, term, strict=False)) if a != b), min(len(word), len(term)))
     here, behind = term[at:], term[at + 1 :]

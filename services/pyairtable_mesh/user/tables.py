@@ -86,6 +86,7 @@ TERMS = Table(
     Column("term", text(64), primary_key=True),
     Column("user_id", text(ID_LENGTH), primary_key=True),
     Column("edits", SmallInteger(), nullable=False),
+    sqlite_with_rowid=False,
 )
 """What users are found by (see `search`): no rows of those who are deleted or do not want to be found."""
 Index("user_terms_by_user", TERMS.c.tenant_id, TERMS.c.user_id)

@@ -75,6 +75,7 @@ def upgrade() -> None:
         sa.Column("term", text(64), primary_key=True),
         sa.Column("user_id", text(29), primary_key=True),
         sa.Column("edits", sa.SmallInteger(), nullable=False),
+        sqlite_with_rowid=False,
     )
     op.create_index("user_terms_by_user", "user_terms", ["tenant_id", "user_id"])
     secure_rows(op, "users", "user_preferences", "user_settings", "user_groups", "user_terms")
