@@ -172,7 +172,7 @@ def clients_table(connected: Iterable[mesh_pb2.Client]) -> Table:
             client.node_id,
             client.peer_address,
             client.user_agent,
-            client.connect_time.ToJsonString(),
+            f"{client.connect_time.ToDatetime():%Y-%m-%d %H:%M:%S} UTC",
             output.joined(
                 (f"{SHORT_TYPES.get(one.type, '?')} {len(one.resource_names)}" for one in client.subscriptions), 5
             ),
