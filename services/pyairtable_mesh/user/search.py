@@ -36,7 +36,7 @@ def terms(user: User) -> tuple[str, ...]:
 
 
 def forgiving(word: str) -> bool:
-    """Whether a typing error in the word is forgiven: not in short ones, nor in addresses (their parts are words too)."""
+    """Whether a typing error is forgiven: not in short words, nor in addresses, whose parts are words as well."""
     return len(word) >= FORGIVING_LENGTH and "@" not in word
 
 
