@@ -1,5 +1,6 @@
 """The command as a process: its help comes fast, every command is there, faults are told in words."""
 
+import json
 import subprocess
 import sys
 import time
@@ -8,8 +9,9 @@ import click
 import click.testing
 import pytest
 
+from pyairtable.mesh.v1 import mesh_pb2
 from pyairtable_mesh.meshctl.app import COMMANDS, cli, main
-from tests.unit.meshctl.fakes import FakeMesh, invoke
+from tests.unit.meshctl.fakes import PLANE, FakeMesh, endpoint, invoke, service
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -50,6 +52,18 @@ def test_a_fault_of_meshctl_is_told_without_a_traceback(
     told = capsys.readouterr().err
     assert "meshctl has a fault of its own (ZeroDivisionError)" in told
     assert "secret" not in told
+
+
+def test_watching_shows_the_state_again_after_each_change() -> None:
+    user, mesh = service("user", endpoint("127.0.0.1:50061")), FakeMesh()
+    changes = [
+        mesh_pb2.WatchStatusResponse(changes=[mesh_pb2.StatusChange(service=user)], initial=True),
+        mesh_pb2.WatchStatusResponse(changes=[mesh_pb2.StatusChange(removed_name=user.name)]),
+    ]
+    mesh.serve(PLANE, "WatchStatus", *changes)
+    done = invoke(mesh, "status", "--watch", "-o", "json")
+    assert [len(json.loads(line)["services"]) for line in done.stdout.splitlines()] == [1, 0]
+    assert invoke(mesh, "status", "--watch").stdout.count("Control plane") == 2
 
 
 def test_ctrl_c_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from pyairtable_laptop import plan
 from pyairtable_mesh.meshctl.check import PORTS, REQUIRED, TOOLS, examine
 from pyairtable_mesh.meshctl.environment import run_program
 from pyairtable_mesh.meshctl.findings import Finding
@@ -71,6 +72,11 @@ def test_a_port_in_use_fails_and_names_the_user(user: str, text: str, step: str)
 def test_ports_in_use_by_the_platform_are_fine() -> None:
     users = dict.fromkeys(PORTS, "python -m pyairtable_mesh user (process 7)")
     assert found(FakeMachine(users=users), "fail") == []
+
+
+def test_the_ports_are_those_of_the_laptop() -> None:
+    wanted = {port for ports in plan.FIXED_PORTS.values() for _, port in ports.named()}
+    assert PORTS.keys() == wanted
 
 
 def test_tools_are_optional() -> None:
