@@ -49,11 +49,19 @@ class Authority:
         references = {str(each) for each in resources}
         return await self._evaluator.answers(view, view.tenant_id, references, set(subjects), contextual)
 
-    async def require(self, view: View, subject: str, needs: Collection[Need], *, hidden_as: str = "") -> None:
+    async def require(
+        self,
+        view: View,
+        subject: str,
+        needs: Collection[Need],
+        *,
+        pending: Sequence[Relationship] = (),
+        hidden_as: str = "",
+    ) -> None:
         """PermissionDenied for the first need that is not met, or NotFound where the subject may not even read;
-        `hidden_as` is what is not found then, if not the resource.
+        `hidden_as` is what is not found then, if not the resource. Links that are `pending` count as stored.
         """
-        answers = await self.answers(view, {resource for resource, _ in needs}, [subject])
+        answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
         for resource, verb in needs:
             if not answers.allowed(subject, str(resource), resource.permission(verb)):
                 raise denial(answers, subject, resource, verb, hidden_as)

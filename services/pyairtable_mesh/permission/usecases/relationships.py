@@ -46,6 +46,11 @@ class Plan:
         """The groups that get members."""
         return {str(each.resource) for each in self.puts if each.is_membership}
 
+    @property
+    def first_links(self) -> list[Relationship]:
+        """Links of children that had no parent: a child may be attached to a parent that this very write attaches."""
+        return [each for each in self.puts if not each.is_membership and str(each.resource) not in self.parents]
+
     def needs(self, tenant: Resource) -> list[Need]:
         """What the writer must be allowed, besides giving no more than it has."""
         found: dict[Need, None] = {}
@@ -143,7 +148,7 @@ class Relationships:
         for index, each in enumerate(preconditions):
             validate_filter(each.filter, f"preconditions[{index}].filter")
             needs += _to_read(each.filter, subject, act.data)
-        await self._authority.require(act.data, subject, needs)
+        await self._authority.require(act.data, subject, needs, pending=plan.first_links)
         if plan.joined and not await self._authority.is_tenant_owner(act.data, subject):
             await self._require_within_groups(act.data, subject, plan.joined)
         await _require_preconditions(act.data, preconditions)
