@@ -19,6 +19,8 @@ _ETAG_BYTES = 15
 _KEY_LENGTH = 200
 
 T = TypeVar("T")
+Key = tuple[str | int, ...]
+"""The sort key of a list's row: what a page is behind."""
 
 
 class Status(StrEnum):
@@ -182,7 +184,7 @@ class Slice(Generic[T]):
     """Part of a list; `last` is the sort key of its last row when more follow, else None."""
 
     items: Sequence[T]
-    last: tuple[str | int, ...] | None = None
+    last: Key | None = None
 
 
 def normal_email(email: str) -> str:

@@ -31,10 +31,9 @@ from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, Transaction
 from pyairtable_mesh.runtime.filters import All, Either, Filter, Not, Operator, Restriction
 from pyairtable_mesh.user import messages, search
-from pyairtable_mesh.user.domain import Group, Preferences, Settings, Slice, Stored, StoredT, User, display_key
+from pyairtable_mesh.user.domain import Group, Key, Preferences, Settings, Slice, Stored, StoredT, User, display_key
 from pyairtable_mesh.user.filters import Order, Text
 from pyairtable_mesh.user.tables import GROUPS, PREFERENCES, SETTINGS, TERMS, USERS
-from pyairtable_mesh.user.usecases.changes import Key
 
 _TABLES: Mapping[type[Stored], Table] = {
     User: USERS,

@@ -13,6 +13,7 @@ from pyairtable_mesh.runtime.filters import All, Either, Filter, Not, Restrictio
 from pyairtable_mesh.user import search
 from pyairtable_mesh.user.domain import (
     Group,
+    Key,
     Member,
     Preferences,
     Settings,
@@ -23,7 +24,6 @@ from pyairtable_mesh.user.domain import (
     display_key,
 )
 from pyairtable_mesh.user.filters import Order, Text
-from pyairtable_mesh.user.usecases.changes import Key
 
 EPOCH = datetime(2026, 11, 23, tzinfo=UTC)
 TENANT = "ten" + "0" * 26

@@ -13,10 +13,10 @@ from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.filters import All, Filter, parse
 from pyairtable_mesh.user import filters, search
-from pyairtable_mesh.user.domain import Group, Preferences, Settings, Status, Stored, User
+from pyairtable_mesh.user.domain import Group, Key, Preferences, Settings, Status, Stored, User
 from pyairtable_mesh.user.store import DatabaseStore
 from pyairtable_mesh.user.tables import METADATA
-from pyairtable_mesh.user.usecases.changes import Key, Store
+from pyairtable_mesh.user.usecases.changes import Store
 from tests.unit.user.people import EPOCH, OTHER_TENANT, FakeStore, caller, identifier, kept_for, person, team
 
 PEOPLE = [

@@ -8,11 +8,9 @@ from typing import Any, Protocol
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.filters import Filter
 from pyairtable_mesh.user import domain
-from pyairtable_mesh.user.domain import Group, Slice, Stored, StoredT, User
+from pyairtable_mesh.user.domain import Group, Key, Slice, Stored, StoredT, User
 from pyairtable_mesh.user.filters import Order
 
-Key = tuple[str | int, ...]
-"""The sort key of a list's row."""
 Changes = Mapping[str, Any]
 """The fields of an update mask, and what they become."""
 

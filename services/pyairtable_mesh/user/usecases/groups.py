@@ -7,9 +7,9 @@ from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import FailedPrecondition, NotFound, PreconditionViolation
 from pyairtable_mesh.runtime.filters import Filter
 from pyairtable_mesh.runtime.ids import new_id
-from pyairtable_mesh.user.domain import Group, Member, Slice, User, check_etag
+from pyairtable_mesh.user.domain import Group, Key, Member, Slice, User, check_etag
 from pyairtable_mesh.user.filters import Order
-from pyairtable_mesh.user.usecases.changes import Changes, Key, Store, done, updated
+from pyairtable_mesh.user.usecases.changes import Changes, Store, done, updated
 from pyairtable_mesh.user.usecases.users import present_user
 
 _TYPE = "user.pyairtable.io/Group"

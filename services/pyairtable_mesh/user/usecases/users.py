@@ -15,9 +15,19 @@ from pyairtable_mesh.runtime.errors import (
 from pyairtable_mesh.runtime.filters import Filter
 from pyairtable_mesh.runtime.ids import new_id
 from pyairtable_mesh.user import search
-from pyairtable_mesh.user.domain import Preferences, Settings, Slice, Status, User, changed, check_etag, normal_email
+from pyairtable_mesh.user.domain import (
+    Key,
+    Preferences,
+    Settings,
+    Slice,
+    Status,
+    User,
+    changed,
+    check_etag,
+    normal_email,
+)
 from pyairtable_mesh.user.filters import Order
-from pyairtable_mesh.user.usecases.changes import Change, Changes, Key, Store, done, updated
+from pyairtable_mesh.user.usecases.changes import Change, Changes, Store, done, updated
 
 MAX_RANKED = 1000
 MAX_FOUND = 100
