@@ -52,6 +52,21 @@ def run(data: Path, instances: tuple[tuple[str, int], ...], free_ports: bool, ou
     platform.run(platform.Options(data, dict(instances), free_ports, output, begun))
 
 
+@main.command("new-service")
+@click.argument("name")
+def new_service(name: str) -> None:
+    """Make a service NAME in this repository: proto, servicer, access table, test."""
+    template = import_module("pyairtable_laptop.new_service")
+    try:
+        written = template.make(name, Path.cwd())
+    except template.RefusedError as error:
+        raise click.ClickException(str(error)) from None
+    for path in written:
+        click.echo(f"  {path.relative_to(Path.cwd())}")
+    click.echo("Code is generated. Start it with the others: make run. Then call it:")
+    click.echo(f"  .venv/bin/meshctl call {name} SayHello '{{\"name\": \"you\"}}'")
+
+
 def _there(module: str) -> bool:
     try:
         return find_spec(module) is not None

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as aio_health
 
+from pyairtable_mesh.runtime.errors import MeshError
+
 logger = logging.getLogger(__name__)
 
 Check = Callable[[], Awaitable[object]]
@@ -25,7 +27,10 @@ RETRY_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """How a dependency was when it was last looked at; `latency` in seconds, `checked` in seconds of the epoch."""
+    """How a dependency was when it was last looked at; `latency` in seconds, `checked` in seconds of the epoch.
+
+    `detail` is a sentence for the operator, empty while all is well.
+    """
 
     name: str
     healthy: bool
@@ -63,7 +68,7 @@ class Health:
             before = self.dependencies.get(dependency.name)
             if before is None or before.healthy != dependency.healthy:
                 level = logging.INFO if dependency.healthy else logging.WARNING
-                logger.log(level, "dependency %s is %s", dependency.name, dependency.detail)
+                logger.log(level, "%s: %s", dependency.name, dependency.detail or "healthy")
             self.dependencies[dependency.name] = dependency
         ready = all(dependency.healthy for dependency in found)
         await self._tell(ready)
@@ -90,9 +95,12 @@ class Health:
             async with asyncio.timeout(CHECK_SECONDS):
                 await check()
         except TimeoutError:
-            healthy, detail = False, f"silent for {CHECK_SECONDS:g} s"
-        except Exception as error:  # noqa: BLE001 - whatever a dependency's client raises, it is not healthy
-            healthy, detail = False, f"failing ({type(error).__name__})"
+            detail = f"no answer for {CHECK_SECONDS:g} s; see whether it is overloaded or unreachable"
+        except MeshError as error:
+            detail = error.message
+        except Exception as error:
+            detail = f"fails with {type(error).__name__}; the log has the rest"
+            logger.debug("%s fails", name, exc_info=error)
         else:
-            healthy, detail = True, "healthy"
-        return Dependency(name, healthy, detail, time.perf_counter() - begun, time.time())
+            detail = ""
+        return Dependency(name, not detail, detail, time.perf_counter() - begun, time.time())
