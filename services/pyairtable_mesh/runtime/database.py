@@ -15,10 +15,11 @@ above it; opening says so in the log.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from weakref import WeakValueDictionary
 
 from google.protobuf.message import Message
 from opentelemetry import trace
@@ -28,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pyairtable_mesh.runtime import auditing, engines, idempotency, ids, outbox
 from pyairtable_mesh.runtime.context import Actor, RequestContext
-from pyairtable_mesh.runtime.database_faults import translated
+from pyairtable_mesh.runtime.database_faults import reaching, translated
 from pyairtable_mesh.runtime.errors import Unavailable
 from pyairtable_mesh.runtime.moments import utc_now
 from pyairtable_mesh.runtime.signals import PostgresRelay, Signal
@@ -161,6 +162,7 @@ class Database:
         self._source = source
         self._clock = clock
         self._relay = relay
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.changed = Signal()
         """Set when events, or changes that called `Transaction.wake`, were committed: here or in another process."""
 
@@ -173,16 +175,20 @@ class Database:
     async def read(self, caller: RequestContext) -> AsyncIterator[AsyncConnection]:
         """A read-only snapshot as `caller` may see it."""
         with translated():
-            async with self._reader.connect() as connection:
+            async with _entered(self._reader.connect()) as connection:
                 if self.dialect == "postgresql":
                     await connection.execute(_SCOPE, {"tenant": _scope(caller)})
                 yield connection
 
     @asynccontextmanager
     async def transaction(self, caller: RequestContext) -> AsyncIterator[Transaction]:
-        """A change of `caller`'s tenant, committed when the block ends and rolled back when it raises."""
+        """A change of `caller`'s tenant, committed when the block ends and rolled back when it raises.
+
+        `idempotency.Replayed` when the request was answered before.
+        """
         with translated():
-            async with self._writer.begin() as connection:
+            # Without this queue a tenant's burst of changes would wait for the lock on all of the pool's connections.
+            async with self._turn(caller.tenant_id), _entered(self._writer.begin()) as connection:
                 transaction = Transaction(connection, caller, self._clock(), self._source)
                 await transaction.begin()
                 yield transaction
@@ -192,10 +198,13 @@ class Database:
             if self._relay is not None:
                 self._relay.notify()
 
+    def _turn(self, tenant_id: str) -> AbstractAsyncContextManager[None]:
+        return self._turns.setdefault(tenant_id, asyncio.Lock()) if tenant_id else nullcontext()
+
     async def ping(self) -> None:
         """The health check: `Unavailable` when the database does not answer."""
         with translated():
-            async with self._reader.connect() as connection:
+            async with _entered(self._reader.connect()) as connection:
                 await connection.execute(_ONE)
 
     async def above_row_security(self) -> bool:
@@ -205,6 +214,14 @@ class Database:
         with translated():
             async with self._reader.connect() as connection:
                 return bool((await connection.execute(_ABOVE_ROW_SECURITY)).scalar_one())
+
+
+@asynccontextmanager
+async def _entered(connecting: AbstractAsyncContextManager[AsyncConnection]) -> AsyncIterator[AsyncConnection]:
+    async with AsyncExitStack() as stack:
+        with reaching():
+            connection = await stack.enter_async_context(connecting)
+        yield connection
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """What the drivers raise, in the words of the error tree. Their texts name hosts and rows, and stay in the log."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -22,6 +22,13 @@ def translated() -> Iterator[None]:
         raise
     except PoolTimeout as error:
         raise Unavailable("all connections to the database are busy", reason="DATABASE_BUSY") from error
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Around the making of a connection only: elsewhere an OSError has nothing to do with the database."""
+    try:
+        yield
     except OSError as error:
         raise Unavailable("the database cannot be reached", reason="DATABASE_UNAVAILABLE") from error
 
@@ -30,10 +37,11 @@ def _known(error: DBAPIError) -> MeshError | None:
     state = str(getattr(error.orig, "sqlstate", ""))
     if state in _BY_STATE:
         return _BY_STATE[state]()
-    if state.startswith(("08", "53", "57P")) or error.connection_invalidated:
+    sqlite = str(getattr(error.orig, "sqlite_errorname", ""))
+    if sqlite.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return _busy()
+    if state.startswith(_AWAY) or sqlite.startswith(_BROKEN) or error.connection_invalidated:
         return Unavailable("the database is away", reason="DATABASE_UNAVAILABLE")
-    if getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Unavailable("another process is writing to the database", reason="DATABASE_BUSY")
     return None
 
 
@@ -49,5 +57,12 @@ def _too_slow() -> MeshError:
     return DeadlineExceeded("the database took too long to answer", reason="DATABASE_TIMEOUT")
 
 
-# serialization_failure, deadlock_detected, lock_not_available, query_canceled
-_BY_STATE = {"40001": _conflict, "40P01": _conflict, "55P03": _busy, "57014": _too_slow}
+# connection, authorization, no such database, resources, operator intervention
+_AWAY = ("08", "28", "3D", "53", "57P")
+_BROKEN = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
+_BY_STATE: dict[str, Callable[[], MeshError]] = {
+    "40001": _conflict,  # serialization_failure
+    "40P01": _conflict,  # deadlock_detected
+    "55P03": _busy,  # lock_not_available
+    "57014": _too_slow,  # query_canceled
+}

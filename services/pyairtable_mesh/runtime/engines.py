@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from pyairtable_mesh.runtime.errors import Unavailable
 
 _ASYNCPG = "postgresql+asyncpg"
+_QUEUE_SECONDS = 10.0
+"""How long a task waits for a free connection."""
 _SQLITE_PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -38,7 +40,11 @@ def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
         raise Unavailable(f"the folder of {path} cannot be made", reason="DATABASE_UNAVAILABLE") from error
     target = url.set(drivername="sqlite+aiosqlite")
     # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
-    options: dict[str, Any] = {"connect_args": {"isolation_level": None}, "max_overflow": 0}
+    options: dict[str, Any] = {
+        "connect_args": {"isolation_level": None},
+        "max_overflow": 0,
+        "pool_timeout": _QUEUE_SECONDS,
+    }
     writer = create_async_engine(target, pool_size=1, **options)
     reader = create_async_engine(target, pool_size=readers, **options)
     for engine, begin, pragmas in (
@@ -62,6 +68,7 @@ def postgresql(url: URL, pool_size: int, statement_timeout: timedelta) -> tuple[
         url.set(drivername=_ASYNCPG),
         pool_size=pool_size,
         max_overflow=0,
+        pool_timeout=_QUEUE_SECONDS,
         connect_args={"timeout": 5, "server_settings": settings},
         isolation_level="READ COMMITTED",
     )

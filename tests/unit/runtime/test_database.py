@@ -1,5 +1,6 @@
 import asyncio
 import logging
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pyairtable_mesh.runtime import database as databases
 from pyairtable_mesh.runtime import moments
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
-from pyairtable_mesh.runtime.errors import Unavailable
+from pyairtable_mesh.runtime.errors import DeadlineExceeded, MeshError, Unavailable
 from pyairtable_mesh.runtime.tables import IDEMPOTENCY, RUNTIME_VALUES
 from tests.databases import PostgresServer, caller
 
@@ -192,3 +193,53 @@ async def test_a_lost_connection_fails_one_call_and_is_replaced(postgres_server:
             await database.ping()
         await database.ping()
     await postgres_server.drop(name)
+
+
+@pytest.mark.postgresql
+async def test_a_burst_of_one_tenant_leaves_connections_for_others(postgres_server: PostgresServer) -> None:
+    name = await postgres_server.create(None)
+    async with databases.opened(postgres_server.url(name), service="test", pool_size=2) as database:
+        async with database.transaction(caller("ten1")), asyncio.timeout(5):
+            burst = [asyncio.create_task(_get_in_transaction(database)) for _ in range(5)]
+            await _put(database, b"1", caller("ten2"))
+        await asyncio.gather(*burst)
+    await postgres_server.drop(name)
+
+
+async def _get_in_transaction(database: Database) -> None:
+    async with database.transaction(caller("ten1")) as tx:
+        await tx.connection.execute(VALUE)
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize(
+    ("statement", "error", "reason"),
+    [
+        ("SELECT pg_sleep(5)", DeadlineExceeded, "DATABASE_TIMEOUT"),
+        ("LOCK TABLE runtime_values IN EXCLUSIVE MODE NOWAIT", Unavailable, "DATABASE_BUSY"),
+    ],
+    ids=["too slow", "locked"],
+)
+async def test_what_passes_with_time_is_an_error_of_the_tree(
+    postgres_server: PostgresServer, statement: str, error: type[MeshError], reason: str
+) -> None:
+    name = await postgres_server.create(None)
+    limit = timedelta(milliseconds=200)
+    async with databases.opened(postgres_server.url(name), service="test", statement_timeout=limit) as database:
+        async with database.transaction(caller("ten1")) as holding:
+            await holding.connection.execute(insert(RUNTIME_VALUES), {"name": "x", "value": b"1"})
+            with pytest.raises(error) as raised:
+                await _execute(database, statement)
+    assert raised.value.reason == reason
+    await postgres_server.drop(name)
+
+
+async def _execute(database: Database, statement: str) -> None:
+    async with database.transaction(caller("ten2")) as tx:
+        await tx.connection.execute(text(statement))
+
+
+async def test_errors_of_the_block_are_its_own(database: Database) -> None:
+    with pytest.raises(TimeoutError):
+        async with database.read(caller("ten1")):
+            raise TimeoutError

@@ -21,7 +21,6 @@ from pyairtable_mesh.runtime.errors import FailedPrecondition
 from pyairtable_mesh.runtime.tables import METADATA
 
 if TYPE_CHECKING:
-    from alembic.operations import Operations
 
 _RUNTIME = "pyairtable_mesh.runtime.migrations"
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('pyairtable.migrations', hashtext(current_schema())))")
@@ -102,7 +101,19 @@ def _upgrade(connection: Connection, chain: _Chain) -> None:
         environment.run_migrations()
 
 
-def secure_rows(op: "Operations", *tables: str) -> None:
+class Operations(Protocol):
+    """What is used of Alembic's `op`."""
+
+    def get_bind(self) -> Connection:
+        """The connection that the migration runs on."""
+        ...
+
+    def execute(self, sqltext: str, /) -> object:
+        """Run a statement."""
+        ...
+
+
+def secure_rows(op: Operations, *tables: str) -> None:
     """Bind `tables` (each with a `tenant_id`) to the transaction's tenant on PostgreSQL; the owner is bound too."""
     if op.get_bind().dialect.name != "postgresql":
         return
