@@ -130,7 +130,7 @@ def run_failing(*arguments: str) -> str:
     return found.stderr
 
 
-async def until(what: str, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(what: str, condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for a condition, looking every 20 ms; fail with the words after `seconds`."""
     try:
         async with asyncio.timeout(seconds):
