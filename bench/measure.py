@@ -1,45 +1,97 @@
-"""What the benchmarks share: processes of their own for servers, CPU time of a process, percentiles."""
+"""What the benchmarks share: processes of their own, what a process uses, and how samples become a figure."""
 
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+START_SECONDS = 60.0
+ANSWER_SECONDS = 120.0
+END_SECONDS = 20.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time that a process has used, in steps of a clock tick."""
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+class BenchmarkError(Exception):
+    """A benchmark could not measure; the message says what stood in the way."""
 
 
-def resident_megabytes(pid: int) -> float:
-    """Memory that a process holds, without what it shares untouched with others."""
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        kilobytes = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
-    return kilobytes / 1024
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that was started; `started` in seconds of the monotonic clock."""
+
+    popen: "subprocess.Popen[str]"
+    started: float
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def line(self, seconds: float = START_SECONDS) -> str:
+        """The next line of its output; BenchmarkError when there is none in time."""
+        assert self.popen.stdout is not None
+        late = threading.Timer(seconds, self.popen.kill)
+        late.start()
+        try:
+            said = self.popen.stdout.readline()
+        finally:
+            late.cancel()
+        if not said:
+            raise BenchmarkError(f"`{_words(self.popen)}` ended, or was silent for {seconds:g} s")
+        return said.strip()
+
+    def ask(self, question: object, seconds: float = ANSWER_SECONDS) -> str:
+        """Give it a line of input, and wait for the line that it answers."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(f"{question}\n")
+        self.popen.stdin.flush()
+        return self.line(seconds)
+
+    def require_alive(self) -> None:
+        """BenchmarkError when it has ended."""
+        if self.popen.poll() is not None:
+            raise BenchmarkError(f"`{_words(self.popen)}` ended with status {self.popen.returncode}")
+
+    def cpu_seconds(self) -> float:
+        """User and system time that it has used, in steps of a clock tick (10 ms)."""
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def resident_kilobytes(self) -> float:
+        """Memory that it holds now, with what it shares with others (files of libraries)."""
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as status:
+            return next(float(line.split()[1]) for line in status if line.startswith("VmRSS:"))
 
 
 @contextmanager
-def process(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[tuple[int, str]]:
-    """A Python process that prints one line when it is ready: its id and that line. It is ended with the block."""
-    command = [sys.executable, *arguments]
+def process(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
+    """A Python process with pipes for its input and output. It is ended with the block."""
+    started = time.monotonic()
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
-    ) as started:
+        [sys.executable, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    ) as popen:
         try:
-            assert started.stdout is not None
-            line = started.stdout.readline().strip()
-            if not line:
-                raise RuntimeError(f"{' '.join(command)} ended before it was ready")
-            yield started.pid, line
+            yield Process(popen, started)
         finally:
-            started.terminate()
-            started.wait(10)
+            popen.terminate()
+            try:
+                popen.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                popen.kill()
+
+
+def _words(popen: "subprocess.Popen[str]") -> str:
+    assert isinstance(popen.args, list)
+    return " ".join(["python", *map(str, popen.args[1:])])
 
 
 def percentile(values: Sequence[float], share: float) -> float:

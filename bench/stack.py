@@ -1,20 +1,22 @@
-"""Server CPU of one call: the full stack against a bare grpc.aio servicer, both on uvloop, the client elsewhere.
+"""Server CPU of a call: the full stack against a bare grpc.aio servicer, both on uvloop.
 
 The full stack verifies identity (a warm token), authorizes (an authorizer that says yes at once), validates from the
-schema, traces and measures. Rounds alternate between the two, so that the machine's noise falls on both.
+schema, traces and measures. Servers and clients are processes of their own. Rounds alternate between the variants, so
+that the machine's noise falls on all of them.
 """
 
-import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
-import grpc
 import uvloop
-from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 
-from bench.measure import cpu_seconds, middle, process
+from bench import load
+from bench.figures import Figure, Goal
+from bench.measure import Process, middle, process
+from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 from pyairtable_mesh.runtime import access, interceptors, registration, telemetry
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.server import bind, new_server, settle
@@ -24,10 +26,13 @@ from pyairtable_mesh.runtime.validation import SchemaValidator
 
 SERVICE = "pyairtable.permission.v1.PermissionService"
 REQUEST = permission_pb2.CheckPermissionRequest(resource="base:app" + "0" * 26, permission="read")
-CALLS, IN_FLIGHT, ROUNDS = 4000, 16, 6
+IN_FLIGHT = 16
+CALLS, ROUNDS = 4_000, 12
+QUICK_CALLS, QUICK_ROUNDS = 160, 1
 UNSAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 SAMPLED = UNSAMPLED[:-2] + "01"
 VARIANTS = ("bare", "full, parent unsampled", "full, 1 % sampled", "full, all sampled")
+GOALS = (Goal("at least", 0.80), Goal("at least", 0.80), None)
 
 
 class Servicer(permission_pb2_grpc.PermissionServiceServicer):
@@ -75,44 +80,42 @@ async def serve(variant: str) -> None:
     await server.wait_for_termination()
 
 
-async def load(port: str, variant: str, calls: int) -> None:
-    parents = {"full, parent unsampled": [("traceparent", UNSAMPLED)], "full, all sampled": [("traceparent", SAMPLED)]}
-    metadata = (("authorization", "Bearer token"), ("x-correlation-id", "bench"), *parents.get(variant, []))
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = permission_pb2_grpc.PermissionServiceStub(channel)
-
-        async def worker() -> None:
-            for _ in range(calls // IN_FLIGHT):
-                await stub.CheckPermission(REQUEST, metadata=metadata, timeout=30)
-
-        await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
-
-
-def main() -> dict[str, float]:
-    """Microseconds of server CPU per call and variant, and the ratios of bare to each."""
-    spent: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    with (
-        process("-m", "bench.stack", "bare") as bare,
-        process("-m", "bench.stack", VARIANTS[1]) as full,
-        process("-m", "bench.stack", VARIANTS[2]) as some,
-    ):
-        servers = dict(zip(VARIANTS, (bare, full, some, full), strict=True))
-        for round_number in range(ROUNDS + 1):
-            for variant, (pid, port) in servers.items():
-                before = cpu_seconds(pid)
-                uvloop.run(load(port, variant, CALLS))
-                if round_number:
-                    spent[variant].append((cpu_seconds(pid) - before) / CALLS * 1e6)
-    result = {f"{variant}, us": middle(values) for variant, values in spent.items()}
-    for variant in VARIANTS[1:]:
+def measure(*, quick: bool) -> Iterator[Figure]:
+    """Microseconds of server CPU a call for each variant, and the ratios of bare to each."""
+    calls, rounds = (QUICK_CALLS, QUICK_ROUNDS) if quick else (CALLS, ROUNDS)
+    with ExitStack() as running:
+        servers = {variant: running.enter_context(process("-m", "bench.stack", variant)) for variant in VARIANTS}
+        clients = {
+            variant: running.enter_context(process(*_client(server.line(), variant)))
+            for variant, server in servers.items()
+        }
+        for client in clients.values():
+            client.line()
+        spent = _rounds({variant: (servers[variant], clients[variant]) for variant in VARIANTS}, calls, rounds)
+    for variant in VARIANTS:
+        yield Figure(f"server CPU of a call, {variant}", middle(spent[variant]), "us")
+    for variant, goal in zip(VARIANTS[1:], GOALS, strict=True):
         ratios = [one / other for one, other in zip(spent["bare"], spent[variant], strict=True)]
-        result[f"bare / {variant}"] = middle(ratios)
-    return result
+        yield Figure(f"bare against {variant}, server CPU", middle(ratios), goal=goal)
+
+
+def _client(port: str, variant: str) -> tuple[str, ...]:
+    parents = {"full, parent unsampled": [("traceparent", UNSAMPLED)], "full, all sampled": [("traceparent", SAMPLED)]}
+    metadata = [("authorization", "Bearer token"), ("x-correlation-id", "bench"), *parents.get(variant, [])]
+    method = f"/{SERVICE}/CheckPermission"
+    return load.arguments(f"127.0.0.1:{port}", method, IN_FLIGHT, REQUEST.SerializeToString(), metadata)
+
+
+def _rounds(pairs: Mapping[str, tuple[Process, Process]], calls: int, rounds: int) -> dict[str, list[float]]:
+    spent: dict[str, list[float]] = {variant: [] for variant in pairs}
+    for number in range(rounds + 1):
+        for variant, (server, client) in pairs.items():
+            before = server.cpu_seconds()
+            load.seconds_of(client, calls)
+            if number:  # the first one warms up
+                spent[variant].append((server.cpu_seconds() - before) / calls * 1e6)
+    return spent
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        uvloop.run(serve(sys.argv[1]))
-    else:
-        for name, value in main().items():
-            print(f"{name:40} {value:8.2f}")
+    uvloop.run(serve(sys.argv[1]))
