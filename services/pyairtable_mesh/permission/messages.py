@@ -1,7 +1,7 @@
 """Protos to domain objects and back; the only place besides the servicer that knows the generated messages."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,7 +15,7 @@ from pyairtable_mesh.permission.usecases.changes import Changed, Inheritance
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Effective, Question
 from pyairtable_mesh.permission.usecases.consistency import NOW, Consistency
 from pyairtable_mesh.permission.usecases.roles import Grant, RolePatch
-from pyairtable_mesh.runtime import status
+from pyairtable_mesh.runtime import moments, status
 from pyairtable_mesh.runtime.errors import InvalidArgument, MeshError
 
 _PLATFORM = {"", "modelSpaces/platform"}
@@ -260,14 +260,10 @@ def _refuse_condition(given: bool, field: str) -> None:
 
 def _time(message: Timestamp, field: str) -> datetime:
     try:
-        return message.ToDatetime(tzinfo=UTC)
+        return moments.from_timestamp(message)
     except (ValueError, OverflowError):
         raise InvalidArgument.of_field(field, "must be a time of the years 1 to 9999") from None
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(time)
-    return message
+    return moments.to_timestamp(time) if time is not None else None
