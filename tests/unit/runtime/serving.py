@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 
+from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 from pyairtable_mesh.runtime import access, interceptors, registration, telemetry
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.errors import Unauthenticated
@@ -97,7 +97,9 @@ async def served(
     port = bind(server, "127.0.0.1", 0, "PORT")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Served(permission_pb2_grpc.PermissionServiceStub(channel), channel, authorizer, observer, f"127.0.0.1:{port}")
+        yield Served(
+            permission_pb2_grpc.PermissionServiceStub(channel), channel, authorizer, observer, f"127.0.0.1:{port}"
+        )
     await server.stop(0)
     observer.close()
 

@@ -12,15 +12,13 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, MetaData, column, inspect, select, table, text
 
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import FailedPrecondition
 from pyairtable_mesh.runtime.tables import METADATA
-
-if TYPE_CHECKING:
 
 _RUNTIME = "pyairtable_mesh.runtime.migrations"
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('pyairtable.migrations', hashtext(current_schema())))")
