@@ -1,9 +1,9 @@
 """What the commands print, in each form; an ill platform shows more than a healthy one."""
 
 import io
-import pathlib
 import re
 import sys
+from collections.abc import Callable
 
 import pytest
 from google.rpc import error_details_pb2
@@ -42,24 +42,16 @@ def ill_platform() -> FakeMesh:
     return mesh
 
 
-def compare(name: str, text: str, *, update: bool) -> None:
-    path = pathlib.Path(__file__).with_name(name)
-    if update:
-        path.write_text(text)
-    assert path.exists(), f"{path} is missing: run pytest with --update and review it"
-    assert text == path.read_text(), f"{path} differs: run pytest with --update and review the difference"
-
-
 @pytest.mark.parametrize(("form", "suffix"), [("table", "txt"), ("json", "json"), ("yaml", "yaml")])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_output(command: str, form: str, suffix: str, pytestconfig: pytest.Config) -> None:
+def test_output(command: str, form: str, suffix: str, golden: Callable[[str, str], None]) -> None:
     done = invoke(ill_platform(), command, "-o", form, variables={"PYAIRTABLE_TOKEN": token()})
     assert (done.exit_code, done.stderr) == (int(command == "doctor"), "")
-    compare(f"{command}.{suffix}", done.stdout, update=pytestconfig.getoption("--update"))
+    golden(f"{command}.{suffix}", done.stdout)
 
 
 @pytest.mark.parametrize("form", ["words", "json", "yaml"])
-def test_failure(form: str, pytestconfig: pytest.Config) -> None:
+def test_failure(form: str, golden: Callable[[str, str], None]) -> None:
     mesh = ill_platform()
     violation = error_details_pb2.BadRequest.FieldViolation(
         field="user.email", description="must be an e-mail address", reason="string.email"
@@ -84,7 +76,7 @@ def test_failure(form: str, pytestconfig: pytest.Config) -> None:
     done = invoke(mesh, "call", "user", "GetMe", *([] if form == "words" else ["-o", form]))
     assert (done.exit_code, done.stdout) == (67, "")
     suffix = "txt" if form == "words" else form
-    compare(f"failure.{suffix}", done.stderr, update=pytestconfig.getoption("--update"))
+    golden(f"failure.{suffix}", done.stderr)
 
 
 def test_a_terminal_gets_colour_unless_no_color_forbids_it(monkeypatch: pytest.MonkeyPatch) -> None:

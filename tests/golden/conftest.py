@@ -1,6 +1,5 @@
 """Golden files: text that a person reviews, beside the test that makes it."""
 
-import pathlib
 from collections.abc import Callable
 
 import pytest
@@ -10,11 +9,11 @@ Golden = Callable[[str, str], None]
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
-    """Compare text with a file of this folder, or write the file when pytest runs with `--update`."""
+    """Compare text with a file beside the test, or write the file when pytest runs with `--update`."""
     update: bool = request.config.getoption("--update")
 
     def compare(name: str, text: str) -> None:
-        path = pathlib.Path(__file__).with_name(name)
+        path = request.path.with_name(name)
         if update:
             path.write_text(text)
         assert path.exists(), f"{path} is missing: run pytest with --update and review it"
