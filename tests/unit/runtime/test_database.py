@@ -225,11 +225,13 @@ async def test_what_passes_with_time_is_an_error_of_the_tree(
 ) -> None:
     name = await postgres_server.create(None)
     limit = timedelta(milliseconds=200)
-    async with databases.opened(postgres_server.url(name), service="test", statement_timeout=limit) as database:
-        async with database.transaction(caller("ten1")) as holding:
-            await holding.connection.execute(insert(RUNTIME_VALUES), {"name": "x", "value": b"1"})
-            with pytest.raises(error) as raised:
-                await _execute(database, statement)
+    async with (
+        databases.opened(postgres_server.url(name), service="test", statement_timeout=limit) as database,
+        database.transaction(caller("ten1")) as holding,
+    ):
+        await holding.connection.execute(insert(RUNTIME_VALUES), {"name": "x", "value": b"1"})
+        with pytest.raises(error) as raised:
+            await _execute(database, statement)
     assert raised.value.reason == reason
     await postgres_server.drop(name)
 

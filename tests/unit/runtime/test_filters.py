@@ -1,9 +1,11 @@
+import contextlib
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import column
+from sqlalchemy import ColumnElement, column
 from sqlalchemy.dialects import sqlite
 
 from pyairtable_mesh.runtime import filters
@@ -70,16 +72,12 @@ def test_what_is_wrong_is_refused_where_it_is(text: str, position: int) -> None:
 
 @given(st.text(alphabet=st.sampled_from("name=andNOTR()-<>!\"'\\ 1\0é"), max_size=40) | st.text(max_size=40))
 def test_whatever_is_written_is_a_tree_or_an_invalid_argument(text: str) -> None:
-    try:
+    with contextlib.suppress(InvalidArgument):
         parse(text, FIELDS)
-    except InvalidArgument as refused:
-        assert refused.reason == "FILTER_INVALID"
 
 
 def test_a_tree_becomes_a_condition() -> None:
-    columns = {name: column(name) for name in FIELDS}
-    tree = parse("NOT name = a AND (n >= 3 OR n < 1)", FIELDS)
-    compiled = filters.condition(tree, columns).compile(
-        dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}
-    )
+    columns: dict[str, ColumnElement[Any]] = {name: column(name) for name in FIELDS}
+    condition = filters.condition(parse("NOT name = a AND (n >= 3 OR n < 1)", FIELDS), columns)
+    compiled = condition.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
     assert str(compiled) == "name != 'a' AND (n >= 3 OR n < 1)"
