@@ -54,9 +54,14 @@ class DataFolder:
         return self.root / "logs"
 
     def make(self) -> None:
-        """Make the folder and those in it, where they are missing."""
+        """Make the folder and those in it, where they are missing; click.ClickException where that can't be."""
         for place in (self.root, self.keys, self.tokens, self.databases, self.logs):
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise click.ClickException(
+                    f"{place} can't be made: {error.strerror}. Give a folder that you may write to: --data DIR"
+                ) from None
 
 
 @contextmanager

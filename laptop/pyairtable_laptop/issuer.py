@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -104,12 +105,22 @@ def _key(folder: DataFolder, name: str) -> Ed25519PrivateKey:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         write_private(path, content)
-    key = serialization.load_pem_private_key(content, password=None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise click.ClickException(f"{path} is no Ed25519 key; remove it and a new one is made")
+    key = _read(path, content)
     jwks = json.dumps({"keys": [Signer("", "", key).public()]}).encode()
     if not (public := jwks_file(folder, name)).exists() or public.read_bytes() != jwks:
         write_private(public, jwks)
+    return key
+
+
+def _read(path: Path, content: bytes) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise click.ClickException(
+            f"{path} holds no Ed25519 key. Remove it: a new one is made, and the old one's tokens end."
+        )
     return key
 
 

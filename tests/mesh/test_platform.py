@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +22,7 @@ from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 from pyairtable.user.v1 import user_pb2, user_pb2_grpc
 from pyairtable_laptop import people
 from tests.mesh import platform_load
-from tests.mesh.platform import Platform, is_alive, run_failing, started, until
+from tests.mesh.platform import COMMAND, Platform, is_alive, run_failing, started, until
 
 
 async def test_every_process_serves(platform: Platform) -> None:
@@ -61,9 +64,9 @@ async def test_roles_of_the_demo_reach_down_to_the_table(platform: Platform, per
     assert permission_pb2.Decision.Result.Name(answer.decision.result) == f"RESULT_{result}"
 
 
-async def test_an_instance_killed_under_load_costs_no_call_and_is_replaced(platform: Platform) -> None:
+async def test_a_process_killed_under_load_costs_no_call_and_is_replaced(platform: Platform) -> None:
     async with loading(platform) as load:
-        for instance in ("user-2", "user"):
+        for instance in ("user-2", "control-plane", "user"):
             told = len(platform.events)
             killed = platform.pid(instance)
             os.kill(killed, signal.SIGKILL)
@@ -124,24 +127,61 @@ def test_ports_in_use_are_named_before_anything_starts(tmp_path: Path) -> None:
     assert not list((tmp_path / "logs").iterdir())
 
 
-async def test_the_data_stays_and_nothing_is_left_running(tmp_path: Path) -> None:
-    with started(tmp_path) as platform:
-        before = platform.token("alice")
+async def test_ctrl_c_leaves_the_data_and_no_process(tmp_path: Path) -> None:
+    with started(tmp_path / "data") as platform:
         async with platform.channel("user") as channel:
             stub = user_pb2_grpc.UserServiceStub(channel)
-            made = await stub.CreateUser(
+            await stub.CreateUser(
                 user_pb2.CreateUserRequest(user=user_pb2.User(email="dave@example.com")),
                 metadata=platform.metadata("alice"),
                 timeout=10,
             )
         assert platform.end(signal.SIGINT) == 0
         assert [pid for pid in platform.pids() if is_alive(pid)] == []
-    with started(tmp_path) as platform:
-        async with platform.channel("user") as channel:
-            stub = user_pb2_grpc.UserServiceStub(channel)
-            metadata = (("authorization", f"Bearer {before}"),)
-            found = await stub.GetUser(user_pb2.GetUserRequest(name=made.name), metadata=metadata, timeout=10)
-        assert found.email == "dave@example.com"
-        platform.end(signal.SIGKILL)
-        for pid in platform.pids():
-            await until(f"process {pid} to end with its supervisor", lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+    screen, supervisor = first_screen(tmp_path)
+    pids = {int(number) for number in re.findall(r"SERVING  process (\d+)", screen)}
+    try:
+        assert len(pids) == 4
+        assert "\x1b" not in screen
+        answers = pasted(screen, tmp_path)
+        assert "Bob Baker" in answers
+        assert "RESULT_ALLOWED" in answers
+        search = f"""{meshctl_call(screen)} user SearchUsers '{{"query": "dave"}}'"""
+        assert "dave@example.com" in run_line(search, tmp_path)
+    finally:
+        supervisor.kill()
+        supervisor.communicate()
+    for pid in pids:
+        await until(f"process {pid} to end with its supervisor", lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+
+
+def first_screen(folder: Path) -> tuple[str, "subprocess.Popen[str]"]:
+    """Run the platform in `folder` for people, with its output in a pipe: what it shows, and its process."""
+    command = [*COMMAND, "--free-ports", "--data", "data"]
+    supervisor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)
+    assert supervisor.stdout is not None
+    lines = list(itertools.takewhile(lambda line: "Ctrl-C" not in line, supervisor.stdout))
+    return "".join(lines), supervisor
+
+
+def pasted(screen: str, folder: Path) -> str:
+    """Paste the lines that need no grpcurl, one after the other: what they answer."""
+    lines = [line.strip() for line in screen.splitlines() if re.match(r"  \S*(meshctl |TOKEN=)", line)]
+    assert len(lines) == 4
+    return "".join(run_line(line, folder) for line in lines)
+
+
+def meshctl_call(screen: str) -> str:
+    """The beginning of the screen's lines that call."""
+    match = re.search(r"^  (\S*meshctl call --control-plane \S+)", screen, re.MULTILINE)
+    assert match
+    return match[1]
+
+
+def run_line(line: str, folder: Path) -> str:
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(folder)}
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, cwd=folder, env=environment, timeout=60, check=False
+    )
+    assert done.returncode == 0, (line, done.stderr)
+    return done.stdout

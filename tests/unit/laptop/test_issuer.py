@@ -1,6 +1,7 @@
 import stat
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -52,6 +53,13 @@ def test_keys_are_made_once_and_are_their_owners_alone(folder: DataFolder) -> No
     assert first == second
     assert stat.S_IMODE((folder.keys / "users.pem").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.root.stat().st_mode) == 0o700
+
+
+def test_a_broken_key_is_told_with_the_way_out(folder: DataFolder) -> None:
+    issuer.users(folder)
+    (folder.keys / "users.pem").write_text("garbage")
+    with pytest.raises(click.ClickException, match="Remove it: a new one is made"):
+        issuer.users(folder)
 
 
 async def test_the_command_signs_for_a_demo_user_by_name(folder: DataFolder) -> None:

@@ -31,6 +31,12 @@ def test_a_folder_is_for_one_run_at_a_time(folder: DataFolder) -> None:
         pass
 
 
+def test_a_folder_that_cannot_be_made_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(click.ClickException, match="can't be made: Not a directory"):
+        DataFolder(tmp_path / "file" / "data").make()
+
+
 def test_a_port_in_use_is_named_with_its_user_and_the_next_step(folder: DataFolder) -> None:
     plans = plan.plans(folder, {}, free_ports=True)
     plan.check_ports(plans)
