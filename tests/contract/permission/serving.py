@@ -1,4 +1,4 @@
-"""The permission service in the test's own process, with its real stack and database; tokens are taken at their word."""
+"""The permission service in the test's own process, with its real stack and database; tokens are believed."""
 
 import time
 from collections.abc import AsyncIterator

@@ -16,6 +16,7 @@ from pyairtable_mesh.runtime.database import Database, Transaction
 from pyairtable_mesh.runtime.errors import PermissionDenied
 
 M = TypeVar("M", bound=Message)
+_CHANGES_IN_ONE_EVENT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ class Act:
     ) -> None:
         """Tell subscribers (``permission.<event>`` about `name`) and the audit log (about `resource`)."""
         aggregate = f"tenants/{self.data.tenant_id}"
-        self._transaction.publish(f"permission.{event}", name, self._describe(changed), aggregate=aggregate)
+        for first in range(0, len(changed), _CHANGES_IN_ONE_EVENT):
+            data = self._describe(changed[first : first + _CHANGES_IN_ONE_EVENT])
+            self._transaction.publish(f"permission.{event}", name, data, aggregate=aggregate)
         self._transaction.audit(str(resource), details=details)
 
     def answer(self, message: M) -> M:

@@ -28,7 +28,7 @@ const (
 // `permission.relationships.written`, `.deleted` and `permission.inheritance.set`.
 type PermissionsChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The changes, at least one.
+	// The changes: 1 to 1,000; those of a larger write come in several events.
 	Changes       []*PermissionChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

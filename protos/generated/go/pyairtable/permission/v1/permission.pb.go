@@ -1617,7 +1617,8 @@ type CheckPermissionRequest struct {
 	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Values for the parameters of conditions.
 	Context *structpb.Struct `protobuf:"bytes,4,opt,name=context,proto3" json:"context,omitempty"`
-	// Relationships that count as stored for this question only.
+	// Relationships that count as stored for this question only; a parent takes
+	// the place of the stored one.
 	ContextualRelationships []*Relationship `protobuf:"bytes,5,rep,name=contextual_relationships,json=contextualRelationships,proto3" json:"contextual_relationships,omitempty"`
 	// The state of the data to answer from.
 	Consistency *Consistency `protobuf:"bytes,6,opt,name=consistency,proto3" json:"consistency,omitempty"`
@@ -1917,7 +1918,8 @@ type BatchCheckPermissionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The questions; each is validated by itself.
 	Items []*CheckItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
-	// Relationships that count as stored for these questions only.
+	// Relationships that count as stored for these questions only; a parent takes
+	// the place of the stored one.
 	ContextualRelationships []*Relationship `protobuf:"bytes,2,rep,name=contextual_relationships,json=contextualRelationships,proto3" json:"contextual_relationships,omitempty"`
 	// The state of the data to answer from.
 	Consistency *Consistency `protobuf:"bytes,3,opt,name=consistency,proto3" json:"consistency,omitempty"`
@@ -2188,7 +2190,8 @@ type ExplainPermissionRequest struct {
 	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Values for the parameters of conditions.
 	Context *structpb.Struct `protobuf:"bytes,4,opt,name=context,proto3" json:"context,omitempty"`
-	// Relationships that count as stored for this question only.
+	// Relationships that count as stored for this question only; a parent takes
+	// the place of the stored one.
 	ContextualRelationships []*Relationship `protobuf:"bytes,5,rep,name=contextual_relationships,json=contextualRelationships,proto3" json:"contextual_relationships,omitempty"`
 	// The state of the data to answer from.
 	Consistency *Consistency `protobuf:"bytes,6,opt,name=consistency,proto3" json:"consistency,omitempty"`
@@ -2600,7 +2603,8 @@ type LookupResourcesRequest struct {
 	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Values for the parameters of conditions.
 	Context *structpb.Struct `protobuf:"bytes,4,opt,name=context,proto3" json:"context,omitempty"`
-	// Relationships that count as stored for this question only.
+	// Relationships that count as stored for this question only; a parent takes
+	// the place of the stored one.
 	ContextualRelationships []*Relationship `protobuf:"bytes,5,rep,name=contextual_relationships,json=contextualRelationships,proto3" json:"contextual_relationships,omitempty"`
 	// How many resources to send at most; 0 means all.
 	Limit int32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -2944,7 +2948,8 @@ type LookupSubjectsRequest struct {
 	SubjectRelation string `protobuf:"bytes,4,opt,name=subject_relation,json=subjectRelation,proto3" json:"subject_relation,omitempty"`
 	// Values for the parameters of conditions.
 	Context *structpb.Struct `protobuf:"bytes,5,opt,name=context,proto3" json:"context,omitempty"`
-	// Relationships that count as stored for this question only.
+	// Relationships that count as stored for this question only; a parent takes
+	// the place of the stored one.
 	ContextualRelationships []*Relationship `protobuf:"bytes,6,rep,name=contextual_relationships,json=contextualRelationships,proto3" json:"contextual_relationships,omitempty"`
 	// How many subjects to send at most; 0 means all.
 	Limit int32 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -5106,7 +5111,8 @@ type GetEffectivePermissionsRequest struct {
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Values for the parameters of conditions.
 	Context *structpb.Struct `protobuf:"bytes,3,opt,name=context,proto3" json:"context,omitempty"`
-	// Relationships that count as stored for this question only.
+	// Relationships that count as stored for this question only; a parent takes
+	// the place of the stored one.
 	ContextualRelationships []*Relationship `protobuf:"bytes,4,rep,name=contextual_relationships,json=contextualRelationships,proto3" json:"contextual_relationships,omitempty"`
 	// The state of the data to answer from.
 	Consistency   *Consistency `protobuf:"bytes,5,opt,name=consistency,proto3" json:"consistency,omitempty"`

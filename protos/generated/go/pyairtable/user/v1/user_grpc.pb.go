@@ -104,7 +104,7 @@ type UserServiceClient interface {
 	// Retry: safe.
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
 	// Finds users while somebody types: each word of the query must begin a word of the name or e-mail address, where
-	// words of four letters and more may hold one typing error. Best matches first.
+	// words of four letters and more may hold one typing error, but not addresses (what has an `@`). Best matches first.
 	// Permission: `tenant.read`.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this search.
 	// Retry: safe.
@@ -587,7 +587,7 @@ type UserServiceServer interface {
 	// Retry: safe.
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
 	// Finds users while somebody types: each word of the query must begin a word of the name or e-mail address, where
-	// words of four letters and more may hold one typing error. Best matches first.
+	// words of four letters and more may hold one typing error, but not addresses (what has an `@`). Best matches first.
 	// Permission: `tenant.read`.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this search.
 	// Retry: safe.

@@ -31,7 +31,7 @@ class PermissionsChanged(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[_permission_pb2.PermissionChange]:
-        """The changes, at least one."""
+        """The changes: 1 to 1,000; those of a larger write come in several events."""
 
     def __init__(
         self,

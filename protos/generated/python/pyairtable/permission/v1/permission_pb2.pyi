@@ -772,7 +772,9 @@ class CheckPermissionRequest(_message.Message):
 
     @_builtins.property
     def contextual_relationships(self) -> _containers.RepeatedCompositeFieldContainer[Global___Relationship]:
-        """Relationships that count as stored for this question only."""
+        """Relationships that count as stored for this question only; a parent takes
+        the place of the stored one.
+        """
 
     @_builtins.property
     def consistency(self) -> Global___Consistency:
@@ -907,7 +909,9 @@ class BatchCheckPermissionsRequest(_message.Message):
 
     @_builtins.property
     def contextual_relationships(self) -> _containers.RepeatedCompositeFieldContainer[Global___Relationship]:
-        """Relationships that count as stored for these questions only."""
+        """Relationships that count as stored for these questions only; a parent takes
+        the place of the stored one.
+        """
 
     @_builtins.property
     def consistency(self) -> Global___Consistency:
@@ -1054,7 +1058,9 @@ class ExplainPermissionRequest(_message.Message):
 
     @_builtins.property
     def contextual_relationships(self) -> _containers.RepeatedCompositeFieldContainer[Global___Relationship]:
-        """Relationships that count as stored for this question only."""
+        """Relationships that count as stored for this question only; a parent takes
+        the place of the stored one.
+        """
 
     @_builtins.property
     def consistency(self) -> Global___Consistency:
@@ -1307,7 +1313,9 @@ class LookupResourcesRequest(_message.Message):
 
     @_builtins.property
     def contextual_relationships(self) -> _containers.RepeatedCompositeFieldContainer[Global___Relationship]:
-        """Relationships that count as stored for this question only."""
+        """Relationships that count as stored for this question only; a parent takes
+        the place of the stored one.
+        """
 
     @_builtins.property
     def consistency(self) -> Global___Consistency:
@@ -1468,7 +1476,9 @@ class LookupSubjectsRequest(_message.Message):
 
     @_builtins.property
     def contextual_relationships(self) -> _containers.RepeatedCompositeFieldContainer[Global___Relationship]:
-        """Relationships that count as stored for this question only."""
+        """Relationships that count as stored for this question only; a parent takes
+        the place of the stored one.
+        """
 
     @_builtins.property
     def consistency(self) -> Global___Consistency:
@@ -2530,7 +2540,9 @@ class GetEffectivePermissionsRequest(_message.Message):
 
     @_builtins.property
     def contextual_relationships(self) -> _containers.RepeatedCompositeFieldContainer[Global___Relationship]:
-        """Relationships that count as stored for this question only."""
+        """Relationships that count as stored for this question only; a parent takes
+        the place of the stored one.
+        """
 
     @_builtins.property
     def consistency(self) -> Global___Consistency:

@@ -29,7 +29,8 @@ class PermissionServiceStub:
     """Says whether a subject holds a permission on a resource.
 
     Permission: none to ask about oneself, `<type>.manage_access` on the
-    resource to ask about another subject.
+    resource to ask about another subject, `tenant.manage_groups` to assume a
+    contextual membership.
     Errors: PERMISSION_DENIED or NOT_FOUND (asking about another subject),
     OUT_OF_RANGE with reason REVISION_EXPIRED (snapshot no longer kept).
     A retry is safe.
@@ -296,7 +297,8 @@ class PermissionServiceServicer:
         """Says whether a subject holds a permission on a resource.
 
         Permission: none to ask about oneself, `<type>.manage_access` on the
-        resource to ask about another subject.
+        resource to ask about another subject, `tenant.manage_groups` to assume a
+        contextual membership.
         Errors: PERMISSION_DENIED or NOT_FOUND (asking about another subject),
         OUT_OF_RANGE with reason REVISION_EXPIRED (snapshot no longer kept).
         A retry is safe.

@@ -279,7 +279,7 @@ class UserServiceServicer:
 
     def SearchUsers(self, request, context):
         """Finds users while somebody types: each word of the query must begin a word of the name or e-mail address, where
-        words of four letters and more may hold one typing error. Best matches first.
+        words of four letters and more may hold one typing error, but not addresses (what has an `@`). Best matches first.
         Permission: `tenant.read`.
         Errors: INVALID_ARGUMENT for a page token that is not from this search.
         Retry: safe.

@@ -73,7 +73,7 @@ class UserServiceStub:
     """
     SearchUsers: _aio.UnaryUnaryMultiCallable[_user_pb2.SearchUsersRequest, _user_pb2.SearchUsersResponse]
     """Finds users while somebody types: each word of the query must begin a word of the name or e-mail address, where
-    words of four letters and more may hold one typing error. Best matches first.
+    words of four letters and more may hold one typing error, but not addresses (what has an `@`). Best matches first.
     Permission: `tenant.read`.
     Errors: INVALID_ARGUMENT for a page token that is not from this search.
     Retry: safe.
@@ -310,7 +310,7 @@ class UserServiceServicer:
         context: _aio.ServicerContext[_user_pb2.SearchUsersRequest, _abc.Awaitable[_user_pb2.SearchUsersResponse]],
     ) -> _abc.Awaitable[_user_pb2.SearchUsersResponse]:
         """Finds users while somebody types: each word of the query must begin a word of the name or e-mail address, where
-        words of four letters and more may hold one typing error. Best matches first.
+        words of four letters and more may hold one typing error, but not addresses (what has an `@`). Best matches first.
         Permission: `tenant.read`.
         Errors: INVALID_ARGUMENT for a page token that is not from this search.
         Retry: safe.
