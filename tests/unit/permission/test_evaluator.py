@@ -68,7 +68,7 @@ def worlds(draw: st.DrawFn) -> Facts:
     return facts
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 async def test_effective_permissions_are_those_of_the_definition(facts: Facts) -> None:
     answers = await facts.answers([RECORD], [ALICE, BOB, members(1)])
@@ -76,7 +76,7 @@ async def test_effective_permissions_are_those_of_the_definition(facts: Facts) -
         assert answers.effective(subject, resource) == oracle(facts, subject, resource)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds(), st.sampled_from(["read", "update", "delete"]))
 async def test_a_reason_is_given_for_exactly_what_is_allowed_and_holds(facts: Facts, verb: str) -> None:
     permission = f"record.{verb}"
@@ -89,7 +89,7 @@ async def test_a_reason_is_given_for_exactly_what_is_allowed_and_holds(facts: Fa
         assert set(why.memberships) <= facts.memberships
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 async def test_the_missing_grants_turn_a_denial_around_and_none_is_spare(facts: Facts) -> None:
     missing = (await facts.answers([RECORD], [ALICE])).missing(ALICE, RECORD, "record.delete")
