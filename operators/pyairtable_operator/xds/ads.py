@@ -68,6 +68,7 @@ class Hub:
         """Take a client in."""
         client = Client(next(self._ids), peer, time.time(), session)
         self.clients[client.id] = client
+        self._tell()
         return client
 
     def receive(self, client: Client, request: discovery_pb2.DiscoveryRequest) -> None:

@@ -1,0 +1,80 @@
+"""The process's edges: settings, health, a port in use, the way out."""
+
+import asyncio
+import pathlib
+import socket
+
+import grpc
+import pydantic
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from pyairtable_operator import app, model, settings
+from pyairtable_operator.inventory import Inventory
+
+
+class Still:
+    """A provider of one mesh, when it is told to."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def run(self, inventory: Inventory) -> None:
+        await self.go.wait()
+        inventory.replace(model.Mesh())
+        await asyncio.Event().wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_defaults() -> None:
+    assert settings.Settings().model_dump() == {
+        "mesh_file": pathlib.Path("mesh.yaml"),
+        "host": "127.0.0.1",
+        "port": 18_000,
+        "max_streams": 20_000,
+        "max_names": 1_000,
+        "max_message_bytes": 262_144,
+        "keepalive_seconds": 30.0,
+        "drain_seconds": 2.0,
+        "reflection": True,
+        "log_format": "json",
+        "log_level": "INFO",
+    }
+
+
+def test_wrong_values_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYAIRTABLE_OPERATOR_PORT", "eighteen")
+    monkeypatch.setenv("PYAIRTABLE_OPERATOR_LOG_FORMAT", "xml")
+    with pytest.raises(pydantic.ValidationError) as caught:
+        settings.Settings()
+    assert list(settings.problems(caught.value)) == [
+        "PYAIRTABLE_OPERATOR_PORT: Input should be a valid integer, unable to parse string as an integer",
+        "PYAIRTABLE_OPERATOR_LOG_FORMAT: Input should be 'json' or 'console'",
+    ]
+
+
+async def test_a_port_in_use_is_told_in_words() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(app.StartError, match=f"port {port} on 127.0.0.1 can't be bound.*PYAIRTABLE_OPERATOR_PORT"):
+            await app.serve(settings.Settings(port=port), Still(), asyncio.Event())
+
+
+async def test_it_serves_when_the_mesh_was_read_and_leaves_when_told() -> None:
+    port, provider, stopping = free_port(), Still(), asyncio.Event()
+    running = asyncio.create_task(app.serve(settings.Settings(port=port, drain_seconds=0), provider, stopping))
+    async with asyncio.timeout(5), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        provider.go.set()
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        stopping.set()
+        await running
