@@ -1,4 +1,4 @@
-"""One database per service, the same way on SQLite and on PostgreSQL (SQLAlchemy Core, asyncio).
+"""One database per service, the same way on SQLite and on PostgreSQL 13 or later (SQLAlchemy Core, asyncio).
 
 Writes of one tenant are serial on both. On SQLite there is one writer (a pool of one connection, BEGIN IMMEDIATE); on
 PostgreSQL a transaction begins by taking an advisory lock on its tenant and then reads committed rows. So a use case
