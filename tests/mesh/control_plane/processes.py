@@ -83,14 +83,15 @@ class Client:
 
     async def after(self, calls: int, seconds: float = 20.0) -> dict[str, Any]:
         """Wait for this many more answers, and return all that happened meanwhile."""
-        total: dict[str, Any] = {"answers": collections.Counter(), "failures": [], "first": {}}
+        answers: collections.Counter[str] = collections.Counter()
+        total: dict[str, Any] = {"answers": answers, "failures": [], "first": {}}
 
         async def enough() -> bool:
             found = await self.report()
-            total["answers"].update(found["answers"])
+            answers.update(found["answers"])
             total["failures"] += found["failures"]
             total["first"] = found["first"] | total["first"]
-            return total["answers"].total() >= calls
+            return answers.total() >= calls
 
         await until(f"{calls} answers", enough, seconds)
         return total

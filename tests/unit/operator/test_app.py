@@ -3,6 +3,7 @@
 import asyncio
 import pathlib
 import socket
+from typing import Any
 
 import grpc
 import pydantic
@@ -72,7 +73,8 @@ async def test_it_serves_when_the_mesh_was_read_and_leaves_when_told() -> None:
     port, provider, stopping = free_port(), Still(), asyncio.Event()
     running = asyncio.create_task(app.serve(settings.Settings(port=port, drain_seconds=0), provider, stopping))
     async with asyncio.timeout(5), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         provider.go.set()
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING

@@ -63,7 +63,7 @@ async def test_a_file_that_is_written_in_place_is_followed(path: pathlib.Path, i
     assert await next_services(inventory) == []
 
 
-async def test_a_change_that_leaves_no_trace_in_the_clock_is_found(path: pathlib.Path, inventory: Inventory) -> None:
+async def test_a_change_that_keeps_size_and_time_is_found(path: pathlib.Path, inventory: Inventory) -> None:
     write(path, "services: [{name: a, namespace: shop, port: 1}]")
     assert await next_services(inventory) == ["a"]
     times = os.stat(path)

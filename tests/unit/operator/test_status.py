@@ -195,8 +195,10 @@ async def test_a_watcher_that_hears_nothing_hears_a_heartbeat(world: World) -> N
 async def test_explain(world: World, target: str, summary: str) -> None:
     world.publish(USER, AUDIT, BAD)
     world.client()
-    for caller in ({"client": "clients/1"}, {"identity": "spiffe://pyairtable.local/ns/shop/sa/web"}):
-        request = mesh_pb2.ExplainRequest(target=target, method="/a.B/C", **caller)
+    for request in (
+        mesh_pb2.ExplainRequest(client="clients/1", target=target, method="/a.B/C"),
+        mesh_pb2.ExplainRequest(identity="spiffe://x/ns/shop/sa/web", target=target, method="/a.B/C"),
+    ):
         answer = await world.stub.Explain(request)
         assert answer.summary.startswith(summary)
         assert answer.steps[0].stage == "name"

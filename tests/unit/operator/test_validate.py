@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -8,11 +9,11 @@ from pyairtable_operator.xds import validate
 GOOD = model.Service("user", "default", 50051, (model.Endpoint("127.0.0.1", 50061), model.Endpoint("::1", 50061)))
 
 
-def with_endpoint(**fields: object) -> model.Service:
+def with_endpoint(**fields: Any) -> model.Service:
     return dataclasses.replace(GOOD, endpoints=(dataclasses.replace(GOOD.endpoints[0], **fields),))
 
 
-def with_policy(**fields: object) -> model.Service:
+def with_policy(**fields: Any) -> model.Service:
     return dataclasses.replace(GOOD, policy=model.TrafficPolicy(**fields))
 
 
