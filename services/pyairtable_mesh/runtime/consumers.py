@@ -97,11 +97,17 @@ class EventConsumer:
                 _logger.exception("consumer %s: events were trimmed before they were read; going on", self._name)
                 await self._forget_cursor()
             except MeshError as error:
-                _logger.warning("consumer %s is interrupted: %s", self._name, error.reason)
+                self._tell_interruption(error.reason)
+            except TimeoutError:
+                self._tell_interruption("no sign of life")
             except Exception:
                 _logger.exception("consumer %s failed and will try again", self._name)
             await asyncio.sleep(self._delay * (0.5 + random.random()))  # noqa: S311 - spreads reconnects
             self._delay = min(self._delay * 2, self._patience.longest_delay)
+
+    def _tell_interruption(self, reason: str) -> None:
+        first = self._delay == self._patience.first_delay
+        _logger.log(logging.WARNING if first else logging.DEBUG, "consumer %s is interrupted: %s", self._name, reason)
 
     async def _follow(self) -> None:
         cursor = await self._cursor()

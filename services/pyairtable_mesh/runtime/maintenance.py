@@ -21,12 +21,14 @@ _logger = logging.getLogger(__name__)
 
 
 async def run(database: Database) -> None:
-    """Trim every five minutes until cancelled; a database that is away is left for the next time."""
+    """Trim every five minutes until cancelled; what goes wrong is left for the next time."""
     while True:
         try:
             await trim(database)
         except MeshError as error:
             _logger.warning("trimming is put off: %s", error.reason)
+        except Exception:
+            _logger.exception("trimming failed and is put off")
         await asyncio.sleep(_INTERVAL_SECONDS)
 
 
@@ -38,6 +40,7 @@ async def trim(database: Database) -> None:
 
 async def _step(database: Database) -> int:
     async with database.transaction(background()) as transaction:
+        await transaction.lock(["maintenance"])
         connection, now = transaction.connection, transaction.now
         gone = await outbox.trim(connection, now - KEEP_EVENTS, _STEP)
         await idempotency.trim(connection, now - KEEP_ANSWERS)

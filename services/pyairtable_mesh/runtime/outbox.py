@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pyairtable_mesh.runtime.columns import insert_missing
 from pyairtable_mesh.runtime.errors import InvalidArgument, OutOfRange
 from pyairtable_mesh.runtime.tables import OUTBOX, RUNTIME_VALUES
 
@@ -159,7 +160,8 @@ async def end(connection: AsyncConnection) -> Position:
 async def trim(connection: AsyncConnection, before: datetime, limit: int = 10_000) -> int:
     """Delete up to `limit` of the oldest rows that are older than `before`; how many were deleted.
 
-    Remembers how far, so that a cursor from before it is refused instead of skipping what is gone.
+    Remembers how far, so that a cursor from before it is refused instead of skipping what is gone. One at a time: the
+    transaction holds a lock that every trimming takes.
     """
     oldest = select(OUTBOX.c.xid, OUTBOX.c.seq, OUTBOX.c.time).where(_visible(connection))
     rows = (await connection.execute(oldest.order_by(OUTBOX.c.xid, OUTBOX.c.seq).limit(limit))).all()
@@ -168,8 +170,8 @@ async def trim(connection: AsyncConnection, before: datetime, limit: int = 10_00
         return 0
     await connection.execute(delete(OUTBOX).where(OUTBOX.c.seq.in_([row.seq for row in gone])))
     mark = str(Position(gone[-1].xid, gone[-1].seq)).encode()
-    if (await connection.execute(_SET_MARK, {"mark": mark})).rowcount == 0:
-        await connection.execute(insert(RUNTIME_VALUES), {"name": _TRIMMED, "value": mark})
+    await connection.execute(insert_missing(RUNTIME_VALUES), {"name": _TRIMMED, "value": mark})
+    await connection.execute(_SET_MARK, {"mark": mark})
     return len(gone)
 
 

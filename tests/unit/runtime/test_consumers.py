@@ -102,6 +102,15 @@ async def test_a_source_that_is_away_or_ends_is_asked_again(database: Database) 
     assert handled.seen == {"e1": 1, "e2": 1}
 
 
+async def test_a_silent_source_is_asked_again(database: Database) -> None:
+    stream, handled = FakeStream(["e1"]), Handled()
+    async with _running(_consumer(stream, database, handled)):
+        await handled.until("e1")
+        stream.ids.append("e2")
+        await handled.until("e2")
+    assert stream.cursors == ["", "1"]
+
+
 async def test_an_event_that_comes_twice_is_handled_once(database: Database) -> None:
     stream, handled = FakeStream(["e1", "e1", "e2"]), Handled()
     async with _running(_consumer(stream, database, handled)):

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -125,6 +126,20 @@ async def test_a_trimmed_outbox_refuses_cursors_from_before(
         await _read(database, old)
     assert expired.value.reason == "CURSOR_EXPIRED"
     assert expired.value.metadata == {"oldest_cursor": str(trimmed)}
+
+
+async def test_replicas_that_trim_at_once_do_not_forget_how_far(
+    database: Database, later: Callable[[timedelta], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_STEP", 2)
+    await _publish(database, *"abcdef")
+    positions = [position for position, _ in (await _read(database)).events]
+    later(maintenance.KEEP_EVENTS * 2)
+    await asyncio.gather(*(maintenance.trim(database) for _ in range(4)))
+    for position in positions[:-1]:
+        with pytest.raises(OutOfRange):
+            await _read(database, position)
+    assert (await _read(database, positions[-1])).events == ()
 
 
 async def test_an_outbox_that_was_trimmed_empty_does_not_reuse_positions(
