@@ -18,8 +18,8 @@ from pyairtable_operator import model
 from pyairtable_operator.inventory import Inventory
 from pyairtable_operator.providers import document
 
-_LOOK_SECONDS = 0.01
-_LOOKS_PER_READING = 100
+_LOOK_SECONDS = 0.005
+_LOOKS_PER_READING = 200
 
 _log = logging.getLogger(__name__)
 
