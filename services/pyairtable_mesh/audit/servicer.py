@@ -1,7 +1,8 @@
 """The RPCs of `pyairtable.common.v1.AuditService`: each reads its request, calls the use case, answers."""
 # ruff: noqa: D102 - methods are named and described in audit.proto
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from pyairtable.common.v1 import audit_pb2, audit_pb2_grpc, events_pb2
@@ -22,6 +23,13 @@ ACCESS: AccessTable = {
     "VerifyAuditLog": tenant(READ_PERMISSION),
 }
 _HEARTBEAT_SECONDS = 15.0
+_PAGE_BYTES = 2 << 20
+
+
+def _fitting(events: Sequence[audit_pb2.AuditEvent]) -> Sequence[audit_pb2.AuditEvent]:
+    """The first events that fit into one response together; at least one."""
+    sizes = itertools.accumulate(event.ByteSize() for event in events)
+    return events[: max(1, sum(size <= _PAGE_BYTES for size in sizes))]
 
 
 class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
@@ -54,9 +62,9 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         after = int(page.after[0]) if page.after else None
         descending = request.order_by != "sequence"
         found = await self._audit_log.list(caller, where, after=after, descending=descending, limit=page.size + 1)
-        links = found[: page.size]
-        token = page.next_token((links[-1].sequence,) if len(found) > page.size else None)
-        return audit_pb2.ListAuditEventsResponse(audit_events=map(messages.from_link, links), next_page_token=token)
+        events = _fitting([messages.from_link(link) for link in found[: page.size]])
+        token = page.next_token((events[-1].sequence,) if len(found) > len(events) else None)
+        return audit_pb2.ListAuditEventsResponse(audit_events=events, next_page_token=token)
 
     async def TailAuditEvents(
         self, request: audit_pb2.TailAuditEventsRequest, context: Any

@@ -19,7 +19,8 @@ from pyairtable_mesh.runtime.filters import Filter
 from pyairtable_mesh.runtime.signals import Signal
 
 READ_PERMISSION = "read_audit"
-TAIL_BATCH = 100
+TAIL_BATCH = 50
+"""Events of the largest size in one response stay below gRPC's 4 MiB."""
 POLL_SECONDS = 1.0
 RECHECK_SECONDS = 30.0
 VERIFY_BATCH = 200

@@ -20,7 +20,7 @@ from pyairtable_mesh.runtime.signals import Signal
 
 POLL_SECONDS = 1.0
 """How long an event of another process may stay unseen when its notification was lost."""
-PENDING_SECONDS = 0.01
+PENDING_SECONDS = 0.02
 """How soon to look again for an event that an open transaction still hides."""
 HEARTBEAT_SECONDS = 15.0
 BATCH = 256

@@ -153,6 +153,20 @@ async def test_pages_are_newest_first_and_complete(audit: Served) -> None:
     assert [stored.sequence for stored in first.audit_events] == [1, 2]
 
 
+async def test_a_page_of_large_events_fits_into_a_message(audit: Served) -> None:
+    details = {f"key{number}": "x" * 1024 for number in range(32)}
+    for start in (0, 60):
+        await audit.write(*(event(start + number, details=details) for number in range(60)))
+    seen, token = 0, ""
+    while True:
+        page = await audit.list(page_size=1000, page_token=token)
+        seen, token = seen + len(page.audit_events), page.next_page_token
+        if not token:
+            break
+        assert page.ByteSize() < 3 << 20
+    assert seen == 120
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
