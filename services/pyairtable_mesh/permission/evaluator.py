@@ -13,7 +13,7 @@ from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Relationship, ScopeMode
 from pyairtable_mesh.runtime.errors import ResourceExhausted
 
-MAX_MEMBERSHIPS = 10_000
+MAX_MEMBERSHIPS = 100_000
 """How many memberships one request may follow."""
 MAX_NESTING = 50
 """How deep groups may be nested."""

@@ -13,11 +13,13 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Select,
+    String,
     Table,
     TextClause,
     bindparam,
     column,
     delete,
+    exists,
     insert,
     or_,
     select,
@@ -37,58 +39,68 @@ RelationshipKey = tuple[str, str, str]
 """Resource, relation and subject: the order that relationships are listed in."""
 
 _LISTED = {
-    "sqlite": "SELECT value FROM json_each(:{0})",
-    "postgresql": "SELECT value FROM json_array_elements_text(CAST(:{0} AS json)) AS listed(value)",
+    "sqlite": "json_each(:{0}) AS listed",
+    "postgresql": "unnest(CAST(:{0} AS text[])) AS listed(value)",
 }
+"""The strings of a parameter as rows; `_list` makes its value."""
+_PROBED = {
+    "sqlite": "{outer} CROSS JOIN {table} AS r WHERE {condition}",
+    "postgresql": "{outer} CROSS JOIN LATERAL (SELECT * FROM {table} AS r WHERE {condition} OFFSET 0) AS r",
+}
+"""An index probe of `table` for each row of `outer`, which planners without fresh statistics would not choose."""
 _LINKS = ", ".join(f"'{relation}'" for relation in sorted(schema.LINKS))
-_CLOSURE = f"""
-WITH RECURSIVE
-link(child, parent) AS (
-  SELECT r.resource, r.subject FROM relationship r
-  WHERE r.tenant_id = :tenant AND r.resource IN ({{resources}}) AND r.relation IN ({_LINKS})
-  UNION
-  SELECT r.resource, r.subject FROM link
-  JOIN relationship r ON r.tenant_id = :tenant AND r.resource = link.parent AND r.relation IN ({_LINKS})
-),
-membership(member, joined) AS (
-  SELECT r.subject, r.resource FROM relationship r
-  WHERE r.tenant_id = :tenant AND r.subject IN ({{subjects}}) AND r.relation = 'member'
-    AND (r.expire_time IS NULL OR r.expire_time > :now)
-  UNION
-  SELECT r.subject, r.resource FROM membership
-  JOIN relationship r ON r.tenant_id = :tenant AND r.subject = membership.joined || '#member' AND r.relation = 'member'
-    AND (r.expire_time IS NULL OR r.expire_time > :now)
-)
-SELECT 'link' AS kind, child, parent FROM link
-UNION ALL
-SELECT * FROM (SELECT 'membership', member, joined FROM membership LIMIT :most) AS bounded
-"""  # noqa: S608 - constants of the schema
-_HELD = """
-SELECT 'grant' AS kind, b.binding_id AS name, b.role AS value, b.resource, b.subject, r.permissions
-FROM role_binding b LEFT JOIN role r ON r.tenant_id = b.tenant_id AND r.role_id = b.role
-WHERE b.tenant_id = :tenant AND b.resource IN ({resources}) AND b.subject IN ({subjects})
-  AND (b.expire_time IS NULL OR b.expire_time > :now)
-UNION ALL
-SELECT 'mode', '', i.mode, i.resource, '', NULL FROM inheritance i
-WHERE i.tenant_id = :tenant AND i.resource IN ({resources})
-UNION ALL
-SELECT 'revision', '', CAST(v.revision AS text), '', '', NULL FROM revision v WHERE v.tenant_id = :tenant
-"""
 
 
-def _for_each_dialect(statement: str) -> Mapping[str, TextClause]:
-    moment = bindparam("now", type_=Timestamp())
-    return {
-        dialect: text(
-            statement.format(resources=listed.format("resources"), subjects=listed.format("subjects"))
-        ).bindparams(moment)
-        for dialect, listed in _LISTED.items()
-    }
+def _closure(dialect: str) -> TextClause:
+    probed, listed = _PROBED[dialect], _LISTED[dialect]
+    link = f"r.tenant_id = :tenant AND r.relation IN ({_LINKS}) AND r.resource = "
+    joined = (
+        "r.tenant_id = :tenant AND r.relation = 'member' AND (r.expire_time IS NULL OR r.expire_time > :now)"
+        " AND r.subject = "
+    )
+
+    def each(outer: str, condition: str) -> str:
+        return probed.format(outer=outer, table="relationship", condition=condition)
+
+    return text(f"""
+        WITH RECURSIVE
+        link(child, parent) AS (
+          SELECT r.resource, r.subject FROM {each(listed.format("resources"), f"{link} listed.value")}
+          UNION
+          SELECT r.resource, r.subject FROM {each("link", f"{link} link.parent")}
+        ),
+        membership(member, joined) AS (
+          SELECT r.subject, r.resource FROM {each(listed.format("subjects"), f"{joined} listed.value")}
+          UNION
+          SELECT r.subject, r.resource FROM {each("membership", f"{joined} membership.joined || '#member'")}
+        )
+        SELECT 'link' AS kind, child, parent FROM link
+        UNION ALL
+        SELECT * FROM (SELECT 'membership', member, joined FROM membership LIMIT :most) AS bounded
+    """).bindparams(bindparam("now", type_=Timestamp()))  # noqa: S608 - constants of this module and the schema
+
+
+def _held(dialect: str) -> TextClause:
+    probed, listed = _PROBED[dialect], _LISTED[dialect]
+    bound = "r.tenant_id = :tenant AND r.subject = listed.value AND (r.expire_time IS NULL OR r.expire_time > :now)"
+    bindings = probed.format(outer=listed.format("subjects"), table="role_binding", condition=bound)
+    scoped = "r.tenant_id = :tenant AND r.resource = listed.value"
+    modes = probed.format(outer=listed.format("resources"), table="inheritance", condition=scoped)
+    return text(f"""
+        SELECT 'grant' AS kind, b.binding_id AS name, b.role AS value, b.resource, b.subject, role.permissions
+        FROM (SELECT r.* FROM {bindings}) AS b
+        LEFT JOIN role ON role.tenant_id = :tenant AND role.role_id = b.role
+        WHERE b.resource IN (SELECT value FROM {listed.format("resources")})
+        UNION ALL
+        SELECT 'mode', '', r.mode, r.resource, '', NULL FROM {modes}
+        UNION ALL
+        SELECT 'revision', '', CAST(v.revision AS text), '', '', NULL FROM revision v WHERE v.tenant_id = :tenant
+    """).bindparams(bindparam("now", type_=Timestamp()))  # noqa: S608 - constants of this module and the schema
 
 
 # Text and not Core: they run for every check, and Core would take longer to compile than SQLite to answer.
-_CLOSURE_BY_DIALECT = _for_each_dialect(_CLOSURE)
-_HELD_BY_DIALECT = _for_each_dialect(_HELD)
+_CLOSURE_BY_DIALECT = {dialect: _closure(dialect) for dialect in _LISTED}
+_HELD_BY_DIALECT = {dialect: _held(dialect) for dialect in _LISTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +145,7 @@ class View:
         subjects: Collection[str],
         parameters: Mapping[str, Any],
     ) -> Sequence[Any]:
-        listed = {"resources": json.dumps(list(resources)), "subjects": json.dumps(list(subjects))}
+        listed = {"resources": self._list(resources), "subjects": self._list(subjects)}
         statement = statements[self.connection.dialect.name]
         return (await self.connection.execute(statement, {**parameters, **listed})).all()
 
@@ -216,13 +228,15 @@ class View:
     async def children_with_own(self, parent: str, relation: str, child_type: str, limit: int) -> list[str]:
         """Children of a type that have role bindings or a scope mode of their own, in byte order."""
         columns = RELATIONSHIP.c
-        bound = select(ROLE_BINDING.c.resource).where(ROLE_BINDING.c.tenant_id == self.tenant_id)
-        scoped = select(INHERITANCE.c.resource).where(INHERITANCE.c.tenant_id == self.tenant_id)
+        own = [
+            exists().where(table.c.tenant_id == self.tenant_id, table.c.resource == columns.resource)
+            for table in (ROLE_BINDING, INHERITANCE)
+        ]
         children = select(columns.resource).where(
             columns.subject == parent,
             columns.relation == relation,
-            columns.resource.startswith(f"{child_type}:", autoescape=True),
-            or_(columns.resource.in_(bound), columns.resource.in_(scoped)),
+            columns.resource.between(f"{child_type}:", f"{child_type};"),
+            or_(*own),
         )
         rows = await self._rows(children.order_by(columns.resource).limit(limit), RELATIONSHIP)
         return [row.resource for row in rows]
@@ -238,7 +252,13 @@ class View:
 
     def _in(self, where: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
         listed = text(_LISTED[self.connection.dialect.name].format(where.key))
-        return where.in_(listed.bindparams(bindparam(where.key, json.dumps(list(values)))).columns(column("value")))
+        rows: Select[str] = select(column("value", String())).select_from(
+            listed.bindparams(bindparam(where.key, self._list(values)))
+        )
+        return where.in_(rows)
+
+    def _list(self, values: Collection[str]) -> str | list[str]:
+        return json.dumps(list(values)) if self.connection.dialect.name == "sqlite" else list(values)
 
 
 @dataclass(frozen=True, slots=True)
