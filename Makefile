@@ -39,7 +39,7 @@ test: install ## Everything: lint, types, import contracts, protos, and all test
 
 .PHONY: unit
 unit: install ## The unit tests alone
-	@$(BIN)/pytest -q tests/unit
+	@$(BIN)/pytest -q tests/unit -m "not postgresql"
 
 .PHONY: lint
 lint: install ## Style, types and import contracts

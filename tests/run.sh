@@ -12,6 +12,7 @@ step() {
 begun=$SECONDS
 step "lint, types, import contracts" make lint
 step "protos" make protos
-step "unit tests" .venv/bin/pytest -q tests/unit
+step "unit tests" .venv/bin/pytest -q tests/unit -m "not postgresql"
+step "the same stores on PostgreSQL" .venv/bin/pytest -q tests/unit -m postgresql
 step "contract, golden and mesh tests" .venv/bin/pytest -q tests/contract tests/golden tests/mesh
 printf '\nall of it in %d s\n' $((SECONDS - begun))
