@@ -114,16 +114,12 @@ class Checks:
         self, caller: RequestContext, questions: Sequence[Question], given: Circumstances
     ) -> tuple[list[bool | MeshError], str]:
         """For each question whether it is allowed, or why it cannot be said; and the token of the state."""
-        parsed = [_attempt(partial(_Asked.of, question, caller.user())) for question in questions]
+        parsed = await _spread(_attempt(partial(_Asked.of, question, caller.user())) for question in questions)
         async with self._view(caller) as view:
             good = [each for each in parsed if isinstance(each, _Asked)]
             sight = await self._sight(view, caller.user(), good, given)
-        results: list[bool | MeshError] = []
-        for asked in parsed:
-            results.append(_attempt(partial(sight.decide, asked)) if isinstance(asked, _Asked) else asked)
-            if len(results) % _ITEMS_BEFORE_YIELD == 0:
-                await asyncio.sleep(0)
-        return results, self._token(view, sight)
+        answers = (_attempt(partial(sight.decide, each)) if isinstance(each, _Asked) else each for each in parsed)
+        return await _spread(answers), self._token(view, sight)
 
     async def explain(
         self, caller: RequestContext, question: Question, given: Circumstances
@@ -194,3 +190,13 @@ def _attempt(answer: Callable[[], T]) -> T | MeshError:
         return answer()
     except MeshError as error:
         return error
+
+
+async def _spread(work: Iterable[T]) -> list[T]:
+    """The results of much work, with a turn for others in between."""
+    done: list[T] = []
+    for each in work:
+        done.append(each)
+        if len(done) % _ITEMS_BEFORE_YIELD == 0:
+            await asyncio.sleep(0)
+    return done
