@@ -47,11 +47,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m bench", description=about, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="name", choices=[[], *BENCHMARKS], help="what to measure")
+    parser.add_argument("names", nargs="*", metavar="name", help="what to measure; without any, everything")
     parser.add_argument("--list", action="store_true", help="say what there is")
     parser.add_argument("--quick", action="store_true", help="see that it works, in seconds")
     parser.add_argument("--output", choices=["table", "json"], default="table")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.names if name not in BENCHMARKS]:
+        parser.error(f"there is no {unknown[0]!r}; choose from {', '.join(BENCHMARKS)}")
+    return arguments
 
 
 def _module(name: str) -> Any:

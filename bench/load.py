@@ -1,7 +1,8 @@
 """A client in a process of its own: ``python -m bench.load '{"target": …, "method": …}'``.
 
-Each line of its input is a number of calls to make, with `in_flight` at once; it answers with the seconds that they
-took. Messages are bytes here, so that the client costs as little as it can. A failed call ends the process.
+Each line of its input is a number of calls to make, a multiple of `in_flight`, which are made at once; it answers with
+the seconds that they took. Messages are bytes here, so that the client costs as little as it can. A failed call ends
+the process.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -34,9 +36,37 @@ def arguments(
     return ("-m", "bench.load", json.dumps(settings))
 
 
-def seconds_of(load: Process, calls: int) -> float:
-    """Have a load make so many calls; the seconds from the first to the last."""
-    return float(load.ask(calls))
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A client, and the process whose CPU its calls are to be told by: its server, or the client itself."""
+
+    client: Process
+    watched: Process
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """One value a round: calls a second, and microseconds of the watched process's CPU for a call."""
+
+    rates: list[float] = field(default_factory=list)
+    microseconds: list[float] = field(default_factory=list)
+
+
+def alternate(contenders: Mapping[str, Contender], calls: int, rounds: int) -> dict[str, Samples]:
+    """Let each contender make its calls, round by round, in turns, so that the machine's noise falls on all of them.
+
+    A round before the first one warms up. Every other round goes in reverse.
+    """
+    samples = {name: Samples() for name in contenders}
+    for contender in contenders.values():
+        contender.client.line()
+        contender.client.ask(calls)
+    for number in range(rounds):
+        for name, contender in sorted(contenders.items(), reverse=bool(number % 2)):
+            before = contender.watched.cpu_seconds()
+            samples[name].rates.append(calls / float(contender.client.ask(calls)))
+            samples[name].microseconds.append((contender.watched.cpu_seconds() - before) / calls * 1e6)
+    return samples
 
 
 async def serve(settings: Mapping[str, Any]) -> None:

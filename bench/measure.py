@@ -103,3 +103,8 @@ def percentile(values: Sequence[float], share: float) -> float:
 def middle(values: Sequence[float]) -> float:
     """The median."""
     return statistics.median(values)
+
+
+def middle_ratio(ones: Sequence[float], others: Sequence[float]) -> float:
+    """The median of the ratios, pair by pair: what a round did to both cancels out."""
+    return middle([one / other for one, other in zip(ones, others, strict=True)])

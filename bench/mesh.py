@@ -69,8 +69,10 @@ def wait_until_serving(started: Process, port: int, seconds: float = START_SECON
     with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.enable_http_proxy", 0)]) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         answers = stub.Watch(health_pb2.HealthCheckRequest(), timeout=seconds)
-        if not any(answer.status == health_pb2.HealthCheckResponse.SERVING for answer in answers):
-            raise BenchmarkError(f"the process on port {port} was never SERVING")
+        try:
+            next(answer for answer in answers if answer.status == health_pb2.HealthCheckResponse.SERVING)
+        except (grpc.RpcError, StopIteration):
+            raise BenchmarkError(f"the process on port {port} was not SERVING within {seconds:g} s") from None
     return time.monotonic() - started.started
 
 

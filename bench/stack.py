@@ -7,7 +7,7 @@ that the machine's noise falls on all of them.
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,7 +15,7 @@ import uvloop
 
 from bench import load
 from bench.figures import Figure, Goal
-from bench.measure import Process, middle, process
+from bench.measure import middle, middle_ratio, process
 from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 from pyairtable_mesh.runtime import access, interceptors, registration, telemetry
 from pyairtable_mesh.runtime.context import Actor, RequestContext
@@ -85,18 +85,16 @@ def measure(*, quick: bool) -> Iterator[Figure]:
     calls, rounds = (QUICK_CALLS, QUICK_ROUNDS) if quick else (CALLS, ROUNDS)
     with ExitStack() as running:
         servers = {variant: running.enter_context(process("-m", "bench.stack", variant)) for variant in VARIANTS}
-        clients = {
-            variant: running.enter_context(process(*_client(server.line(), variant)))
+        contenders = {
+            variant: load.Contender(running.enter_context(process(*_client(server.line(), variant))), server)
             for variant, server in servers.items()
         }
-        for client in clients.values():
-            client.line()
-        spent = _rounds({variant: (servers[variant], clients[variant]) for variant in VARIANTS}, calls, rounds)
+        samples = load.alternate(contenders, calls, rounds)
     for variant in VARIANTS:
-        yield Figure(f"server CPU of a call, {variant}", middle(spent[variant]), "us")
+        yield Figure(f"server CPU of a call, {variant}", middle(samples[variant].microseconds), "us")
     for variant, goal in zip(VARIANTS[1:], GOALS, strict=True):
-        ratios = [one / other for one, other in zip(spent["bare"], spent[variant], strict=True)]
-        yield Figure(f"bare against {variant}, server CPU", middle(ratios), goal=goal)
+        ratio = middle_ratio(samples["bare"].microseconds, samples[variant].microseconds)
+        yield Figure(f"bare against {variant}, server CPU", ratio, goal=goal)
 
 
 def _client(port: str, variant: str) -> tuple[str, ...]:
@@ -104,17 +102,6 @@ def _client(port: str, variant: str) -> tuple[str, ...]:
     metadata = [("authorization", "Bearer token"), ("x-correlation-id", "bench"), *parents.get(variant, [])]
     method = f"/{SERVICE}/CheckPermission"
     return load.arguments(f"127.0.0.1:{port}", method, IN_FLIGHT, REQUEST.SerializeToString(), metadata)
-
-
-def _rounds(pairs: Mapping[str, tuple[Process, Process]], calls: int, rounds: int) -> dict[str, list[float]]:
-    spent: dict[str, list[float]] = {variant: [] for variant in pairs}
-    for number in range(rounds + 1):
-        for variant, (server, client) in pairs.items():
-            before = server.cpu_seconds()
-            load.seconds_of(client, calls)
-            if number:  # the first one warms up
-                spent[variant].append((server.cpu_seconds() - before) / calls * 1e6)
-    return spent
 
 
 if __name__ == "__main__":

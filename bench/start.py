@@ -1,8 +1,8 @@
 """From the start of a process to SERVING, and its memory when idle, for each service and the control plane.
 
 Each process has the settings that `make run` gives it, and is started several times, beside nothing but the control
-plane: the first time on a new database. SERVING is what `grpc.health.v1` on its health port says. Memory is looked at after a second of idleness; it
-is all that is resident, shared files of libraries included.
+plane: the first time on a new database. SERVING is what `grpc.health.v1` on its health port says. Memory is looked at
+after a second of idleness; it is all that is resident, shared files of libraries included.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ def measure(*, quick: bool) -> Iterator[Figure]:
         yield from _typical(control_plane, _samples(control_plane, starts, idle))
         with running(control_plane) as there:
             wait_until_serving(there, control_plane.ports.health)
-            for service in services:
+            for service in services[:1] if quick else services:
                 samples = _samples(service, starts, idle)
                 what = f"{service.name}: first start to SERVING, on a new database"
                 yield Figure(what, samples[0][0], "s", START_GOAL)
@@ -55,7 +55,7 @@ def _typical(each: plan.Plan, samples: Sequence[tuple[float, float]]) -> Iterato
     yield Figure(f"{each.name}: idle memory", middle(megabytes), "MB", MEMORY_GOAL)
 
 
-def plans(place: Path) -> list[plan.Plan]:
+def plans(place: Path, **instances: int) -> list[plan.Plan]:
     """How `make run` would start each process on a new data folder, on free ports; keys and tokens are made."""
     folder = DataFolder(place)
     folder.make()
@@ -64,12 +64,16 @@ def plans(place: Path) -> list[plan.Plan]:
     for service in plan.services():
         write_private(folder.tokens / f"{service}.jwt", issuer.workload_token(signer, service).encode())
     write_inventory(folder.mesh_file, [])
-    return plan.plans(folder, {}, free_ports=True)
+    return plan.plans(folder, instances, free_ports=True)
 
 
 @contextmanager
 def running(each: plan.Plan) -> Iterator[Process]:
     """The process of a plan, quiet unless something is wrong."""
-    quiet = {"PYAIRTABLE_LOG_LEVEL": "ERROR", "PYAIRTABLE_OPERATOR_LOG_LEVEL": "ERROR"}
+    quiet = {
+        "PYAIRTABLE_LOG_LEVEL": "ERROR",
+        "PYAIRTABLE_OPERATOR_LOG_LEVEL": "ERROR",
+        "GRPC_VERBOSITY": "NONE",  # its own words about peers that are not there
+    }
     with process("-m", each.module, *each.arguments, environment={**each.environment, **quiet}) as started:
         yield started

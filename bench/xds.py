@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from bench import echo, load
 from bench.figures import Figure, Goal
-from bench.measure import Process, middle, process
+from bench.measure import middle, middle_ratio, process
 from bench.mesh import mesh
 
 IN_FLIGHT = 32
@@ -28,28 +28,12 @@ def measure(*, quick: bool) -> Iterator[Figure]:
                 *load.arguments("xds:///echo", echo.METHOD, IN_FLIGHT), environment=running.bootstrap("load")
             ) as meshed,
         ):
-            clients = {"direct": direct, "xds": meshed}
-            rates, spent = _rounds(clients, calls, rounds)
-    yield Figure("direct channel, 32 in flight", middle(rates["direct"]), "calls/s")
-    yield Figure("xds:///, 32 in flight", middle(rates["xds"]), "calls/s")
-    yield Figure("client CPU of a call, direct channel", middle(spent["direct"]), "us")
-    yield Figure("client CPU of a call, xds:///", middle(spent["xds"]), "us")
-    ratio = middle([one / other for one, other in zip(rates["xds"], rates["direct"], strict=True)])
+            contenders = {"direct": load.Contender(direct, direct), "xds": load.Contender(meshed, meshed)}
+            samples = load.alternate(contenders, calls, rounds)
+    one, other = samples["direct"], samples["xds"]
+    yield Figure("direct channel, 32 in flight", middle(one.rates), "calls/s")
+    yield Figure("xds:///, 32 in flight", middle(other.rates), "calls/s")
+    yield Figure("client CPU of a call, direct channel", middle(one.microseconds), "us")
+    yield Figure("client CPU of a call, xds:///", middle(other.microseconds), "us")
+    ratio = middle_ratio(other.rates, one.rates)
     yield Figure("xds:/// against a direct channel, calls/s", ratio, goal=Goal("at least", 0.95))
-
-
-def _rounds(
-    clients: dict[str, Process], calls: int, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Calls a second and microseconds of the client's CPU for a call, by client and round."""
-    rates: dict[str, list[float]] = {name: [] for name in clients}
-    spent: dict[str, list[float]] = {name: [] for name in clients}
-    for client in clients.values():
-        client.line()
-        load.seconds_of(client, calls)
-    for number in range(rounds):
-        for name, client in sorted(clients.items(), reverse=bool(number % 2)):
-            before = client.cpu_seconds()
-            rates[name].append(calls / load.seconds_of(client, calls))
-            spent[name].append((client.cpu_seconds() - before) / calls * 1e6)
-    return rates, spent

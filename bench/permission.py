@@ -1,0 +1,122 @@
+"""CheckPermission over gRPC against an echo on the same runtime: what the evaluator and its database cost.
+
+The permission service runs as `make run` starts it, with a role that a user holds two levels above the table that is
+asked about. The echo is a service with the same settings that answers the same RPC with nothing. Both verify the
+same token; servers and clients are processes of their own; rounds alternate.
+"""
+
+import asyncio
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from bench import load
+from bench.figures import Figure
+from bench.measure import middle, middle_ratio, process
+from bench.mesh import wait_until_serving
+from bench.start import plans, running
+from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
+from pyairtable_laptop import issuer, people
+from pyairtable_laptop.folder import DataFolder
+from pyairtable_laptop.plan import Plan
+from pyairtable_mesh import runtime
+from pyairtable_mesh.runtime import access
+
+SERVICE = "pyairtable.permission.v1.PermissionService"
+REQUEST = permission_pb2.CheckPermissionRequest(resource=people.TABLE, permission="create_record")
+IN_FLIGHT = 16
+CALLS, ROUNDS = 1_600, 10
+QUICK_CALLS, QUICK_ROUNDS = 32, 1
+
+
+class Echo(permission_pb2_grpc.PermissionServiceServicer):
+    async def CheckPermission(self, request: Any, context: Any) -> permission_pb2.CheckPermissionResponse:
+        return permission_pb2.CheckPermissionResponse()
+
+
+def build(_runtime: runtime.Runtime[runtime.Settings]) -> runtime.Parts:
+    return runtime.Parts([(permission_pb2_grpc.add_PermissionServiceServicer_to_server, Echo())])
+
+
+ECHO = runtime.Service(
+    name="echo",
+    settings=runtime.Settings,
+    build=build,
+    access={SERVICE: {"CheckPermission": access.authenticated()}},
+)
+
+
+def measure(*, quick: bool) -> Iterator[Figure]:
+    """Calls a second and server CPU of both, and the ratio of the calls."""
+    calls, rounds = (QUICK_CALLS, QUICK_ROUNDS) if quick else (CALLS, ROUNDS)
+    with tempfile.TemporaryDirectory(prefix="bench-") as place:
+        folder = DataFolder(Path(place))
+        permission, second = (each for each in plans(folder.root, permission=2) if each.service == "permission")
+        echo = replace(second, module="bench.permission", arguments=())
+        with running(permission) as checking, running(echo) as echoing:
+            wait_until_serving(checking, permission.ports.health)
+            wait_until_serving(echoing, echo.ports.health)
+            asyncio.run(_prepare(permission.address, folder))
+            with process(*_client(permission, folder)) as checks, process(*_client(echo, folder)) as echoes:
+                contenders = {
+                    "CheckPermission": load.Contender(checks, checking),
+                    "echo": load.Contender(echoes, echoing),
+                }
+                samples = load.alternate(contenders, calls, rounds)
+    for name, each in samples.items():
+        yield Figure(f"{name}, {IN_FLIGHT} in flight", middle(each.rates), "calls/s")
+        yield Figure(f"server CPU of a call, {name}", middle(each.microseconds), "us")
+    ratio = middle_ratio(samples["CheckPermission"].rates, samples["echo"].rates)
+    yield Figure("CheckPermission against an echo on the same runtime, calls/s", ratio)
+
+
+async def _prepare(address: str, folder: DataFolder) -> None:
+    """Give the demo tenant an owner, a table in a base, and an editor of the base."""
+    tenants = issuer.workload_token(issuer.workloads(folder), "tenant")
+    links = [
+        permission_pb2.Relationship(resource=people.BASE, relation="workspace", subject=people.WORKSPACE),
+        permission_pb2.Relationship(resource=people.TABLE, relation="base", subject=people.BASE),
+    ]
+    async with grpc.aio.insecure_channel(address, load.OPTIONS) as channel:
+        stub = permission_pb2_grpc.PermissionServiceStub(channel)
+        await _grant(stub, tenants, "roles/owner", f"tenant:{people.TENANT}", people.ALICE.subject)
+        owner = _token(folder, people.ALICE)
+        for link in links:
+            update = permission_pb2.RelationshipUpdate(
+                operation=permission_pb2.RelationshipUpdate.OPERATION_TOUCH, relationship=link
+            )
+            request = permission_pb2.WriteRelationshipsRequest(updates=[update], request_id=str(uuid.uuid4()))
+            await stub.WriteRelationships(request, metadata=_bearer(owner), timeout=load.CALL_SECONDS)
+        await _grant(stub, owner, "roles/editor", people.BASE, people.BOB.subject)
+
+
+async def _grant(
+    stub: permission_pb2_grpc.PermissionServiceStub, token: str, role: str, resource: str, subject: str
+) -> None:
+    request = permission_pb2.GrantRoleRequest(
+        role=role, resource=resource, subject=subject, request_id=str(uuid.uuid4())
+    )
+    await stub.GrantRole(request, metadata=_bearer(token), timeout=load.CALL_SECONDS)
+
+
+def _client(server: Plan, folder: DataFolder) -> tuple[str, ...]:
+    metadata = _bearer(_token(folder, people.BOB))
+    method = f"/{SERVICE}/CheckPermission"
+    return load.arguments(server.address, method, IN_FLIGHT, REQUEST.SerializeToString(), metadata)
+
+
+def _token(folder: DataFolder, person: people.Person) -> str:
+    return issuer.user_token(issuer.users(folder), person.id, people.TENANT)
+
+
+def _bearer(token: str) -> list[tuple[str, str]]:
+    return [("authorization", f"Bearer {token}")]
+
+
+if __name__ == "__main__":
+    runtime.run(ECHO)
