@@ -1,21 +1,22 @@
 """`python -m pyairtable_operator`: the control plane as a process."""
 
+import os
 import sys
 
-import pydantic
 import uvloop
 
 from pyairtable_mesh.runtime import log
+from pyairtable_mesh.runtime.settings import SettingsError, load
 from pyairtable_operator import app
-from pyairtable_operator import settings as configuration
+from pyairtable_operator.settings import Settings
 
 
 def main() -> int:
     """Run, and return the exit status: 2 for wrong settings, 1 when it can't start; words go to standard error."""
     try:
-        settings = configuration.Settings()
-    except pydantic.ValidationError as error:
-        sys.stderr.writelines(f"{problem}\n" for problem in configuration.problems(error))
+        settings = load(Settings, os.environ, Settings.prefix)
+    except SettingsError as error:
+        sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
         return 2
     log.configure("operator", form=settings.log_format, level=settings.log_level)
     try:

@@ -131,4 +131,7 @@ def _converted(value: str, kind: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError(f"Expected one of {', '.join(get_args(kind))}")
         return value
-    return msgspec.convert(value, kind, strict=False, dec_hook=lambda made, text: made(text))
+    try:
+        return msgspec.convert(value, kind, strict=False, dec_hook=lambda made, text: made(text))
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error).partition(", got")[0]) from None

@@ -3,13 +3,14 @@
 import asyncio
 import pathlib
 import socket
+from dataclasses import asdict
 from typing import Any
 
 import grpc
-import pydantic
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from pyairtable_mesh.runtime.settings import SettingsError, load
 from pyairtable_operator import app, model, settings
 from pyairtable_operator.inventory import Inventory
 
@@ -34,7 +35,7 @@ def free_port() -> int:
 
 
 def test_defaults() -> None:
-    assert settings.Settings().model_dump() == {
+    assert asdict(settings.Settings()) == {
         "mesh_file": pathlib.Path("mesh.yaml"),
         "host": "127.0.0.1",
         "port": 18_000,
@@ -49,14 +50,13 @@ def test_defaults() -> None:
     }
 
 
-def test_wrong_values_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYAIRTABLE_OPERATOR_PORT", "eighteen")
-    monkeypatch.setenv("PYAIRTABLE_OPERATOR_LOG_FORMAT", "xml")
-    with pytest.raises(pydantic.ValidationError) as caught:
-        settings.Settings()
-    assert list(settings.problems(caught.value)) == [
-        "PYAIRTABLE_OPERATOR_PORT: Input should be a valid integer, unable to parse string as an integer",
-        "PYAIRTABLE_OPERATOR_LOG_FORMAT: Input should be 'json' or 'console'",
+def test_wrong_values_are_named_and_not_shown() -> None:
+    environment = {"PYAIRTABLE_OPERATOR_PORT": "eighteen", "PYAIRTABLE_OPERATOR_LOG_FORMAT": "xml"}
+    with pytest.raises(SettingsError) as caught:
+        load(settings.Settings, environment, settings.Settings.prefix)
+    assert caught.value.problems == [
+        "PYAIRTABLE_OPERATOR_PORT: Expected `int`",
+        "PYAIRTABLE_OPERATOR_LOG_FORMAT: Expected one of json, console",
     ]
 
 

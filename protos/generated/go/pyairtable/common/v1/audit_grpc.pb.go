@@ -44,21 +44,21 @@ type AuditServiceClient interface {
 	WriteAuditEvents(ctx context.Context, in *WriteAuditEventsRequest, opts ...grpc.CallOption) (*WriteAuditEventsResponse, error)
 	// Lists the events of the caller's tenant, newest first unless ordered otherwise.
 	//
-	// Permission: `tenant.read_audit_log` at the tenant.
+	// Permission: `tenant.read_audit` at the tenant.
 	// Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT (FILTER_INVALID,
 	// PAGE_TOKEN_INVALID); UNAVAILABLE.
 	// Retry: safe.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 	// Streams the events of the caller's tenant behind a cursor, in the order of the chain.
 	//
-	// Permission: `tenant.read_audit_log` at the tenant; looked at again while the stream lives.
+	// Permission: `tenant.read_audit` at the tenant; looked at again while the stream lives.
 	// Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT (FILTER_INVALID, CURSOR_INVALID);
 	// RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE.
 	// Retry: safe, from the last cursor.
 	TailAuditEvents(ctx context.Context, in *TailAuditEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailAuditEventsResponse], error)
 	// Computes the hash chain of the caller's tenant anew and says whether it holds, and where it breaks.
 	//
-	// Permission: `tenant.read_audit_log` at the tenant.
+	// Permission: `tenant.read_audit` at the tenant.
 	// Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT; UNAVAILABLE. A broken chain is an
 	// answer, not an error.
 	// Retry: safe.
@@ -141,21 +141,21 @@ type AuditServiceServer interface {
 	WriteAuditEvents(context.Context, *WriteAuditEventsRequest) (*WriteAuditEventsResponse, error)
 	// Lists the events of the caller's tenant, newest first unless ordered otherwise.
 	//
-	// Permission: `tenant.read_audit_log` at the tenant.
+	// Permission: `tenant.read_audit` at the tenant.
 	// Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT (FILTER_INVALID,
 	// PAGE_TOKEN_INVALID); UNAVAILABLE.
 	// Retry: safe.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	// Streams the events of the caller's tenant behind a cursor, in the order of the chain.
 	//
-	// Permission: `tenant.read_audit_log` at the tenant; looked at again while the stream lives.
+	// Permission: `tenant.read_audit` at the tenant; looked at again while the stream lives.
 	// Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT (FILTER_INVALID, CURSOR_INVALID);
 	// RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE.
 	// Retry: safe, from the last cursor.
 	TailAuditEvents(*TailAuditEventsRequest, grpc.ServerStreamingServer[TailAuditEventsResponse]) error
 	// Computes the hash chain of the caller's tenant anew and says whether it holds, and where it breaks.
 	//
-	// Permission: `tenant.read_audit_log` at the tenant.
+	// Permission: `tenant.read_audit` at the tenant.
 	// Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT; UNAVAILABLE. A broken chain is an
 	// answer, not an error.
 	// Retry: safe.

@@ -82,7 +82,7 @@ class AuditServiceServicer:
     def ListAuditEvents(self, request, context):
         """Lists the events of the caller's tenant, newest first unless ordered otherwise.
 
-        Permission: `tenant.read_audit_log` at the tenant.
+        Permission: `tenant.read_audit` at the tenant.
         Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT (FILTER_INVALID,
         PAGE_TOKEN_INVALID); UNAVAILABLE.
         Retry: safe.
@@ -94,7 +94,7 @@ class AuditServiceServicer:
     def TailAuditEvents(self, request, context):
         """Streams the events of the caller's tenant behind a cursor, in the order of the chain.
 
-        Permission: `tenant.read_audit_log` at the tenant; looked at again while the stream lives.
+        Permission: `tenant.read_audit` at the tenant; looked at again while the stream lives.
         Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT (FILTER_INVALID, CURSOR_INVALID);
         RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE.
         Retry: safe, from the last cursor.
@@ -106,7 +106,7 @@ class AuditServiceServicer:
     def VerifyAuditLog(self, request, context):
         """Computes the hash chain of the caller's tenant anew and says whether it holds, and where it breaks.
 
-        Permission: `tenant.read_audit_log` at the tenant.
+        Permission: `tenant.read_audit` at the tenant.
         Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT; UNAVAILABLE. A broken chain is an
         answer, not an error.
         Retry: safe.

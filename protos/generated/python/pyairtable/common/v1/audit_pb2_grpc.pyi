@@ -31,7 +31,7 @@ class AuditServiceStub:
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
     """Lists the events of the caller's tenant, newest first unless ordered otherwise.
 
-    Permission: `tenant.read_audit_log` at the tenant.
+    Permission: `tenant.read_audit` at the tenant.
     Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT (FILTER_INVALID,
     PAGE_TOKEN_INVALID); UNAVAILABLE.
     Retry: safe.
@@ -39,7 +39,7 @@ class AuditServiceStub:
     TailAuditEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.TailAuditEventsRequest, _audit_pb2.TailAuditEventsResponse]
     """Streams the events of the caller's tenant behind a cursor, in the order of the chain.
 
-    Permission: `tenant.read_audit_log` at the tenant; looked at again while the stream lives.
+    Permission: `tenant.read_audit` at the tenant; looked at again while the stream lives.
     Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT (FILTER_INVALID, CURSOR_INVALID);
     RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE.
     Retry: safe, from the last cursor.
@@ -47,7 +47,7 @@ class AuditServiceStub:
     VerifyAuditLog: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditLogRequest, _audit_pb2.VerifyAuditLogResponse]
     """Computes the hash chain of the caller's tenant anew and says whether it holds, and where it breaks.
 
-    Permission: `tenant.read_audit_log` at the tenant.
+    Permission: `tenant.read_audit` at the tenant.
     Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT; UNAVAILABLE. A broken chain is an
     answer, not an error.
     Retry: safe.
@@ -81,7 +81,7 @@ class AuditServiceServicer:
     ) -> _abc.Awaitable[_audit_pb2.ListAuditEventsResponse]:
         """Lists the events of the caller's tenant, newest first unless ordered otherwise.
 
-        Permission: `tenant.read_audit_log` at the tenant.
+        Permission: `tenant.read_audit` at the tenant.
         Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT (FILTER_INVALID,
         PAGE_TOKEN_INVALID); UNAVAILABLE.
         Retry: safe.
@@ -94,7 +94,7 @@ class AuditServiceServicer:
     ) -> _abc.AsyncIterator[_audit_pb2.TailAuditEventsResponse]:
         """Streams the events of the caller's tenant behind a cursor, in the order of the chain.
 
-        Permission: `tenant.read_audit_log` at the tenant; looked at again while the stream lives.
+        Permission: `tenant.read_audit` at the tenant; looked at again while the stream lives.
         Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT (FILTER_INVALID, CURSOR_INVALID);
         RESOURCE_EXHAUSTED (READER_TOO_SLOW); UNAVAILABLE.
         Retry: safe, from the last cursor.
@@ -107,7 +107,7 @@ class AuditServiceServicer:
     ) -> _abc.Awaitable[_audit_pb2.VerifyAuditLogResponse]:
         """Computes the hash chain of the caller's tenant anew and says whether it holds, and where it breaks.
 
-        Permission: `tenant.read_audit_log` at the tenant.
+        Permission: `tenant.read_audit` at the tenant.
         Errors: UNAUTHENTICATED; PERMISSION_DENIED; INVALID_ARGUMENT; UNAVAILABLE. A broken chain is an
         answer, not an error.
         Retry: safe.
