@@ -64,7 +64,7 @@ def new_service(name: str) -> None:
     for path in written:
         click.echo(f"  {path.relative_to(Path.cwd())}")
     click.echo("Code is generated. Start it with the others: make run. Then call it:")
-    click.echo(f"  .venv/bin/meshctl call {name} SayHello '{{\"name\": \"you\"}}'")
+    click.echo(f'  .venv/bin/meshctl call {name} SayHello \'{{"name": "you"}}\'')
 
 
 def _there(module: str) -> bool:

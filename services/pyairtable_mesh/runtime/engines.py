@@ -26,6 +26,8 @@ _POSTGRES_SETTINGS = {
     "lock_timeout": "5000",
     "idle_in_transaction_session_timeout": "60000",
     "timezone": "UTC",
+    # Short statements by index: compiling them costs more than they do.
+    "jit": "off",
 }
 
 
