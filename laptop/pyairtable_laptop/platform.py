@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-from rich.console import Console
 
 from pyairtable_laptop import demo, issuer, plan
 from pyairtable_laptop.folder import DataFolder, locked, write_private
 from pyairtable_laptop.mesh import MeshFile
 from pyairtable_laptop.processes import Leash
-from pyairtable_laptop.screen import JsonScreen, Ready, Screen, TextScreen
+from pyairtable_laptop.screen import JsonScreen, Output, Ready, Screen, TextScreen
 from pyairtable_laptop.supervisor import Supervisor
 from pyairtable_mesh.runtime.errors import MeshError
 
@@ -35,7 +34,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """`stopping` is set by the first Ctrl-C (or SIGTERM, SIGHUP), `hurry` by the second."""
+    """`stopping` is set by the first Ctrl-C (or SIGTERM, SIGHUP, a closed pipe), `hurry` by the second."""
 
     stopping: asyncio.Event
     hurry: asyncio.Event
@@ -50,15 +49,18 @@ def run(options: Options) -> None:
     issuer.refuse_production()
     folder = DataFolder(options.data)
     folder.make()
-    screen: Screen = JsonScreen() if options.output == "json" else TextScreen(Console(highlight=False))
+    signals = Signals(asyncio.Event(), asyncio.Event())
+    output = Output(gone=signals.stopping.set)
+    screen: Screen = JsonScreen(output) if options.output == "json" else TextScreen(output)
     with locked(folder):
         plans = plan.plans(folder, options.instances, free_ports=options.free_ports)
         plan.check_ports(plans)
-        asyncio.run(_run(options, folder, plans, screen))
+        asyncio.run(_run(options, folder, plans, screen, signals))
 
 
-async def _run(options: Options, folder: DataFolder, plans: Sequence[plan.Plan], screen: Screen) -> None:
-    signals = Signals(asyncio.Event(), asyncio.Event())
+async def _run(
+    options: Options, folder: DataFolder, plans: Sequence[plan.Plan], screen: Screen, signals: Signals
+) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, signals.receive)
     _write_tokens(folder)

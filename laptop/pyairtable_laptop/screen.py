@@ -3,7 +3,8 @@
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -50,8 +51,25 @@ class Screen(Protocol):
         """A sentence about the run itself."""
 
 
+class Output(Console):
+    """Standard output; `gone` is called when nobody reads it any more, and what is written after that is lost."""
+
+    def __init__(self, gone: Callable[[], None]) -> None:
+        super().__init__(highlight=False)
+        self._gone = gone
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end this process here, with all the others still running."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+        self._gone()
+
+
 class JsonScreen:
     """One JSON object a line: ``{"event": …}``."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def event(self, event: Event) -> None:
         """See `Screen`."""
@@ -73,10 +91,8 @@ class JsonScreen:
         """See `Screen`."""
         self._write(event="said", words=words)
 
-    @staticmethod
-    def _write(**members: object) -> None:
-        sys.stdout.write(json.dumps(members) + "\n")
-        sys.stdout.flush()
+    def _write(self, **members: object) -> None:
+        self._console.out(json.dumps(members), highlight=False)
 
 
 class TextScreen:

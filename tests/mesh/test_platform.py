@@ -66,7 +66,7 @@ async def test_roles_of_the_demo_reach_down_to_the_table(platform: Platform, per
 
 async def test_a_process_killed_under_load_costs_no_call_and_is_replaced(platform: Platform) -> None:
     async with loading(platform) as load:
-        for instance in ("user-2", "control-plane", "user"):
+        for instance in ("control-plane", "user-2"):
             told = len(platform.events)
             killed = platform.pid(instance)
             os.kill(killed, signal.SIGKILL)
@@ -125,6 +125,18 @@ def test_ports_in_use_are_named_before_anything_starts(tmp_path: Path) -> None:
     [line] = [line for line in words.splitlines() if "50061 (user, gRPC): used by " in line]
     assert line.endswith(f"(process {os.getpid()})")
     assert not list((tmp_path / "logs").iterdir())
+
+
+def test_it_ends_when_nobody_reads_it_any_more(tmp_path: Path) -> None:
+    command = [*COMMAND, "--free-ports", "--output", "json", "--data", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        first = json.loads(supervisor.stdout.readline())
+        supervisor.stdout.close()
+        assert supervisor.wait(60) == 0
+        assert supervisor.stderr is not None
+        assert supervisor.stderr.read() == ""
+    assert not is_alive(first["pid"])
 
 
 async def test_ctrl_c_leaves_the_data_and_no_process(tmp_path: Path) -> None:

@@ -66,12 +66,13 @@ def test_the_lines_to_paste_name_what_is_not_the_default(given: Ready, words: st
     assert any(words in line for lines in commands(given).values() for line in lines)
 
 
-def test_programs_get_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = JsonScreen()
+def test_programs_get_an_object_a_line() -> None:
+    pipe = io.StringIO()
+    screen = JsonScreen(Console(file=pipe))
     screen.event(ENDED)
     screen.ready(ready())
     screen.say("bye")
-    ended, up, said = map(json.loads, capsys.readouterr().out.splitlines())
+    ended, up, said = map(json.loads, pipe.getvalue().splitlines())
     assert ended == {
         "event": "ended",
         "process": "user",
