@@ -65,6 +65,8 @@ async def test_roles_of_the_demo_reach_down_to_the_table(platform: Platform, per
 
 
 async def test_a_process_killed_under_load_costs_no_call_and_is_replaced(platform: Platform) -> None:
+    for instance in ("user", "user-2"):  # each has found the permission service before the control plane goes
+        await get_user(platform, instance, "alice", people.BOB.resource_name)
     async with loading(platform) as load:
         for instance in ("control-plane", "user-2"):
             told = len(platform.events)
