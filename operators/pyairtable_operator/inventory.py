@@ -7,26 +7,26 @@ from pyairtable_operator import model
 
 
 class Inventory:
-    """The newest mesh, None until a provider has read one, and what keeps the provider from reading a newer one.
+    """The newest mesh, None until a provider has read one, and what keeps the provider from reading newer parts of it.
 
     Belongs to one event loop.
     """
 
     def __init__(self) -> None:
         self.mesh: model.Mesh | None = None
-        self.trouble: model.Problem | None = None
+        self.troubles: tuple[model.Problem, ...] = ()
         self._changed = asyncio.Event()
 
-    def replace(self, mesh: model.Mesh) -> None:
-        """Put in a new state of the mesh."""
-        self.trouble = None
+    def replace(self, mesh: model.Mesh, troubles: tuple[model.Problem, ...] = ()) -> None:
+        """Put in a new state of the mesh; `troubles` are about parts that stay as they were."""
+        self.troubles = troubles
         if mesh != self.mesh:
             self.mesh = mesh
             self._changed.set()
 
-    def keep(self, trouble: model.Problem) -> None:
+    def keep(self, *troubles: model.Problem) -> None:
         """Stay with the last mesh because the newer one can't be read."""
-        self.trouble = trouble
+        self.troubles = troubles
 
     async def next(self) -> model.Mesh:
         """Wait for a change since the last call and return the newest mesh."""

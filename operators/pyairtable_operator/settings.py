@@ -17,7 +17,8 @@ class Settings:
     prefix: ClassVar[str] = "PYAIRTABLE_OPERATOR_"
 
     mesh_file: pathlib.Path = pathlib.Path("mesh.yaml")
-    """The document that describes the mesh; its form is in `pyairtable_operator.providers.document`."""
+    """The document that describes the mesh, or a folder whose ``*.yaml`` files together do; their form is in
+    `pyairtable_operator.providers.document`."""
     host: str = "127.0.0.1"
     """Address that the port is bound on. Clients are believed without proof, so it is the loopback by default."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 18_000

@@ -1,4 +1,4 @@
-"""The form of `mesh.yaml`, the file that the file provider reads.
+"""The form of `mesh.yaml`, a file that the file provider reads.
 
     domain: cluster.local            # may be left out
     services:

@@ -134,9 +134,8 @@ class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
         return result | {item.name: item for item in map(messages.client, clients)}
 
     def _services(self, responses: Responses) -> list[mesh_pb2.Service]:
-        troubles = [self._inventory.trouble] if self._inventory.trouble is not None else []
         counted = tallies(responses, self._clients())
-        return list(messages.services(responses.snapshot, counted, troubles))
+        return list(messages.services(responses.snapshot, counted, self._inventory.troubles))
 
     def _routes(self, responses: Responses) -> list[mesh_pb2.Route]:
         counted = tallies(responses, self._clients())

@@ -241,7 +241,7 @@ async def test_errors(world: World, method: str, request_: Any, code: str, reaso
 
 
 async def test_what_goes_wrong_inside_has_no_text_outside(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    world.inventory.trouble = "not a problem"  # type: ignore[assignment]
+    world.inventory.troubles = "not problems"  # type: ignore[assignment]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await services(world)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
