@@ -1,5 +1,7 @@
 """SQLAlchemy engines: a writer and a reader for each kind of database, set up for what `database.py` promises."""
 
+import contextlib
+import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +33,20 @@ _POSTGRES_SETTINGS = {
 }
 
 
+class _Connection(sqlite3.Connection):
+    """Rolls back before it closes.
+
+    A connection is closed in the midst of its transaction when a client cancels its call. SQLite itself keeps the
+    transaction, and with it the lock of the one writer, until the last cursor is garbage-collected.
+    """
+
+    def close(self) -> None:
+        """See the class."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed before
+            self.rollback()
+        super().close()
+
+
 def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
     """One writing connection and a pool of reading ones; a transaction that writes is BEGIN IMMEDIATE."""
     path = url.database
@@ -43,7 +59,7 @@ def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
     target = url.set(drivername="sqlite+aiosqlite")
     # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
     options: dict[str, Any] = {
-        "connect_args": {"isolation_level": None},
+        "connect_args": {"isolation_level": None, "factory": _Connection},
         "max_overflow": 0,
         "pool_timeout": _QUEUE_SECONDS,
     }

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import logging
 from datetime import timedelta
 from pathlib import Path
@@ -59,6 +60,32 @@ async def test_a_cancelled_change_leaves_nothing_and_the_next_one_works(database
     await asyncio.wait([task])
     await _put(database, b"2", caller("ten1"))
     assert await _get(database) == b"2"
+
+
+async def test_cancelled_at_any_moment_a_change_leaves_neither_lock_nor_connection_behind(database: Database) -> None:
+    await _put(database, b"0", caller("ten1"))
+    finished = 0
+
+    async def increment() -> None:
+        nonlocal finished
+        async with database.transaction(caller("ten1")) as tx:
+            value = int((await tx.connection.execute(VALUE)).scalar_one())
+            await tx.connection.execute(update(RUNTIME_VALUES).values(value=b"%d" % (value + 1)))
+        finished += 1
+
+    gc.disable()  # what only the collector would free is not free
+    try:
+        for step in range(60):
+            tasks = [asyncio.create_task(increment()) for _ in range(2)]
+            await asyncio.wait(tasks, timeout=step / 20_000)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await asyncio.wait_for(increment(), 3)
+    finally:
+        gc.enable()
+    value = int(await _get(database) or b"0")
+    assert value >= finished >= 60
 
 
 async def test_a_read_cannot_write(database: Database) -> None:
