@@ -74,14 +74,18 @@ class Peers:
         return f"xds:///{service}" if self._control_plane else f"dns:///{service}:50051"
 
     def channel(self, service: str) -> grpc.aio.Channel:
-        """The one channel to a service; connects with the first call."""
+        """The one channel to a service. It connects at once, so that what it needs to know of its peer is there before
+        the first call, should the control plane be away by then.
+        """
         if service not in self._channels:
             target = self.target(service)
             options = [*OPTIONS, ("grpc.max_receive_message_length", self._max_message_bytes)]
             if not target.startswith("xds:"):
                 options.append(("grpc.service_config", json.dumps(self._retries.service_config())))
             outgoing = client.Outgoing(service, self._telemetry, self._metadata)
-            self._channels[service] = grpc.aio.insecure_channel(target, options, interceptors=outgoing.interceptors())
+            made = grpc.aio.insecure_channel(target, options, interceptors=outgoing.interceptors())
+            made.get_state(try_to_connect=True)
+            self._channels[service] = made
         return self._channels[service]
 
     def stub(self, make: Callable[[Any], Stub], service: str) -> Stub:
