@@ -1,9 +1,12 @@
 """The one table from the error tree to gRPC status codes and ``google.rpc`` details (AIP-193), and back again."""
 
+import itertools
+from contextlib import suppress
 from typing import Any
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from pyairtable_mesh.runtime import errors
@@ -24,7 +27,10 @@ CODES: dict[type[errors.MeshError], grpc.StatusCode] = {
 }
 DETAILS_KEY = "grpc-status-details-bin"
 _CLASSES = {code: kind for kind, code in CODES.items()}
-_MAX_DETAILS = 32
+# A client refuses metadata over 8 KiB, and would see that instead of the error. It travels as text and as base64.
+_MAX_TEXT_BYTES = 512
+_MAX_ROWS = 32
+_MAX_ROWS_BYTES = 3072
 
 
 def code_of(error: errors.MeshError) -> grpc.StatusCode:
@@ -37,33 +43,47 @@ def code_of(error: errors.MeshError) -> grpc.StatusCode:
 
 def to_status(error: errors.MeshError) -> status_pb2.Status:
     """The whole ``google.rpc.Status``: code, message, ErrorInfo first, then what the kind of error adds."""
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=errors.DOMAIN, metadata=error.metadata)
+    metadata = {key: _short(value) for key, value in error.metadata.items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=errors.DOMAIN, metadata=metadata)
     code: int = code_of(error).value[0]
-    status = status_pb2.Status(code=code, message=error.message)
+    status = status_pb2.Status(code=code, message=_short(error.message))
     for detail in (info, *_details(error)):
         status.details.add().Pack(detail)
     return status
+
+
+def _short(text: str) -> str:
+    data = text.encode()
+    return text if len(data) <= _MAX_TEXT_BYTES else data[:_MAX_TEXT_BYTES].decode(errors="ignore") + "…"
+
+
+def _fitting(rows: list[Any]) -> list[Any]:
+    """The first rows that fit into an error together; at least one."""
+    sizes = itertools.accumulate(row.ByteSize() for row in rows)
+    return rows[: max(1, sum(size <= _MAX_ROWS_BYTES for size in sizes))]
 
 
 def _details(error: errors.MeshError) -> list[Any]:
     match error:
         case errors.InvalidArgument() if error.violations:
             rows = [
-                error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description, reason=v.rule)
-                for v in error.violations[:_MAX_DETAILS]
+                error_details_pb2.BadRequest.FieldViolation(
+                    field=_short(v.field), description=_short(v.description), reason=v.rule
+                )
+                for v in error.violations[:_MAX_ROWS]
             ]
-            return [error_details_pb2.BadRequest(field_violations=rows)]
+            return [error_details_pb2.BadRequest(field_violations=_fitting(rows))]
         case errors.FailedPrecondition() if error.violations:
             states = [
                 error_details_pb2.PreconditionFailure.Violation(
-                    type=v.type, subject=v.subject, description=v.description
+                    type=v.type, subject=_short(v.subject), description=_short(v.description)
                 )
-                for v in error.violations[:_MAX_DETAILS]
+                for v in error.violations[:_MAX_ROWS]
             ]
-            return [error_details_pb2.PreconditionFailure(violations=states)]
+            return [error_details_pb2.PreconditionFailure(violations=_fitting(states))]
         case errors.AlreadyExists() | errors.NotFound():
-            info = error_details_pb2.ResourceInfo(resource_type=error.resource_type, resource_name=error.resource_name)
-            return [info]
+            name = _short(error.resource_name)
+            return [error_details_pb2.ResourceInfo(resource_type=error.resource_type, resource_name=name)]
         case errors.ResourceExhausted() | errors.Unavailable():
             return _retry_details(error)
         case _:
@@ -111,7 +131,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> errors.MeshError:
 def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
-            return status_pb2.Status.FromString(value)
+            with suppress(DecodeError):
+                return status_pb2.Status.FromString(value)
     return None
 
 

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.runtime import access, context, errors
-from tests.unit.runtime.serving import ALICE, BASE, TENANT, Served, check_request, served
+from tests.unit.runtime.serving import ALICE, BASE, SERVICE, TENANT, Served, check_request, served
 
 SECRET = "the text of an exception"
 
@@ -202,6 +202,56 @@ async def test_a_malformed_resource_is_the_callers_mistake_and_never_asked_about
     assert answer[2]["BadRequest"].field_violations[0].field == "resource"
 
 
+METHOD_KINDS = ["CheckPermission", "LookupResources", "ImportRelationships", "StreamCheckPermissions"]
+
+
+@pytest.mark.parametrize("method", METHOD_KINDS)
+async def test_bytes_that_are_no_message_are_the_callers_mistake(method: str) -> None:
+    rows = {**ROWS, "ImportRelationships": access.authenticated()}
+    async with served(Servicer(), rows) as serving:
+        answer = await failure(_raw(serving, method, b"\xff\xff\xff"))
+    assert answer[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert [row.reason for row in answer[2]["BadRequest"].field_violations] == ["message.encoding"]
+
+
+async def _raw(serving: Served, method: str, data: bytes) -> Any:
+    channel: Any = serving.channel
+    path, metadata = f"/{SERVICE}/{method}", serving.as_alice()
+    if method in {"CheckPermission", "LookupResources"}:
+        return await anext(aiter(channel.unary_stream(path)(data, metadata=metadata)))
+    return await anext(aiter(channel.stream_stream(path)(iter([data]), metadata=metadata)))
+
+
+async def test_an_answer_of_another_type_says_nothing_about_itself() -> None:
+    class Careless(Servicer):
+        async def CheckPermission(self, request: Any, context_: Any) -> Any:
+            return None
+
+    async with served(Careless(), ROWS) as serving:
+        answer = await failure(allowed(serving))
+    assert answer[0] is grpc.StatusCode.INTERNAL
+
+
+async def test_an_error_is_never_too_large_to_arrive() -> None:
+    async def fail(_request: Any) -> None:
+        rows = [errors.FieldViolation("ü" * 5000, "ü" * 5000, "rule")] * 100
+        raise errors.InvalidArgument("ü" * 50_000, rows, metadata={"value": "x" * 50_000})
+
+    async with served(Servicer(fail), ROWS) as serving:
+        answer = await failure(allowed(serving))
+    assert answer[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert answer[2]["BadRequest"].field_violations
+
+
+@pytest.mark.parametrize("messages", [[], [pb.ImportRelationshipsRequest()]], ids=["empty stream", "empty field"])
+async def test_a_row_about_resources_is_closed_to_a_request_that_names_none(messages: list[Any]) -> None:
+    rows = {**ROWS, "ImportRelationships": access.each("relationships[].resource", "update")}
+    async with served(Servicer(), rows) as serving:
+        answer = await failure(serving.stub.ImportRelationships(iter(messages), metadata=serving.as_alice()))
+    assert answer[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert answer[2]["BadRequest"].field_violations[0].field == "relationships[].resource"
+
+
 async def test_workload_rows_take_the_named_service_accounts_alone() -> None:
     async with served(Servicer(), ROWS) as serving:
         call = serving.stub.ImportRelationships
@@ -253,6 +303,15 @@ async def test_a_call_without_a_deadline_gets_one() -> None:
     async with served(Servicer(forever), ROWS, settings={"default_deadline_seconds": 0.05}) as serving:
         answer = await failure(allowed(serving))
     assert answer[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_timeout_of_the_servicers_own_is_not_taken_for_the_deadline() -> None:
+    async def fail(_request: Any) -> None:
+        raise TimeoutError(SECRET)
+
+    async with served(Servicer(fail), ROWS) as serving:
+        answer = await failure(allowed(serving))
+    assert answer[0] is grpc.StatusCode.INTERNAL
 
 
 async def test_methods_of_later_releases_answer_unimplemented() -> None:

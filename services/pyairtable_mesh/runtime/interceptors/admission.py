@@ -24,9 +24,11 @@ def limit(max_calls: int, default_deadline: float) -> Interceptor:
                 return await proceed(call)
             call.context.deadline = time.monotonic() + default_deadline
             try:
-                async with asyncio.timeout(default_deadline):
+                async with asyncio.timeout(default_deadline) as allotted:
                     return await proceed(call)
             except TimeoutError:
+                if not allotted.expired():
+                    raise
                 raise DeadlineExceeded(f"not done within {default_deadline:g} s, the default deadline") from None
 
         async def run(call: Call) -> Any:

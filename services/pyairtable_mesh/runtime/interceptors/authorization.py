@@ -5,7 +5,7 @@ from typing import Any
 from pyairtable_mesh.runtime import access
 from pyairtable_mesh.runtime.authorizer import Authorizer
 from pyairtable_mesh.runtime.context import RequestContext
-from pyairtable_mesh.runtime.errors import MeshError, NotFound, PermissionDenied
+from pyairtable_mesh.runtime.errors import InvalidArgument, MeshError, NotFound, PermissionDenied
 from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
 
 
@@ -18,8 +18,11 @@ def shape(method: Method, proceed: Proceed) -> Proceed:
 
     async def run(call: Call) -> Any:
         request = await call.first()
-        for field, required, read in readers if request is not None else ():
-            named = [access.reference(where, value) for where, value in read(request) if value or required]
+        for field, required, read in readers:
+            found = read(request) if request is not None else []
+            named = [access.reference(where, value) for where, value in found if value or required]
+            if required and not named:  # nothing to ask about must not read as "allowed"
+                raise InvalidArgument.of_field(field, "name at least one resource", rule="resource.required")
             call.resources[field] = named
         return await proceed(call)
 

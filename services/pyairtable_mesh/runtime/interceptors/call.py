@@ -12,9 +12,11 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError
 
 from pyairtable_mesh.runtime.access import Row
 from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.errors import FieldViolation, InvalidArgument
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,43 @@ class Call:
             self.requests = _prepended(self.request, rest)
         return self.request
 
+    def check_encoding(self) -> None:
+        """`InvalidArgument` when the unary request's bytes are no message of its type."""
+        if self.request is _UNREADABLE:
+            raise _unreadable()
+
 
 Proceed = Callable[[Call], Awaitable[Any]]
 """The rest of the stack: returns the response of a unary answer, None when the answer was streamed."""
 
 Interceptor = Callable[[Method, Proceed], Proceed]
 """Wraps one method, once. It may return `proceed` itself where its concern does not apply."""
+
+
+_UNREADABLE = object()
+"""Stands for bytes that are no message: what a deserializer raises, gRPC would tell the client."""
+
+
+def _parser(kind: type[Any]) -> Callable[[bytes], Any]:
+    def parse(data: bytes) -> Any:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return _UNREADABLE
+
+    return parse
+
+
+def _unreadable() -> InvalidArgument:
+    words = "the bytes are not a message of this method's request type"
+    return InvalidArgument(words, [FieldViolation("request", words, "message.encoding")])
+
+
+async def _readable(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for message in messages:
+        if message is _UNREADABLE:
+            raise _unreadable()
+        yield message
 
 
 async def _prepended(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -80,7 +113,11 @@ def behaviour(method: Method, function: Callable[..., Any]) -> Proceed:
     """The innermost step: run the servicer's own function, whatever its kind."""
 
     async def unary(call: Call) -> Any:
-        return await function(call.request if call.requests is None else call.requests, call.rpc)
+        response = await function(call.request if call.requests is None else call.requests, call.rpc)
+        # Found here it is an error like any other; found by gRPC, its text would go to the client.
+        if not isinstance(response, method.response_class):
+            raise TypeError(f"{method.name} answered with {type(response).__name__}")
+        return response
 
     async def stream(call: Call) -> None:
         async with aclosing(function(call.request if call.requests is None else call.requests, call.rpc)) as messages:
@@ -97,7 +134,7 @@ def handler(method: Method, proceed: Proceed) -> "grpc.RpcMethodHandler[Any, Any
         return await proceed(Call(method, context, request=request))
 
     async def on_stream(requests: AsyncIterator[Any], context: Any) -> Any:
-        return await proceed(Call(method, context, requests=requests))
+        return await proceed(Call(method, context, requests=_readable(requests)))
 
     make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = {
         (False, False): grpc.unary_unary_rpc_method_handler,
@@ -107,7 +144,7 @@ def handler(method: Method, proceed: Proceed) -> "grpc.RpcMethodHandler[Any, Any
     }[method.request_streaming, method.response_streaming]
     return make(
         on_stream if method.request_streaming else on_message,
-        request_deserializer=method.request_class.FromString,
+        request_deserializer=_parser(method.request_class),
         response_serializer=method.response_class.SerializeToString,
     )
 

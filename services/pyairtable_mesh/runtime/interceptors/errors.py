@@ -18,6 +18,7 @@ def intercept(method: Method, proceed: Proceed) -> Proceed:
 
     async def run(call: Call) -> Any:
         try:
+            call.check_encoding()
             return await proceed(call)
         except errors.MeshError as error:
             failure = error
@@ -29,8 +30,8 @@ def intercept(method: Method, proceed: Proceed) -> Proceed:
         except Exception as error:  # noqa: BLE001 - the one place where the unknown becomes INTERNAL
             failure = _hidden(method, error)
         call.status = status.code_of(failure)
-        details = status.to_status(failure).SerializeToString()
-        return await call.rpc.abort(call.status, failure.message, ((status.DETAILS_KEY, details),))
+        told = status.to_status(failure)
+        return await call.rpc.abort(call.status, told.message, ((status.DETAILS_KEY, told.SerializeToString()),))
 
     return run
 
