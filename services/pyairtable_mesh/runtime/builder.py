@@ -69,7 +69,11 @@ async def build(
 ) -> Running:
     """Everything of the process but its listening; what must be closed is entered into `resources`."""
     observer = telemetry.start(
-        service.name, namespace=settings.namespace, instance=instance, sample_ratio=settings.trace_sample_ratio
+        service.name,
+        namespace=settings.namespace,
+        instance=instance,
+        sample_ratio=settings.trace_sample_ratio,
+        lean=settings.telemetry_grpc == "lean",
     )
     resources.callback(observer.close)
     store, sealer = await _data(service, settings, clock, resources)

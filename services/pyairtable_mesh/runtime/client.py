@@ -38,7 +38,7 @@ class Outgoing:
         method = path.decode() if isinstance(path, bytes) else path
         current = trace.get_current_span().get_span_context()
         parent = current if current.is_valid else None
-        span, _ = start_span(self._telemetry.tracer, method[1:], trace.SpanKind.CLIENT, parent)
+        span, _ = start_span(self._telemetry, method[1:], trace.SpanKind.CLIENT, parent)
         metadata = grpc.aio.Metadata(*(details.metadata or ()), *self._metadata(traceparent_of(span)))
         timeout = self._timeout(details.timeout, streaming)
         completed = grpc.aio.ClientCallDetails(

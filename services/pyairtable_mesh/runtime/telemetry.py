@@ -5,6 +5,7 @@ always served to Prometheus. Names follow the semantic conventions 1.45 for RPC.
 """
 
 import os
+import random
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry
 
 from pyairtable_mesh.runtime.durations import Durations, ExportingReader, PrometheusReader
@@ -28,6 +30,7 @@ from pyairtable_mesh.runtime.errors import Unavailable
 SERVER_DURATION = "rpc.server.call.duration"
 CLIENT_DURATION = "rpc.client.call.duration"
 _NO_CONTEXT = Context()
+_IDS = RandomIdGenerator()
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
@@ -36,6 +39,7 @@ class Telemetry:
     """The process's tracer and instruments; `close` flushes what is still held."""
 
     tracer: trace.Tracer
+    sample_ratio: float
     served: Durations
     made: Durations
     registry: CollectorRegistry
@@ -49,8 +53,12 @@ class Telemetry:
         self.metrics.shutdown(5000)
 
 
-def start(service: str, *, namespace: str, instance: str, sample_ratio: float) -> Telemetry:
-    """Build the providers; nothing global is set, so that a process can hold several (tests do)."""
+def start(service: str, *, namespace: str, instance: str, sample_ratio: float, lean: bool = True) -> Telemetry:
+    """Build the providers; nothing global is set, so that a process can hold several (tests do).
+
+    With `lean` instrumentation `start_span` decides which traces that begin here are sampled, before it asks the SDK for
+    a span; otherwise the SDK's sampler does.
+    """
     resource = Resource.create(
         {
             "service.name": service,
@@ -59,7 +67,8 @@ def start(service: str, *, namespace: str, instance: str, sample_ratio: float) -
             "service.version": version("pyairtable-mesh"),
         }
     )
-    traces = TracerProvider(sampler=ParentBased(TraceIdRatioBased(sample_ratio)), resource=resource)
+    roots = ALWAYS_ON if lean else TraceIdRatioBased(sample_ratio)
+    traces = TracerProvider(sampler=ParentBased(roots), resource=resource)
     served = Durations(SERVER_DURATION, "Duration of RPCs that were served.")
     made = Durations(CLIENT_DURATION, "Duration of RPCs that were made.")
     registry = CollectorRegistry()
@@ -68,7 +77,7 @@ def start(service: str, *, namespace: str, instance: str, sample_ratio: float) -
         readers.append(_exporting_over_otlp(traces, (served, made)))
     metrics = MeterProvider(metric_readers=readers, resource=resource)
     _observe_process(metrics)
-    return Telemetry(traces.get_tracer("pyairtable_mesh"), served, made, registry, traces, metrics)
+    return Telemetry(traces.get_tracer("pyairtable_mesh"), sample_ratio, served, made, registry, traces, metrics)
 
 
 def _observe_process(metrics: MeterProvider) -> None:
@@ -115,14 +124,18 @@ def parent_of(traceparent: str) -> trace.SpanContext | None:
 
 
 def start_span(
-    tracer: trace.Tracer, name: str, kind: trace.SpanKind, parent: trace.SpanContext | None
+    telemetry: Telemetry, name: str, kind: trace.SpanKind, parent: trace.SpanContext | None
 ) -> tuple[trace.Span, Context]:
-    """A span and the context in which it is current. Below an unsampled parent it is the parent itself: no cost."""
+    """A span and the context in which it is current. What is not sampled is the parent itself, at no cost; without a
+    parent the share `sample_ratio` is sampled, and the rest gets the ids of a trace that nobody records.
+    """
+    if parent is None and random.random() >= telemetry.sample_ratio:  # noqa: S311 - a share, no secret
+        parent = trace.SpanContext(_IDS.generate_trace_id(), _IDS.generate_span_id(), is_remote=False)
     if parent is not None and not parent.trace_flags.sampled:
         unsampled = trace.NonRecordingSpan(parent)
         return unsampled, trace.set_span_in_context(unsampled, _NO_CONTEXT)
     outer = trace.set_span_in_context(trace.NonRecordingSpan(parent), _NO_CONTEXT) if parent else _NO_CONTEXT
-    span = tracer.start_span(name, outer, kind, {"rpc.system.name": "grpc", "rpc.method": name})
+    span = telemetry.tracer.start_span(name, outer, kind, {"rpc.system.name": "grpc", "rpc.method": name})
     return span, trace.set_span_in_context(span, outer)
 
 

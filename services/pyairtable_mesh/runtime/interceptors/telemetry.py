@@ -14,13 +14,13 @@ from pyairtable_mesh.runtime.telemetry import Telemetry, parent_of, start_span
 
 def observe(telemetry: Telemetry, *, spans: bool) -> Interceptor:
     """Record `rpc.server.call.duration`, and with `spans` a server span whose parent is the caller's."""
-    tracer, record = telemetry.tracer, telemetry.served.record
+    record = telemetry.served.record
 
     def intercept(method: Method, proceed: Proceed) -> Proceed:
         name = method.name
 
         async def traced(call: Call) -> Any:
-            span, inside = start_span(tracer, name, trace.SpanKind.SERVER, parent_of(call.traceparent))
+            span, inside = start_span(telemetry, name, trace.SpanKind.SERVER, parent_of(call.traceparent))
             # The RPC's task ends with it, so the context needs no detaching.
             otel.attach(inside)
             call.context.trace_id = f"{span.get_span_context().trace_id:032x}"
