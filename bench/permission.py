@@ -6,6 +6,7 @@ same token; servers and clients are processes of their own; rounds alternate.
 """
 
 import asyncio
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def measure(*, quick: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="bench-") as place:
         folder = DataFolder(Path(place))
         permission, second = (each for each in plans(folder.root, permission=2) if each.service == "permission")
-        echo = replace(second, module="bench.permission", arguments=())
+        echo = replace(second, command=(sys.executable, "-m", "bench.permission"))
         with running(permission) as checking, running(echo) as echoing:
             wait_until_serving(checking, permission.ports.health)
             wait_until_serving(echoing, echo.ports.health)

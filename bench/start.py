@@ -75,5 +75,5 @@ def running(each: plan.Plan) -> Iterator[Process]:
         "PYAIRTABLE_OPERATOR_LOG_LEVEL": "ERROR",
         "GRPC_VERBOSITY": "NONE",  # its own words about peers that are not there
     }
-    with process("-m", each.module, *each.arguments, environment={**each.environment, **quiet}) as started:
+    with process(*each.command[1:], environment={**each.environment, **quiet}) as started:
         yield started

@@ -26,19 +26,22 @@ class Instances(click.ParamType[tuple[str, int]]):
         return service, int(number)
 
 
-@click.group()
-def main() -> None:
-    """Run PyAirtable Mesh on a laptop, without any cluster. For development only."""
-
-
-@main.command()
-@click.option(
+DATA = click.option(
     "--data",
     default=".pyairtable",
     show_default=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of databases, keys and logs.",
 )
+
+
+@click.group()
+def main() -> None:
+    """Run PyAirtable Mesh on a laptop, without any cluster. For development only."""
+
+
+@main.command()
+@DATA
 @click.option("--instances", multiple=True, type=Instances(), help="Several instances of a service; may be repeated.")
 @click.option("--free-ports", is_flag=True, help="Take whatever ports are free.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", help="For people, or one object a line.")
@@ -50,6 +53,24 @@ def run(data: Path, instances: tuple[tuple[str, int], ...], free_ports: bool, ou
             raise click.ClickException(f"{module} is not installed for this Python. Run `uv sync`, or `make run`.")
     platform = import_module("pyairtable_laptop.platform")
     platform.run(platform.Options(data, dict(instances), free_ports, output, begun))
+
+
+@main.command()
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@DATA
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port of its RPCs. [default: a free one]")
+def join(name: str, command: tuple[str, ...], data: Path, port: int) -> None:
+    """Run COMMAND as the service NAME beside a platform that runs, until Ctrl-C.
+
+    \b
+      python -m pyairtable_laptop join greeter -- python greeter.py
+
+    COMMAND finds its settings in the environment: whatever is built on pyairtable_mesh.runtime reads them by itself.
+    It is in the mesh while its grpc.health.v1 says SERVING, and is started again when it ends.
+    """
+    joining = import_module("pyairtable_laptop.join")
+    joining.run(joining.Options(name, command, data, port))
 
 
 @main.command("new-service")

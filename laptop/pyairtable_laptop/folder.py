@@ -19,9 +19,19 @@ class DataFolder:
     root: Path
 
     @property
+    def mesh(self) -> Path:
+        """The mesh, as the control plane's file provider reads it: a file of ours, and one of each that joined."""
+        return self.root / "mesh"
+
+    @property
     def mesh_file(self) -> Path:
-        """The mesh, as the control plane's file provider reads it."""
-        return self.root / "mesh.yaml"
+        """The platform's own part of the mesh."""
+        return self.mesh / "platform.yaml"
+
+    @property
+    def control_plane_file(self) -> Path:
+        """``host:port`` of the control plane of the run that uses the folder."""
+        return self.root / "control-plane"
 
     @property
     def demo_file(self) -> Path:
@@ -55,7 +65,7 @@ class DataFolder:
 
     def make(self) -> None:
         """Make the folder and those in it, where they are missing; click.ClickException where that can't be."""
-        for place in (self.root, self.keys, self.tokens, self.databases, self.logs):
+        for place in (self.root, self.mesh, self.keys, self.tokens, self.databases, self.logs):
             try:
                 place.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
@@ -66,25 +76,48 @@ class DataFolder:
 
 @contextmanager
 def locked(folder: DataFolder) -> Iterator[None]:
-    """Hold the folder for one run; click.ClickException in words while another one holds it.
+    """Hold the folder for one run; click.ClickException in words while another one holds it."""
+    taken, instead = f"the platform runs on {folder.root} already", "give this run a folder of its own: --data DIR"
+    with held(folder.lock_file, taken, instead):
+        yield
+
+
+@contextmanager
+def held(lock: Path, taken: str, instead: str) -> Iterator[None]:
+    """Hold a lock; click.ClickException while another process does: that it is `taken`, by whom, and what to do.
 
     The kernel lets the lock go with the process, however that ends.
     """
-    descriptor = os.open(folder.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(descriptor, 20).decode(errors="replace").strip()
             raise click.ClickException(
-                f"the platform runs on {folder.root} already (process {holder or 'unknown'}).\n"
-                f"Stop it with Ctrl-C there or `kill {holder or '…'}`, or give this run a folder of its own: --data DIR"
+                f"{taken} (process {holder or 'unknown'}).\n"
+                f"Stop it with Ctrl-C there or `kill {holder or '…'}`, or {instead}"
             ) from None
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds a lock now."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -1,19 +1,21 @@
-"""Keeps `mesh.yaml` true: which instances there are, and which of them take calls."""
+"""Keeps a file of the mesh true: which instances there are, and which of them take calls."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pyairtable_laptop import issuer, ports
+from pyairtable_laptop.folder import is_held
 from pyairtable_laptop.plan import CONTROL_PLANE, Plan
 from pyairtable_operator.model import Endpoint, Health, Service
+from pyairtable_operator.providers import document
 from pyairtable_operator.providers.file import write_inventory
 
 CANONICAL_PORT = 50051
 
 
 class MeshFile:
-    """The control plane's inventory. Every service is in it from the start, so that its name is known."""
+    """A file of the control plane's inventory. Its services are in it from the start, so that their names are known."""
 
     def __init__(self, path: Path, plans: Sequence[Plan]) -> None:
         self._path = path
@@ -40,3 +42,28 @@ class MeshFile:
                 endpoint = Endpoint(ports.HOST, plan.ports.grpc, health=health)
                 services[plan.service] = replace(service, endpoints=(*service.endpoints, endpoint))
         write_inventory(self._path, services.values())
+
+
+def lock_of(file: Path) -> Path:
+    """Locked by the `join` that a file of the mesh belongs to."""
+    return file.with_suffix(".lock")
+
+
+def remove_left_over(mesh: Path) -> None:
+    """Remove the files of those that joined and were killed; files that a person wrote have no lock, and stay."""
+    for file in mesh.glob("*.yaml"):
+        lock = lock_of(file)
+        if lock.exists() and not is_held(lock):
+            file.unlink()
+
+
+def home_of(service: str, mesh: Path) -> Path | None:
+    """The file of the mesh that has this service, if any does."""
+    for file in sorted(mesh.glob("*.yaml")):
+        try:
+            found = document.parse(file.read_bytes())
+        except (FileNotFoundError, document.DocumentError):
+            continue
+        if any((each.name, each.namespace) == (service, issuer.NAMESPACE) for each in found.services):
+            return file
+    return None

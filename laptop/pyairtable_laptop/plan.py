@@ -1,6 +1,7 @@
 """What a run starts: a process for each instance of each service and one for the control plane, with all settings."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,7 @@ class Plan:
 
     name: str
     service: str
-    module: str
-    arguments: tuple[str, ...]
+    command: tuple[str, ...]
     environment: Mapping[str, str]
     ports: Ports
     log: Path
@@ -86,15 +86,19 @@ def plans(folder: DataFolder, instances: Mapping[str, int], *, free_ports: bool)
         wanted[service] = _free(chosen) if free_ports or service not in FIXED_PORTS else FIXED_PORTS[service]
         for number in range(2, instances.get(service, 1) + 1):
             wanted[f"{service}-{number}"] = _free(chosen)
-    control_plane = wanted.pop(CONTROL_PLANE)
     absolute = DataFolder(root)
-    return [
-        _control_plane(absolute, control_plane),
-        *(_instance(absolute, name, taken, control_plane) for name, taken in wanted.items()),
-    ]
+    control_plane = _control_plane(absolute, wanted.pop(CONTROL_PLANE))
+    return [control_plane, *(_ours(absolute, name, taken, control_plane.address) for name, taken in wanted.items())]
 
 
-def check_ports(wanted: Sequence[Plan]) -> None:
+def joined(folder: DataFolder, name: str, command: Sequence[str], control_plane: str, port: int = 0) -> Plan:
+    """A service of one's own, run by any command, beside the platform at `control_plane`; 0 is any free port."""
+    chosen = (each for each in ports.free() if each != port)
+    taken = Ports(port or next(chosen), next(chosen), next(chosen))
+    return _instance(DataFolder(folder.root.resolve()), name, name, command, taken, control_plane)
+
+
+def check_ports(wanted: Sequence[Plan], option: str = "--free-ports") -> None:
     """click.ClickException that names every port in use, what it is for, who has it and what to do."""
     taken = [
         f"  {port} ({plan.name}, {purpose}): used by {ports.user_of(port)}"
@@ -105,7 +109,7 @@ def check_ports(wanted: Sequence[Plan]) -> None:
     if taken:
         raise click.ClickException(
             "\n".join(["nothing was started, because these ports are in use:", *taken])
-            + "\nStop what uses them, or run on other ports: --free-ports"
+            + f"\nStop what uses them, or run on other ports: {option}"
         )
 
 
@@ -122,7 +126,7 @@ def _inherited() -> dict[str, str]:
 
 def _control_plane(folder: DataFolder, taken: Ports) -> Plan:
     environment = {
-        "PYAIRTABLE_OPERATOR_MESH_FILE": str(folder.mesh_file),
+        "PYAIRTABLE_OPERATOR_MESH_FILE": str(folder.mesh),
         "PYAIRTABLE_OPERATOR_HOST": ports.HOST,
         "PYAIRTABLE_OPERATOR_PORT": str(taken.grpc),
         "PYAIRTABLE_OPERATOR_LOG_FORMAT": "console",
@@ -130,16 +134,21 @@ def _control_plane(folder: DataFolder, taken: Ports) -> Plan:
     return Plan(
         CONTROL_PLANE,
         CONTROL_PLANE,
-        "pyairtable_operator",
-        (),
+        (sys.executable, "-m", "pyairtable_operator"),
         {**_inherited(), **environment},
         taken,
         folder.logs / f"{CONTROL_PLANE}.log",
     )
 
 
-def _instance(folder: DataFolder, name: str, taken: Ports, control_plane: Ports) -> Plan:
+def _ours(folder: DataFolder, name: str, taken: Ports, control_plane: str) -> Plan:
     service = name.partition("-")[0]
+    return _instance(folder, name, service, (sys.executable, "-m", "pyairtable_mesh", service), taken, control_plane)
+
+
+def _instance(
+    folder: DataFolder, name: str, service: str, command: Sequence[str], taken: Ports, control_plane: str
+) -> Plan:
     first = name == service
     environment = {
         "PYAIRTABLE_ENVIRONMENT": "development",
@@ -151,7 +160,7 @@ def _instance(folder: DataFolder, name: str, taken: Ports, control_plane: Ports)
         "PYAIRTABLE_MIGRATE": str(first).lower(),
         "PYAIRTABLE_NAMESPACE": issuer.NAMESPACE,
         "PYAIRTABLE_INSTANCE": name,
-        "PYAIRTABLE_CONTROL_PLANE": f"{ports.HOST}:{control_plane.grpc}",
+        "PYAIRTABLE_CONTROL_PLANE": control_plane,
         "PYAIRTABLE_TRUST_DOMAIN": issuer.TRUST_DOMAIN,
         "PYAIRTABLE_JWKS": str(issuer.jwks_file(folder, "users")),
         "PYAIRTABLE_TOKEN_ISSUER": issuer.ISSUER,
@@ -166,8 +175,7 @@ def _instance(folder: DataFolder, name: str, taken: Ports, control_plane: Ports)
     return Plan(
         name,
         service,
-        "pyairtable_mesh",
-        (service,),
+        tuple(command),
         {**_inherited(), **environment},
         taken,
         folder.logs / f"{name}.log",

@@ -1,24 +1,21 @@
-"""One run of the platform: everything is looked at, started, shown, watched, and ended again."""
+"""One run of the platform: everything is looked at, started, and shown; `session` watches and ends it."""
 
 import asyncio
-import signal
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
 from pyairtable_laptop import demo, issuer, plan
 from pyairtable_laptop.folder import DataFolder, locked, write_private
-from pyairtable_laptop.mesh import MeshFile
-from pyairtable_laptop.processes import Leash
+from pyairtable_laptop.mesh import MeshFile, remove_left_over
 from pyairtable_laptop.screen import JsonScreen, Output, Ready, Screen, TextScreen
+from pyairtable_laptop.session import Signals, supervise
 from pyairtable_laptop.supervisor import Supervisor
 from pyairtable_mesh.runtime.errors import MeshError
-
-TOKEN_RENEWAL_SECONDS = issuer.WORKLOAD_SECONDS / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,66 +29,32 @@ class Options:
     begun: float
 
 
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """`stopping` is set by the first Ctrl-C (or SIGTERM, SIGHUP, a closed pipe), `hurry` by the second."""
-
-    stopping: asyncio.Event
-    hurry: asyncio.Event
-
-    def receive(self) -> None:
-        """A signal came."""
-        (self.hurry if self.stopping.is_set() else self.stopping).set()
-
-
 def run(options: Options) -> None:
     """Run until a signal comes; click.ClickException in words when the platform can't be started."""
     issuer.refuse_production()
     folder = DataFolder(options.data)
     folder.make()
-    signals = Signals(asyncio.Event(), asyncio.Event())
+    signals = Signals()
     output = Output(gone=signals.stopping.set)
     screen: Screen = JsonScreen(output) if options.output == "json" else TextScreen(output)
     with locked(folder):
         plans = plan.plans(folder, options.instances, free_ports=options.free_ports)
         plan.check_ports(plans)
+        remove_left_over(folder.mesh)
+        write_private(folder.control_plane_file, plans[0].address.encode())
         asyncio.run(_run(options, folder, plans, screen, signals))
 
 
 async def _run(
     options: Options, folder: DataFolder, plans: Sequence[plan.Plan], screen: Screen, signals: Signals
 ) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, signals.receive)
-    _write_tokens(folder)
-    leash = Leash()
-    supervisor = Supervisor(plans, MeshFile(folder.mesh_file, plans), leash, screen.event)
-    try:
-        await _until(
-            signals.stopping,
-            supervisor.run(),
-            _renew_tokens(folder),
-            _present(options, folder, supervisor, screen),
-        )
-        screen.say("Ending: calls in flight may finish. Ctrl-C again ends at once.")
-    finally:
-        killed = await supervisor.stop(signals.hurry)
-        leash.close()
-    if killed:
-        screen.say(f"Ended by force, because they took too long: {', '.join(killed)}.")
+    mesh = MeshFile(folder.mesh_file, plans)
+
+    async def present(supervisor: Supervisor) -> None:
+        await _present(options, folder, supervisor, screen)
+
+    await supervise(plans, mesh, folder, screen, signals, present)
     screen.say(f"Everything has ended. The data stays in {options.data}.")
-
-
-async def _until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
-    """Work until `stopping` is set; the first click.ClickException of any part ends all of it."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            parts = [tasks.create_task(part) for part in work]
-            await stopping.wait()
-            for part in parts:
-                part.cancel()
-    except* click.ClickException as failures:
-        raise failures.exceptions[0] from None
 
 
 async def _present(options: Options, folder: DataFolder, supervisor: Supervisor, screen: Screen) -> None:
@@ -108,16 +71,3 @@ async def _present(options: Options, folder: DataFolder, supervisor: Supervisor,
                 f"The logs say more: {folder.logs}. To begin anew, remove {folder.root}."
             ) from None
     screen.ready(Ready(time.monotonic() - options.begun, options.data, supervisor.states(), calls))
-
-
-def _write_tokens(folder: DataFolder) -> None:
-    signer = issuer.workloads(folder)
-    issuer.users(folder)
-    for service in plan.services():
-        write_private(folder.tokens / f"{service}.jwt", issuer.workload_token(signer, service).encode())
-
-
-async def _renew_tokens(folder: DataFolder) -> None:
-    while True:
-        await asyncio.sleep(TOKEN_RENEWAL_SECONDS)
-        _write_tokens(folder)

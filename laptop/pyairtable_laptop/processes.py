@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyairtable_laptop import leash
 from pyairtable_laptop.plan import Plan
 
 MAX_LOG_BYTES = 16 << 20
@@ -49,7 +50,7 @@ class Running:
 
 
 class Leash:
-    """The pipe that ends all processes of a supervisor with it; see `leash.py`."""
+    """The pipe that ends all processes of a supervisor with it; see `pyairtable_laptop.leash`."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
@@ -61,7 +62,7 @@ class Leash:
             begin = log.tell()
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "pyairtable_laptop.leash", str(self._reading), plan.module, *plan.arguments),
+                *("-I", "-S", leash.__file__, str(self._reading), *plan.command),
                 env=dict(plan.environment),
                 stdin=DEVNULL,
                 stdout=log,

@@ -15,7 +15,7 @@ from rich.text import Text
 from pyairtable_laptop.demo import Made
 from pyairtable_laptop.folder import DEFAULT
 from pyairtable_laptop.people import BOB, PEOPLE, TABLE, TENANT
-from pyairtable_laptop.plan import CONTROL_PLANE, FIXED_PORTS
+from pyairtable_laptop.plan import CONTROL_PLANE, FIXED_PORTS, Plan
 from pyairtable_laptop.ports import HOST
 from pyairtable_laptop.supervisor import Event, State
 
@@ -126,6 +126,17 @@ class TextScreen:
             self._print(f"  {'':<{_LABEL}}{_readable(call.why)}", "dim")
         self._lines(ready)
 
+    def joined(self, plan: Plan, data: Path, control_plane: str) -> None:
+        """A service of one's own takes calls: the lines to paste, then where it is."""
+        self._is_ready = True
+        self._print(f"{plan.name} takes calls as xds:///{plan.name}, and by these lines:", "bold")
+        self._print(f"  {program('meshctl')} login --user alice{_data(data)}", "cyan")
+        self._print(f"  {program('meshctl')} call{_where(control_plane)} {plan.name} METHOD '{{}}'", "cyan")
+        self._print()
+        self._print(f"  {'Address':<{_LABEL}}{plan.address}")
+        self._print(f"  {'Log':<{_LABEL}}{plan.log}")
+        self._print(f"  {'Ctrl-C':<{_LABEL}}ends it")
+
     def say(self, words: str) -> None:
         """See `Screen`."""
         self._print(words)
@@ -156,9 +167,7 @@ def _readable(sentence: str) -> str:
 
 def commands(ready: Ready) -> dict[str, list[str]]:
     """Lines to paste into another terminal in the same folder, under a title for each kind."""
-    control_plane = ready.address(CONTROL_PLANE)
-    where = "" if control_plane == DEFAULT_CONTROL_PLANE else f" --control-plane {control_plane}"
-    data = "" if ready.data == DEFAULT else f" --data {ready.data}"
+    where, data = _where(ready.address(CONTROL_PLANE)), _data(ready.data)
     meshctl, python = program("meshctl"), program(Path(sys.executable).name)
     get_user = f'\'{{"name": "{BOB.resource_name}"}}\''
     check = f'\'{{"resource": "{TABLE}", "permission": "create_record"}}\''
@@ -177,6 +186,14 @@ def commands(ready: Ready) -> dict[str, list[str]]:
             " pyairtable.permission.v1.PermissionService/CheckPermission",
         ],
     }
+
+
+def _where(control_plane: str) -> str:
+    return "" if control_plane == DEFAULT_CONTROL_PLANE else f" --control-plane {control_plane}"
+
+
+def _data(folder: Path) -> str:
+    return "" if folder == DEFAULT else f" --data {folder}"
 
 
 def program(name: str) -> str:

@@ -184,6 +184,6 @@ def _failed(running: processes.Running, status: int) -> click.ClickException:
     plan = running.plan
     said = "".join(f"\n  {line}" for line in running.last_lines())
     return click.ClickException(
-        f"{plan.name} {processes.ending(status)}, so the platform can't start. Its last lines:{said}\n"
+        f"{plan.name} {processes.ending(status)}, and is not started again. Its last lines:{said}\n"
         f"All of its log: {plan.log}"
     )

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +32,11 @@ class World:
     keeper: supervisor.Supervisor | None = None
 
     def add(self, name: str, source: str, service: str = "user") -> None:
-        module = f"fake_{name.replace('-', '_')}"
-        (self.folder / f"{module}.py").write_text(source)
-        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        program = self.folder / f"{name}.py"
+        program.write_text(source)
         taken = plan.Ports(1000 + len(self.plans), len(self.plans))
         log = self.folder / f"{name}.log"
-        self.plans.append(plan.Plan(name, service, module, (), environment, taken, log))
+        self.plans.append(plan.Plan(name, service, (sys.executable, str(program)), os.environ, taken, log))
 
     async def watch(self, address: str, tell: probes.Tell) -> None:
         log = self.plans[int(address.rpartition(":")[2])].log
