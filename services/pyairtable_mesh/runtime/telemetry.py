@@ -56,8 +56,8 @@ class Telemetry:
 def start(service: str, *, namespace: str, instance: str, sample_ratio: float, lean: bool = True) -> Telemetry:
     """Build the providers; nothing global is set, so that a process can hold several (tests do).
 
-    With `lean` instrumentation `start_span` decides which traces that begin here are sampled, before it asks the SDK for
-    a span; otherwise the SDK's sampler does.
+    With `lean` instrumentation `start_span` decides which traces that begin here are sampled, before it asks the SDK
+    for a span; otherwise the SDK's sampler does.
     """
     resource = Resource.create(
         {
