@@ -47,7 +47,7 @@ def test_the_lines_go_on_as_they_are_written(platform: Platform, tmp_path: Path)
         ["bash", "-c", "\n".join(script)], capture_output=True, text=True, env=environment, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert '"display_name": "Alice Adams"' in done.stdout
+    assert '"displayName": "Alice Adams"' in done.stdout, done.stdout
     assert "pyairtable.user.v1.UserService" in done.stdout
 
 
