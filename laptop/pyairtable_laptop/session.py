@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,19 +16,25 @@ from pyairtable_laptop.plan import CONTROL_PLANE, Plan
 from pyairtable_laptop.processes import Leash
 from pyairtable_laptop.supervisor import Event, Supervisor
 
+ECHO_SECONDS = 0.5
 TOKEN_RENEWAL_SECONDS = issuer.WORKLOAD_SECONDS / 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Signals:
     """`stopping` is set by the first Ctrl-C (or SIGTERM, SIGHUP, a closed pipe), `hurry` by the second."""
 
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    _first: float = 0.0
 
     def receive(self) -> None:
-        """A signal came."""
-        (self.hurry if self.stopping.is_set() else self.stopping).set()
+        """A signal came. Right behind the first it is its echo: make and timeout pass on what their group got too."""
+        if not self.stopping.is_set():
+            self._first = time.monotonic()
+            self.stopping.set()
+        elif time.monotonic() - self._first > ECHO_SECONDS:
+            self.hurry.set()
 
 
 class Told(Protocol):
