@@ -64,7 +64,7 @@ def join(name: str, command: tuple[str, ...], data: Path, port: int) -> None:
     """Run COMMAND as the service NAME beside a platform that runs, until Ctrl-C.
 
     \b
-      python -m pyairtable_laptop join greeter -- python greeter.py
+      python -m pyairtable_laptop join greeter -- python service.py
 
     COMMAND finds its settings in the environment: whatever is built on pyairtable_mesh.runtime reads them by itself.
     It is in the mesh while its grpc.health.v1 says SERVING, and is started again when it ends.

@@ -50,7 +50,7 @@ def run(options: Options) -> None:
         file.unlink(missing_ok=True)
         if (home := home_of(name, folder.mesh)) is not None:
             raise click.ClickException(f"{name} is in the mesh already, by {home}; take another name")
-        control_plane = folder.control_plane_file.read_text()
+        control_plane = _control_plane(folder)
         mine = plan.joined(folder, name, options.command, control_plane, options.port)
         plan.check_ports([mine], "--port N")
         try:
@@ -59,13 +59,21 @@ def run(options: Options) -> None:
             file.unlink(missing_ok=True)
 
 
+def _control_plane(folder: DataFolder) -> str:
+    try:
+        return folder.control_plane_file.read_text()
+    except FileNotFoundError:
+        raise click.ClickException(f"the platform on {folder.root} is only starting; try again") from None
+
+
 async def _run(mine: plan.Plan, mesh: MeshFile, folder: DataFolder, control_plane: str) -> None:
     signals = Signals()
     screen = TextScreen(Output(gone=signals.stopping.set))
 
     async def present(supervisor: Supervisor) -> None:
         await supervisor.ready()
-        screen.joined(mine, folder.root, control_plane)
+        [state] = supervisor.states()
+        screen.joined(state, folder, control_plane)
 
     await supervise([mine], mesh, folder, screen, signals, present)
     screen.say(f"{mine.name} has left the mesh.")

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from pyairtable_laptop.demo import Made
-from pyairtable_laptop.folder import DEFAULT
+from pyairtable_laptop.folder import DEFAULT, DataFolder
 from pyairtable_laptop.people import BOB, PEOPLE, TABLE, TENANT
-from pyairtable_laptop.plan import CONTROL_PLANE, FIXED_PORTS, Plan
+from pyairtable_laptop.plan import CONTROL_PLANE, FIXED_PORTS
 from pyairtable_laptop.ports import HOST
 from pyairtable_laptop.supervisor import Event, State
 
@@ -126,15 +126,15 @@ class TextScreen:
             self._print(f"  {'':<{_LABEL}}{_readable(call.why)}", "dim")
         self._lines(ready)
 
-    def joined(self, plan: Plan, data: Path, control_plane: str) -> None:
+    def joined(self, state: State, folder: DataFolder, control_plane: str) -> None:
         """A service of one's own takes calls: the lines to paste, then where it is."""
         self._is_ready = True
-        self._print(f"{plan.name} takes calls as xds:///{plan.name}, and by these lines:", "bold")
-        self._print(f"  {program('meshctl')} login --user alice{_data(data)}", "cyan")
-        self._print(f"  {program('meshctl')} call{_where(control_plane)} {plan.name} METHOD '{{}}'", "cyan")
+        self._print(f"{state.name} takes calls as xds:///{state.name}, and by these lines:", "bold")
+        self._print(f"  {program('meshctl')} login --user alice{_data(folder.root)}", "cyan")
+        self._print(f"  {program('meshctl')} call{_where(control_plane)} {state.name} METHOD '{{}}'", "cyan")
         self._print()
-        self._print(f"  {'Address':<{_LABEL}}{plan.address}")
-        self._print(f"  {'Log':<{_LABEL}}{plan.log}")
+        self._print(f"  {'Address':<{_LABEL}}{state.address}, process {state.pid}")
+        self._print(f"  {'Log':<{_LABEL}}{folder.logs / state.name}.log")
         self._print(f"  {'Ctrl-C':<{_LABEL}}ends it")
 
     def say(self, words: str) -> None:
