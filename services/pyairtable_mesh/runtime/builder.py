@@ -39,7 +39,7 @@ from pyairtable_mesh.runtime.retries import RetryPolicy
 from pyairtable_mesh.runtime.server import Running, new_server
 from pyairtable_mesh.runtime.service import Parts, Registration, Runtime, S, Service
 from pyairtable_mesh.runtime.settings import Settings
-from pyairtable_mesh.runtime.tokens import Authenticator, KeySet
+from pyairtable_mesh.runtime.tokens import Authenticator, KeyAccess, KeySet
 from pyairtable_mesh.runtime.validation import SchemaValidator
 
 RUNTIME_ACCESS = {
@@ -111,13 +111,14 @@ async def _data(
 
 
 def _authenticator(settings: Settings) -> Authenticator:
+    to_workload_keys = KeyAccess(settings.workload_jwks_authority_file, settings.workload_jwks_token_file)
     return Authenticator(
         issuer=settings.token_issuer,
         audience=settings.token_audience,
         keys=KeySet(settings.jwks),
         trust_domain=settings.trust_domain,
         workload_issuer=settings.workload_issuer,
-        workload_keys=KeySet(settings.workload_jwks),
+        workload_keys=KeySet(settings.workload_jwks, to_workload_keys),
     )
 
 

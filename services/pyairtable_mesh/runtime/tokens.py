@@ -7,6 +7,7 @@ an unknown key.
 
 import asyncio
 import json
+import ssl
 import time
 import urllib.request
 from collections import OrderedDict
@@ -39,11 +40,25 @@ class Identity:
     expires: float
 
 
+@dataclass(frozen=True, slots=True)
+class KeyAccess:
+    """How to reach keys that are not public, as an API server's are: files with the authority that signs for it, and
+    with a bearer token; both are read each time, for both are renewed. Empty where none is needed.
+    """
+
+    authority_file: str = ""
+    token_file: str = ""
+
+
+PUBLIC = KeyAccess()
+
+
 class KeySet:
     """The keys of one issuer, by key id. `source` is a file's path or an http(s) URL; empty means no keys."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, access: KeyAccess = PUBLIC) -> None:
         self._source = source
+        self._access = access
         self._keys: dict[str, jwt.PyJWK] = {}
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
@@ -53,7 +68,7 @@ class KeySet:
         if key_id not in self._keys and self._source:
             async with self._reading:
                 if key_id not in self._keys and time.monotonic() - self._read_at > REFRESH_SECONDS:
-                    self._keys = await asyncio.to_thread(_read_keys, self._source)
+                    self._keys = await asyncio.to_thread(_read_keys, self._source, self._access)
                     self._read_at = time.monotonic()
         return self._keys.get(key_id)
 
@@ -62,17 +77,25 @@ def _is_id(value: str, prefix: str) -> bool:
     return value.startswith(prefix) and ids.ID_PATTERN.fullmatch(value) is not None
 
 
-def _read_keys(source: str) -> dict[str, jwt.PyJWK]:
+def _read_keys(source: str, access: KeyAccess) -> dict[str, jwt.PyJWK]:
     try:
         if source.startswith(("https://", "http://")):
-            with urllib.request.urlopen(source, timeout=5) as answer:  # noqa: S310 - the scheme was checked
-                document = json.loads(answer.read(MAX_JWKS_BYTES))
+            document = json.loads(_fetched(source, access))
         else:
             document = json.loads(Path(source).read_bytes())
         keys = [jwt.PyJWK(entry) for entry in document["keys"]]
     except (OSError, ValueError, KeyError, TypeError, jwt.PyJWTError):
         raise Unavailable("the token issuer's keys cannot be read", reason="DEPENDENCY_UNAVAILABLE") from None
     return {key.key_id: key for key in keys if key.key_id}
+
+
+def _fetched(url: str, access: KeyAccess) -> bytes:
+    request = urllib.request.Request(url)  # noqa: S310 - the scheme was checked
+    if access.token_file:
+        request.add_unredirected_header("authorization", f"Bearer {Path(access.token_file).read_text().strip()}")
+    trusted = ssl.create_default_context(cafile=access.authority_file or None)
+    with urllib.request.urlopen(request, timeout=5, context=trusted) as answer:  # noqa: S310 - as above
+        return bytes(answer.read(MAX_JWKS_BYTES))
 
 
 class Authenticator:

@@ -26,6 +26,8 @@ DEFAULTS = {
     "token_issuer": "https://auth.pyairtable.local",
     "token_audience": "pyairtable",
     "workload_jwks": "",
+    "workload_jwks_authority_file": "",
+    "workload_jwks_token_file": "",
     "workload_issuer": "https://workloads.pyairtable.local",
     "workload_token_file": "",
     "max_message_bytes": 4 << 20,

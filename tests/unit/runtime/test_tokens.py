@@ -1,17 +1,26 @@
 """Tokens: whose are taken, and why others are not."""
 
 import json
+import ssl
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pyairtable_mesh.runtime.errors import Unauthenticated, Unavailable
-from pyairtable_mesh.runtime.tokens import KNOWN_TOKENS, Authenticator, KeySet
+from pyairtable_mesh.runtime.tokens import KNOWN_TOKENS, Authenticator, KeyAccess, KeySet
 
 USER, TENANT = "usr" + "0" * 26, "ten" + "0" * 26
 ISSUER, WORKLOADS = "https://people.test", "https://workloads.test"
@@ -132,3 +141,59 @@ async def test_keys_that_cannot_be_read_are_a_fault_of_ours(tmp_path: Path, cont
         path.write_text(content)
     with pytest.raises(Unavailable):
         await KeySet(str(path)).key("one")
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs for itself, and its key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    begin = datetime.now(UTC) - timedelta(minutes=1)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "ca.crt", folder / "tls.key"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
+
+
+@contextmanager
+def api_server(folder: Path, document: bytes, token: str) -> Iterator[str]:
+    """A server over TLS that gives the document to who shows the token; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            allowed = self.headers["authorization"] == f"Bearer {token}"
+            self.send_response(200 if allowed else 403)
+            self.end_headers()
+            self.wfile.write(document if allowed else b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(folder))
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_port}/openid/v1/jwks"
+        server.shutdown()
+        thread.join()
+
+
+async def test_an_api_servers_keys_are_read_with_the_pods_credentials(tmp_path: Path) -> None:
+    jwks(tmp_path / "keys.json", one=KEY)
+    document, token_file = (tmp_path / "keys.json").read_bytes(), tmp_path / "token"
+    token_file.write_text("of-the-pod\n")
+    with api_server(tmp_path, document, "of-the-pod") as url:
+        authority = str(tmp_path / "ca.crt")
+        assert await KeySet(url, KeyAccess(authority, str(token_file))).key("one") is not None
+        for refused in (KeyAccess(authority), KeyAccess("", str(token_file))):
+            with pytest.raises(Unavailable):
+                await KeySet(url, refused).key("one")
