@@ -4,6 +4,7 @@ The files are those of `template/`, with ``$name`` and ``$Name`` filled in; thei
 places in that folder. Nothing else has to be edited: services, ports and packages are found, not listed.
 """
 
+import keyword
 import re
 import subprocess
 import sys
@@ -22,8 +23,10 @@ class RefusedError(Exception):
 
 def make(name: str, root: Path) -> list[Path]:
     """Write the files of a new service below `root`, and generate its code; the files that were written by hand."""
-    if not _NAME.fullmatch(name) or name in _TAKEN:
-        raise RefusedError(f"{name!r} can't be the name: 2 to 30 lower-case letters and digits, and not one of ours")
+    if not _NAME.fullmatch(name) or name in _TAKEN or keyword.iskeyword(name):
+        raise RefusedError(
+            f"{name!r} can't be the name: 2 to 30 lower-case letters and digits, no word of Python or of ours"
+        )
     if not (root / "protos" / "pyairtable").is_dir():
         raise RefusedError(f"{root.resolve()} is not the repository: run this in its top folder")
     values = {"name": name, "Name": name.capitalize()}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,10 @@ class Platform:
 
 
 @contextlib.contextmanager
-def started(data: Path, *arguments: str) -> Iterator[Platform]:
+def started(data: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Platform]:
     """Run ``python -m pyairtable_laptop run`` on free ports until it is ready; end it behind the test."""
     command = [*COMMAND, "--data", str(data), "--free-ports", "--output", "json", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as supervisor:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as supervisor:
         platform = Platform(supervisor, data)
         reader = threading.Thread(target=_read, args=(platform,), daemon=True)
         reader.start()

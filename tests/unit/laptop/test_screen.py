@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from pyairtable_laptop.demo import Made
+from pyairtable_laptop.folder import DataFolder
 from pyairtable_laptop.screen import JsonScreen, Ready, TextScreen, commands
 from pyairtable_laptop.supervisor import Event, State
 
@@ -50,6 +51,31 @@ def test_what_is_normal_at_a_start_is_left_to_the_first_screen() -> None:
     screen.ready(ready())
     screen.event(serving)
     assert pipe.getvalue().endswith("user takes calls\n")
+
+
+@pytest.mark.parametrize(
+    ("control_plane", "data", "login", "call"),
+    [
+        ("127.0.0.1:18000", ".pyairtable", "login --user alice", "call greeter METHOD '{}'"),
+        (
+            "127.0.0.1:7",
+            "/data",
+            "login --user alice --data /data",
+            "call --control-plane 127.0.0.1:7 greeter METHOD '{}'",
+        ),
+    ],
+)
+def test_who_has_joined_is_told_how_it_is_called(control_plane: str, data: str, login: str, call: str) -> None:
+    pipe = io.StringIO()
+    screen = TextScreen(Console(file=pipe, highlight=False))
+    state = State("greeter", "greeter", "127.0.0.1:1", "127.0.0.1:2", 7, True)
+    screen.joined(state, DataFolder(Path(data)), control_plane)
+    lines = pipe.getvalue().splitlines()
+    assert lines[0] == "greeter takes calls as xds:///greeter, and by these lines:"
+    assert [line.partition("meshctl ")[2] for line in lines[1:3]] == [login, call]
+    assert f"  Log      {data}/logs/greeter.log" in lines
+    screen.event(Event("serving", "greeter", 8, "greeter takes calls again"))
+    assert pipe.getvalue().endswith("greeter takes calls again\n")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -118,6 +119,14 @@ async def test_wrong_settings_are_not_tried_again(world: World) -> None:
         with pytest.raises(click.ClickException, match="settings are wrong"):
             await asyncio.wait_for(task, 10)
     assert [event.kind for event in world.events] == ["started"]
+
+
+async def test_a_program_that_is_not_there_is_named(world: World) -> None:
+    world.add("user", SLEEP)
+    world.plans[0] = dataclasses.replace(world.plans[0], command=("/no/such/program",))
+    async with world.running() as task:
+        with pytest.raises(click.ClickException, match="/no/such/program can't be started: No such file or directory"):
+            await asyncio.wait_for(task, 10)
 
 
 async def test_stop_ends_everything_and_names_what_had_to_be_killed(world: World) -> None:
