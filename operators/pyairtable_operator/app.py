@@ -1,8 +1,11 @@
-"""Puts the control plane together and runs it: file -> inventory -> snapshots -> ADS."""
+"""Puts the control plane together and runs it: provider -> inventory -> snapshots -> ADS."""
 
 import asyncio
+import contextlib
 import logging
 import signal
+import socket
+from collections.abc import AsyncIterator
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -28,7 +31,8 @@ async def run(settings: Settings) -> None:
     stopping = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
-    await serve(settings, FileProvider(settings.mesh_file), stopping)
+    async with _provider(settings) as provider:
+        await serve(settings, provider, stopping)
 
 
 async def serve(settings: Settings, provider: Provider, stopping: asyncio.Event) -> None:
@@ -62,6 +66,30 @@ async def serve(settings: Settings, provider: Provider, stopping: asyncio.Event)
         await listener.stop(settings.drain_seconds)
         for task in work:
             task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _provider(settings: Settings) -> AsyncIterator[Provider]:
+    if settings.provider == "file":
+        yield FileProvider(settings.mesh_file)
+        return
+    try:
+        from pyairtable_operator.providers.kubernetes import client, provider  # noqa: PLC0415 - a second, and 50 MB
+    except ImportError as error:
+        raise StartError(f"{error.name} is missing: install pyairtable-operator[kubernetes]") from error
+    membership = provider.Membership(
+        selector=settings.namespace_selector,
+        domain=settings.cluster_domain,
+        lease_namespace=settings.lease_namespace,
+        lease_name=settings.lease_name,
+        identity=settings.identity or socket.gethostname(),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            api = await stack.enter_async_context(client.connect())
+        except client.ApiError as error:
+            raise StartError(f"{error}: run it in a pod, or set KUBECONFIG") from error
+        yield provider.KubernetesProvider(api, membership)
 
 
 async def _publish(inventory: Inventory, hub: ads.Hub, health: health_aio.HealthServicer) -> None:

@@ -16,9 +16,21 @@ class Settings:
 
     prefix: ClassVar[str] = "PYAIRTABLE_OPERATOR_"
 
+    provider: Literal["file", "kubernetes"] = "file"
+    """Where the mesh is read: in files, or at a cluster's API server (the extra ``kubernetes``)."""
     mesh_file: pathlib.Path = pathlib.Path("mesh.yaml")
     """The document that describes the mesh, or a folder whose ``*.yaml`` files together do; their form is in
     `pyairtable_operator.providers.document`."""
+    namespace_selector: Annotated[str, Meta(pattern=r"^[^=]+=[^=]*$")] = "mesh.pyairtable.io/enabled=true"
+    """In a cluster: the label, ``key=value``, of namespaces whose Services take part."""
+    cluster_domain: str = "cluster.local"
+    """In a cluster: the last part of canonical names."""
+    lease_namespace: str = "default"
+    """In a cluster: namespace of the Lease that decides which replica writes."""
+    lease_name: str = "pyairtable-operator"
+    """In a cluster: name of that Lease."""
+    identity: str = ""
+    """In a cluster: name of this replica, unlike every other's; the host's name, which is the pod's, when empty."""
     host: str = "127.0.0.1"
     """Address that the port is bound on. Clients are believed without proof, so it is the loopback by default."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 18_000
