@@ -1,5 +1,6 @@
 """Tokens: whose are taken, and why others are not."""
 
+import base64
 import json
 import ssl
 import threading
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pyairtable_mesh.runtime.errors import Unauthenticated, Unavailable
-from pyairtable_mesh.runtime.tokens import KNOWN_TOKENS, Authenticator, KeyAccess, KeySet
+from pyairtable_mesh.runtime.tokens import KNOWN_TOKENS, TRUST_SECONDS, Authenticator, KeyAccess, KeySet
 
 USER, TENANT = "usr" + "0" * 26, "ten" + "0" * 26
 ISSUER, WORKLOADS = "https://people.test", "https://workloads.test"
@@ -69,6 +70,10 @@ async def test_a_workloads_token_becomes_its_spiffe_id(authenticator: Authentica
     assert (identity.actor.service_account, identity.tenant_id) == ("audit", "")
 
 
+def encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
 NOW = int(time.time())
 REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "no bearer": (lambda: "Basic abc", "TOKEN_INVALID"),
@@ -83,6 +88,10 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "no tenant": (lambda: token(tenant=None), "TOKEN_INVALID"),
     "a user's token as a workload": (lambda: token(iss=WORKLOADS, aud="mesh.test"), "TOKEN_INVALID"),
     "a workload's token for people": (lambda: token(sub="system:serviceaccount:a:audit"), "TOKEN_INVALID"),
+    "deeply nested": (
+        lambda: "Bearer " + ".".join([encoded(b'{"alg":"EdDSA"}'), encoded(b"[" * 5000), "AA"]),
+        "TOKEN_INVALID",
+    ),
     "unsigned": (lambda: "Bearer " + jwt.encode({"iss": ISSUER, "sub": USER}, None, algorithm="none"), "TOKEN_INVALID"),
 }
 
@@ -197,3 +206,47 @@ async def test_an_api_servers_keys_are_read_with_the_pods_credentials(tmp_path: 
         for refused in (KeyAccess(authority), KeyAccess("", str(token_file))):
             with pytest.raises(Unavailable):
                 await KeySet(url, refused).key("one")
+
+
+async def test_a_withdrawn_key_is_not_trusted_for_long(
+    authenticator: Authenticator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = token()
+    await authenticator.verify(header)
+    jwks(tmp_path / "keys.json", two=OTHER_KEY)
+    began, clock = time.monotonic(), time.time()
+    monkeypatch.setattr(time, "monotonic", lambda: began + TRUST_SECONDS + 1)
+    assert authenticator.known(header) is not None
+    monkeypatch.setattr(time, "time", lambda: clock + TRUST_SECONDS + 1)
+    assert authenticator.known(header) is None
+    monkeypatch.setattr(time, "time", lambda: clock)
+    with pytest.raises(Unauthenticated):
+        await authenticator.verify(header)
+
+
+async def test_a_key_of_an_unknown_kind_does_not_spoil_the_others(tmp_path: Path) -> None:
+    source = jwks(tmp_path / "keys.json", one=KEY)
+    document = json.loads(Path(source).read_text())
+    document["keys"][:0] = [{"kty": "FUTURE", "kid": "x"}, {"kty": "OKP", "crv": "X25519", "x": "AA", "kid": "y"}]
+    Path(source).write_text(json.dumps(document))
+    assert await KeySet(source).key("one") is not None
+
+
+async def test_an_issuer_that_is_away_is_asked_once_a_second_and_its_keys_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "keys.json"
+    keys = KeySet(str(source))
+    with pytest.raises(Unavailable):
+        await keys.key("one")
+    jwks(source, one=KEY)
+    with pytest.raises(Unavailable):
+        await keys.key("one")
+    began = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: began + 2)
+    assert await keys.key("one") is not None
+    source.unlink()
+    monkeypatch.setattr(time, "monotonic", lambda: began + TRUST_SECONDS + 3)
+    assert await keys.key("one") is not None
+    with pytest.raises(Unavailable):
+        await keys.key("two")

@@ -23,8 +23,9 @@ def limit(max_calls: int, default_deadline: float) -> Interceptor:
             if streaming or call.context.deadline != float("inf"):
                 return await proceed(call)
             call.context.deadline = time.monotonic() + default_deadline
+            allotted = asyncio.timeout(default_deadline)
             try:
-                async with asyncio.timeout(default_deadline) as allotted:
+                async with allotted:
                     return await proceed(call)
             except TimeoutError:
                 if not allotted.expired():
