@@ -25,6 +25,10 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.client_idle_timeout_ms", MAX_IDLE_MS),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # By default a peer that was away for minutes would not be tried again for up to two more.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.service_config_disable_resolution", 1),
 )
 
