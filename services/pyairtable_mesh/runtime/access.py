@@ -15,7 +15,7 @@ from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import FieldViolation, InvalidArgument
 
 ANY = "*"
-"""Any service account, in a `workload` row."""
+"""Any service account of the service's own namespace, in a `workload` row."""
 Question = tuple[str, str]
 """A resource reference (``base:app…``) and the verb asked about (``read``)."""
 
@@ -104,7 +104,11 @@ def tenant(permission: str) -> Row:
 
 
 def workload(*service_accounts: str) -> Row:
-    """The named service accounts of the mesh, as themselves and not for a user."""
+    """The named service accounts, as themselves and not for a user.
+
+    A bare name is one of the service's own namespace, for anyone may name an account `audit` in theirs; one of another
+    namespace is written ``namespace/name``.
+    """
     return Row("workload", workloads=frozenset(service_accounts))
 
 
@@ -150,18 +154,20 @@ def reference(field: str, value: str) -> str:
     return f"{kind}:{match[2]}"
 
 
-def questions(row: Row, resources: Sequence[str], caller: RequestContext) -> list[Question] | None:
+def questions(row: Row, resources: Sequence[str], caller: RequestContext, namespace: str) -> list[Question] | None:
     """What must be allowed for this way in: None when it is closed to this caller, empty when nothing need be asked.
 
-    `resources` are the references that the row's field names in the request; an empty field names none.
+    `resources` are the references that the row's field names in the request, an empty field names none; `namespace` is
+    the service's own.
     """
     is_user = caller.actor.kind == "user"
     match row.kind:
         case "public":
             return []
         case "workload":
-            account = caller.actor.service_account
-            return [] if account and (account in row.workloads or ANY in row.workloads) else None
+            home, account = caller.actor.workload
+            names = {f"{home}/{account}"} | ({account, ANY} if home == namespace else set())
+            return [] if account and names & row.workloads else None
         case "authenticated":
             return [] if is_user else None
         case "own":

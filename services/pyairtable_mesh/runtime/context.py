@@ -4,6 +4,7 @@ It travels in a `contextvars.ContextVar` from the interceptors to the servicer a
 makes of its peers. Servicers take it with `current()` and pass it down as an argument; use cases never look it up.
 """
 
+import re
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Literal
 
 from pyairtable_mesh.runtime.errors import Unauthenticated
 
+_WORKLOAD = re.compile(r"spiffe://[^/]+/ns/([^/]+)/sa/([^/]+)")
 ActorKind = Literal["user", "workload", "anonymous"]
 
 
@@ -26,9 +28,10 @@ class Actor:
     subject: str
 
     @property
-    def service_account(self) -> str:
-        """The service account's name of a workload, else an empty string."""
-        return self.subject.rpartition("/sa/")[2] if self.kind == "workload" else ""
+    def workload(self) -> tuple[str, str]:
+        """Namespace and service account of a workload, else two empty strings."""
+        matched = _WORKLOAD.fullmatch(self.subject) if self.kind == "workload" else None
+        return (matched[1], matched[2]) if matched else ("", "")
 
 
 ANONYMOUS = Actor("anonymous", "")

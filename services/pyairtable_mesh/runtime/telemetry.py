@@ -1,9 +1,10 @@
 """OpenTelemetry of a process: traces, metrics, and how W3C trace context goes from hop to hop.
 
-Spans and metrics go to an OTLP endpoint when the environment names one (``OTEL_EXPORTER_OTLP_ENDPOINT``); metrics are
-always served to Prometheus. Names follow the semantic conventions 1.45 for RPC.
+Spans, metrics and logs go to an OTLP endpoint when the environment names one (``OTEL_EXPORTER_OTLP_ENDPOINT``); metrics
+are always served to Prometheus, logs always written to standard error. Names follow the semantic conventions 1.45 for RPC.
 """
 
+import logging
 import os
 import random
 import re
@@ -16,6 +17,7 @@ import grpc
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
@@ -45,12 +47,14 @@ class Telemetry:
     registry: CollectorRegistry
     traces: TracerProvider
     metrics: MeterProvider
+    logs: LoggerProvider
 
     def close(self) -> None:
         """Export what is left, each signal for at most five seconds; blocking."""
         self.traces.force_flush(5000)
         self.traces.shutdown()
         self.metrics.shutdown(5000)
+        self.logs.shutdown()
 
 
 def start(service: str, *, namespace: str, instance: str, sample_ratio: float, lean: bool = True) -> Telemetry:
@@ -69,15 +73,17 @@ def start(service: str, *, namespace: str, instance: str, sample_ratio: float, l
     )
     roots = ALWAYS_ON if lean else TraceIdRatioBased(sample_ratio)
     traces = TracerProvider(sampler=ParentBased(roots), resource=resource)
+    logs = LoggerProvider(resource=resource)
     served = Durations(SERVER_DURATION, "Duration of RPCs that were served.")
     made = Durations(CLIENT_DURATION, "Duration of RPCs that were made.")
     registry = CollectorRegistry()
     readers: list[MetricReader] = [PrometheusReader((served, made), registry=registry)]
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         readers.append(_exporting_over_otlp(traces, (served, made)))
+        _export_logs_over_otlp(logs)
     metrics = MeterProvider(metric_readers=readers, resource=resource)
     _observe_process(metrics)
-    return Telemetry(traces.get_tracer("pyairtable_mesh"), sample_ratio, served, made, registry, traces, metrics)
+    return Telemetry(traces.get_tracer("pyairtable_mesh"), sample_ratio, served, made, registry, traces, metrics, logs)
 
 
 def _observe_process(metrics: MeterProvider) -> None:
@@ -111,6 +117,15 @@ def _exporting_over_otlp(traces: TracerProvider, durations: Sequence[Durations])
 
     traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return ExportingReader(OTLPMetricExporter(), durations)
+
+
+def _export_logs_over_otlp(logs: LoggerProvider) -> None:
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter  # noqa: PLC0415
+    from opentelemetry.instrumentation.logging.handler import LoggingHandler  # noqa: PLC0415
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
+
+    logs.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+    logging.getLogger().addHandler(LoggingHandler(logger_provider=logs))
 
 
 def parent_of(traceparent: str) -> trace.SpanContext | None:

@@ -10,6 +10,7 @@ from pyairtable_mesh.runtime.errors import InvalidArgument
 ID = "0" * 26
 ALICE = RequestContext("/m", actor=Actor("user", f"user:usr{ID}"), tenant_id=f"ten{ID}")
 AUDIT = RequestContext("/m", actor=Actor("workload", "spiffe://mesh/ns/default/sa/audit"))
+STRANGER = RequestContext("/m", actor=Actor("workload", "spiffe://mesh/ns/elsewhere/sa/audit"))
 NOBODY = RequestContext("/m", actor=ANONYMOUS)
 BASE = f"base:app{ID}"
 
@@ -29,6 +30,10 @@ QUESTIONS = [
     (access.own("name"), (), AUDIT, None),
     (access.workload("audit"), (), AUDIT, []),
     (access.workload("user"), (), AUDIT, None),
+    (access.workload("audit"), (), STRANGER, None),
+    (access.workload(access.ANY), (), STRANGER, None),
+    (access.workload("elsewhere/audit"), (), STRANGER, []),
+    (access.workload("elsewhere/audit"), (), AUDIT, None),
     (access.workload(access.ANY), (), AUDIT, []),
     (access.workload(access.ANY), (), ALICE, None),
     (access.workload(access.ANY), (), NOBODY, None),
@@ -39,7 +44,7 @@ QUESTIONS = [
 def test_what_a_row_asks(
     row: access.Row, resources: tuple[str, ...], caller: RequestContext, expected: list[access.Question] | None
 ) -> None:
-    assert access.questions(row, resources, caller) == expected
+    assert access.questions(row, resources, caller, "default") == expected
 
 
 @pytest.mark.parametrize(

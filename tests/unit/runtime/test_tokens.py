@@ -67,7 +67,7 @@ async def test_a_workloads_token_becomes_its_spiffe_id(authenticator: Authentica
     header = token(iss=WORKLOADS, aud="mesh.test", sub=subject, tenant=None)
     identity = await authenticator.verify(header)
     assert identity.actor.subject == "spiffe://mesh.test/ns/platform/sa/audit"
-    assert (identity.actor.service_account, identity.tenant_id) == ("audit", "")
+    assert (identity.actor.workload, identity.tenant_id) == (("platform", "audit"), "")
 
 
 def encoded(data: bytes) -> str:

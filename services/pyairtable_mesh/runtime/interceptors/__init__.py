@@ -34,7 +34,7 @@ def stack(
         admission.limit(settings.max_concurrent_calls, settings.default_deadline_seconds),
         authentication.authenticate(authenticator),
         authorization.shape,
-        authorization.authorize(authorizer),
+        authorization.authorize(authorizer, settings.namespace),
         validation.validate(validator),
         replay.replay(answered),
     )

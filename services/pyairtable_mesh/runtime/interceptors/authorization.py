@@ -29,8 +29,8 @@ def shape(method: Method, proceed: Proceed) -> Proceed:
     return run
 
 
-def authorize(authorizer: Authorizer) -> Interceptor:
-    """Try the row's ways in their order; the last one's denial is what the caller gets."""
+def authorize(authorizer: Authorizer, namespace: str) -> Interceptor:
+    """Try the row's ways in their order; the last one's denial is what the caller gets. `namespace` is our own."""
 
     def intercept(method: Method, proceed: Proceed) -> Proceed:
         if method.row is None or method.row.kind == "public":
@@ -40,7 +40,7 @@ def authorize(authorizer: Authorizer) -> Interceptor:
         async def run(call: Call) -> Any:
             denial: MeshError | None = None
             for way in ways:
-                questions = access.questions(way, call.resources.get(way.field, ()), call.context)
+                questions = access.questions(way, call.resources.get(way.field, ()), call.context, namespace)
                 if questions is None:
                     continue
                 denial = await _denial(authorizer, call.context, questions) if questions else None
