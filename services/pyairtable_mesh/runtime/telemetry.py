@@ -1,7 +1,8 @@
 """OpenTelemetry of a process: traces, metrics, and how W3C trace context goes from hop to hop.
 
-Spans, metrics and logs go to an OTLP endpoint when the environment names one (``OTEL_EXPORTER_OTLP_ENDPOINT``); metrics
-are always served to Prometheus, logs always written to standard error. Names follow the semantic conventions 1.45 for RPC.
+Spans, metrics and logs go to an OTLP endpoint when the environment names one (``OTEL_EXPORTER_OTLP_ENDPOINT``);
+metrics are always served to Prometheus, logs always written to standard error. Names follow the semantic conventions
+1.45 for RPC.
 """
 
 import logging
@@ -125,7 +126,10 @@ def _export_logs_over_otlp(logs: LoggerProvider) -> None:
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
 
     logs.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
-    logging.getLogger().addHandler(LoggingHandler(logger_provider=logs))
+    handler = LoggingHandler(logger_provider=logs)
+    # What the exporters say of their own failures would be one more thing to export.
+    handler.addFilter(lambda record: not record.name.startswith("opentelemetry"))
+    logging.getLogger().addHandler(handler)
 
 
 def parent_of(traceparent: str) -> trace.SpanContext | None:
