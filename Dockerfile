@@ -32,7 +32,7 @@ FROM locked AS operator-libraries
 # xds-protos ships older copies of files that belong to two other packages; theirs must be the ones that stay.
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     uv export --quiet --frozen --no-dev --no-emit-workspace --output-file requirements.txt \
-        --package pyairtable-operator \
+        --package pyairtable-operator --all-extras \
     && pip --python /opt/pyairtable/bin/python install --quiet --require-hashes -r requirements.txt \
     && pip --python /opt/pyairtable/bin/python install --quiet --no-deps --force-reinstall \
         $(grep -oE '^(googleapis-common-protos|opentelemetry-proto)==[^ ]+' requirements.txt)

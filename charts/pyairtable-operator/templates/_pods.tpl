@@ -1,0 +1,61 @@
+{{- define "pyairtable-operator.environment" -}}
+PYAIRTABLE_OPERATOR_PROVIDER: kubernetes
+PYAIRTABLE_OPERATOR_HOST: 0.0.0.0
+PYAIRTABLE_OPERATOR_PORT: 18000
+PYAIRTABLE_OPERATOR_NAMESPACE_SELECTOR: {{ .Values.namespaceSelector | default (printf "kubernetes.io/metadata.name=%s" .Release.Namespace) }}
+PYAIRTABLE_OPERATOR_LEASE_NAMESPACE:
+  fieldRef: {fieldPath: metadata.namespace}
+PYAIRTABLE_OPERATOR_IDENTITY:
+  fieldRef: {fieldPath: metadata.name}
+PYAIRTABLE_OPERATOR_CLUSTER_DOMAIN: {{ .Values.clusterDomain }}
+PYAIRTABLE_OPERATOR_LOG_LEVEL: {{ .Values.logLevel }}
+{{- end }}
+
+{{/* The arguments of pyairtable-lib.deployment, as YAML. */}}
+{{- define "pyairtable-operator.pods" -}}
+image: {{ toJson .Values.image }}
+arguments: []
+ports: {grpc: 18000}
+probes:
+  startupProbe:
+    grpc: {port: 18000}
+    periodSeconds: 1
+    timeoutSeconds: 2
+    failureThreshold: 60
+  readinessProbe:
+    grpc: {port: 18000}
+    periodSeconds: 2
+    timeoutSeconds: 2
+    failureThreshold: 2
+  livenessProbe:
+    tcpSocket: {port: 18000}
+    periodSeconds: 10
+    timeoutSeconds: 5
+    failureThreshold: 3
+volumes: []
+mounts: []
+strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
+graceSeconds: 15
+apiAccess: true
+readOnlyRootFilesystem: true
+{{- end }}
+
+{{/* Any pod of the cluster may ask: who gets what is decided by the control plane. */}}
+{{- define "pyairtable-operator.networkPolicy" -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  {{- include "pyairtable-lib.metadata" . | nindent 2 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "pyairtable-lib.selector" . | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  ingress:
+    - from:
+        - namespaceSelector: {}
+      ports:
+        - {port: 18000, protocol: TCP}
+  egress:
+    {{- include "pyairtable-lib.clusterEgress" . | nindent 4 }}
+{{- end }}
