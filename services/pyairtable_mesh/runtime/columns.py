@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Dialect, Insert, String, Table, TypeDecorator
+from sqlalchemy import BigInteger, Dialect, Insert, String, Table, TypeDecorator, delete, select, tuple_
 from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
@@ -58,3 +59,10 @@ def _compile_insert_missing(statement: _InsertMissing, compiler: SQLCompiler, **
 def insert_missing(table: Table) -> Insert:
     """An insert of rows that leaves those alone whose key exists; `rowcount` tells which it was."""
     return _InsertMissing(table)
+
+
+async def delete_older(connection: AsyncConnection, table: Table, before: datetime, limit: int) -> int:
+    """Delete up to `limit` rows whose `create_time` is before a moment; how many were deleted."""
+    key = tuple(table.primary_key.columns)
+    old = select(*key).where(table.c.create_time < before).order_by(table.c.create_time).limit(limit)
+    return (await connection.execute(delete(table).where(tuple_(*key).in_(old)))).rowcount

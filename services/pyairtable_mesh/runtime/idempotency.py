@@ -7,10 +7,10 @@ The record is a row in the change's own transaction, so there is no moment at wh
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.runtime.columns import insert_missing
+from pyairtable_mesh.runtime.columns import delete_older, insert_missing
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from pyairtable_mesh.runtime.tables import IDEMPOTENCY
@@ -81,6 +81,6 @@ async def remember(connection: AsyncConnection, key: Key, response: bytes, now: 
         raise Replayed(record.response)
 
 
-async def trim(connection: AsyncConnection, before: datetime) -> int:
-    """Forget answers older than `before`; how many were forgotten."""
-    return (await connection.execute(delete(IDEMPOTENCY).where(IDEMPOTENCY.c.create_time < before))).rowcount
+async def trim(connection: AsyncConnection, before: datetime, limit: int) -> int:
+    """Forget up to `limit` answers older than `before`; how many were forgotten."""
+    return await delete_older(connection, IDEMPOTENCY, before, limit)

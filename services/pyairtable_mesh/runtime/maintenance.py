@@ -4,9 +4,8 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from sqlalchemy import delete
-
 from pyairtable_mesh.runtime import idempotency, outbox
+from pyairtable_mesh.runtime.columns import delete_older
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import MeshError
 from pyairtable_mesh.runtime.tables import CONSUMED_EVENTS
@@ -33,7 +32,7 @@ async def run(database: Database) -> None:
 
 
 async def trim(database: Database) -> None:
-    """Delete what is too old, in transactions of at most a few thousand rows."""
+    """Delete what is too old, in transactions of at most a few thousand rows of each table."""
     while await _step(database) >= _STEP:
         pass
 
@@ -42,8 +41,9 @@ async def _step(database: Database) -> int:
     async with database.transaction(background()) as transaction:
         await transaction.lock(["maintenance"])
         connection, now = transaction.connection, transaction.now
-        gone = await outbox.trim(connection, now - KEEP_EVENTS, _STEP)
-        await idempotency.trim(connection, now - KEEP_ANSWERS)
-        # A consumer's cursor is past these; the ids only guard against a cursor that was forgotten.
-        await connection.execute(delete(CONSUMED_EVENTS).where(CONSUMED_EVENTS.c.create_time < now - 2 * KEEP_EVENTS))
-        return gone
+        return max(
+            await outbox.trim(connection, now - KEEP_EVENTS, _STEP),
+            await idempotency.trim(connection, now - KEEP_ANSWERS, _STEP),
+            # A consumer's cursor is past these; the ids only guard against a cursor that was forgotten.
+            await delete_older(connection, CONSUMED_EVENTS, now - 2 * KEEP_EVENTS, _STEP),
+        )

@@ -92,3 +92,17 @@ async def test_answers_are_forgotten_in_time(database: Database, later: Callable
     later(maintenance.KEEP_ANSWERS)
     await maintenance.trim(database)
     assert await _answered(database, REQUEST) is None
+
+
+async def test_however_many_answers_are_too_old_no_transaction_forgets_more_than_a_few(
+    database: Database, later: Callable[[timedelta], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_STEP", 2)
+    old = [caller("ten1", request_id=f"r{number}", digest=b"d") for number in range(5)]
+    for who in old:
+        await _change(database, who, b"answer")
+    later(maintenance.KEEP_ANSWERS)
+    async with database.transaction(caller("ten1")) as tx:
+        assert await idempotency.trim(tx.connection, tx.now, 2) == 2
+    await maintenance.trim(database)
+    assert [await _answered(database, who) for who in old] == [None] * 5

@@ -361,6 +361,23 @@ async def test_a_request_that_was_answered_before_is_not_done_again() -> None:
     assert len(seen[0].request_digest) == 32
 
 
+async def test_who_lost_the_permission_gets_no_recorded_answer_either() -> None:
+    async def answered(_caller: context.RequestContext) -> bytes | None:
+        raise AssertionError("looked up for someone who may not")
+
+    class Writer(permission_pb2_grpc.PermissionServiceServicer):
+        async def CreateRole(self, request: Any, context_: Any) -> Any:
+            raise AssertionError("done")
+
+    rows = {"CreateRole": access.tenant("manage_access")}
+    request = pb.CreateRoleRequest(
+        role=pb.Role(display_name="x", permissions=["base.read"]), request_id="6b1f7f4e-7a41-4d7b-9f0e-0d5f6f1f2a11"
+    )
+    async with served(Writer(), rows, answered=answered) as serving:
+        refused = await failure(serving.stub.CreateRole(request, metadata=serving.as_alice()))
+    assert refused[0] is grpc.StatusCode.PERMISSION_DENIED
+
+
 async def test_spans_take_the_callers_trace_and_metrics_their_code() -> None:
     exporter = InMemorySpanExporter()
     observe = lambda telemetry: telemetry.traces.add_span_processor(SimpleSpanProcessor(exporter))  # noqa: E731
