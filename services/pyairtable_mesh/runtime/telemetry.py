@@ -34,6 +34,7 @@ SERVER_DURATION = "rpc.server.call.duration"
 CLIENT_DURATION = "rpc.client.call.duration"
 _NO_CONTEXT = Context()
 _IDS = RandomIdGenerator()
+_UNSAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
@@ -140,6 +141,27 @@ def parent_of(traceparent: str) -> trace.SpanContext | None:
     flags = trace.TraceFlags(int(match[3], 16))
     remote = trace.SpanContext(int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=flags)
     return remote if remote.is_valid else None
+
+
+class UnsampledSpan(trace.NonRecordingSpan):
+    """The caller's span, which nobody records, from its header; that is parsed if somebody asks for it."""
+
+    def __init__(self, traceparent: str) -> None:
+        self._traceparent = traceparent
+
+    def get_span_context(self) -> trace.SpanContext:
+        """The ids for calls that are made below it."""
+        return parent_of(self._traceparent) or trace.INVALID_SPAN_CONTEXT
+
+
+def start_server_span(telemetry: Telemetry, name: str, traceparent: str) -> tuple[trace.Span, Context, str]:
+    """The span of a served RPC, the context in which it is current, and its trace id in hex."""
+    span: trace.Span
+    if _UNSAMPLED.fullmatch(traceparent):
+        span = UnsampledSpan(traceparent)
+        return span, trace.set_span_in_context(span, _NO_CONTEXT), traceparent[3:35]
+    span, inside = start_span(telemetry, name, trace.SpanKind.SERVER, parent_of(traceparent))
+    return span, inside, f"{span.get_span_context().trace_id:032x}"
 
 
 def start_span(

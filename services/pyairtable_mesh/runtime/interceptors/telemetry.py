@@ -9,7 +9,7 @@ from opentelemetry import trace
 
 from pyairtable_mesh.runtime.durations import FAULTS
 from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
-from pyairtable_mesh.runtime.telemetry import Telemetry, parent_of, start_span
+from pyairtable_mesh.runtime.telemetry import Telemetry, start_server_span
 
 
 def observe(telemetry: Telemetry, *, spans: bool) -> Interceptor:
@@ -20,10 +20,9 @@ def observe(telemetry: Telemetry, *, spans: bool) -> Interceptor:
         name = method.name
 
         async def traced(call: Call) -> Any:
-            span, inside = start_span(telemetry, name, trace.SpanKind.SERVER, parent_of(call.traceparent))
+            span, inside, call.context.trace_id = start_server_span(telemetry, name, call.traceparent)
             # The RPC's task ends with it, so the context needs no detaching.
             otel.attach(inside)
-            call.context.trace_id = f"{span.get_span_context().trace_id:032x}"
             if not span.is_recording():
                 return await proceed(call)
             try:
