@@ -35,17 +35,17 @@ def test_below_a_sampled_caller_there_is_a_span_of_the_same_trace(observer: Tele
     assert SPAN not in carried
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        "",
-        "nonsense",
-        f"00-{'0' * 32}-{SPAN}-00",
-        f"00-{TRACE}-{'0' * 16}-00",
-        f"01-{TRACE}-{SPAN}-00",
-        f"00-{TRACE}-{SPAN}-0g",
-    ],
-)
+MALFORMED = {
+    "absent": "",
+    "nonsense": "nonsense",
+    "no trace id": f"00-{'0' * 32}-{SPAN}-00",
+    "no span id": f"00-{TRACE}-{'0' * 16}-00",
+    "another version": f"01-{TRACE}-{SPAN}-00",
+    "odd flags": f"00-{TRACE}-{SPAN}-0g",
+}
+
+
+@pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_header_begins_a_trace_of_ones_own(observer: Telemetry, header: str) -> None:
     assert parent_of(header) is None
     span, inside, trace_id = start_server_span(observer, "a/B", header)
