@@ -16,6 +16,7 @@ from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.runtime import (
     access,
     database,
+    engines,
     idempotency,
     interceptors,
     maintenance,
@@ -38,7 +39,7 @@ from pyairtable_mesh.runtime.reflection import enable
 from pyairtable_mesh.runtime.retries import RetryPolicy
 from pyairtable_mesh.runtime.server import Running, new_server
 from pyairtable_mesh.runtime.service import Parts, Registration, Runtime, S, Service
-from pyairtable_mesh.runtime.settings import Settings
+from pyairtable_mesh.runtime.settings import Settings, SettingsError
 from pyairtable_mesh.runtime.tokens import Authenticator, KeyAccess, KeySet
 from pyairtable_mesh.runtime.validation import SchemaValidator
 
@@ -55,6 +56,31 @@ RUNTIME_ACCESS = {
 def database_url(service: str, settings: Settings) -> str:
     """Where the service's data is; a SQLite file in the working directory when nothing is set."""
     return settings.database_url or f"sqlite:///{service}.db"
+
+
+def check(service: Service[S], settings: S) -> None:
+    """`SettingsError` for values that fit their types and not their purpose; they are not repeated."""
+    problems: list[str] = []
+    if service.migrations is not None:
+        try:
+            engines.parsed(database_url(service.name, settings))
+        except ValueError as error:
+            problems.append(f"{settings.prefix}DATABASE_URL: {error}")
+    if any("=" not in pair for pair in settings.peers.split(",") if pair):
+        problems.append(f"{settings.prefix}PEERS: Expected service=host:port,service=host:port")
+    if settings.sealing_key_file and not _is_sealing_key(Path(settings.sealing_key_file)):
+        problems.append(
+            f"{settings.prefix}SEALING_KEY_FILE: Expected a file with at least {pagination.KEY_BYTES} bytes"
+        )
+    if problems:
+        raise SettingsError(problems)
+
+
+def _is_sealing_key(path: Path) -> bool:
+    try:
+        return path.stat().st_size >= pagination.KEY_BYTES
+    except OSError:
+        return False
 
 
 async def migrate(service: Service[S], settings: S) -> None:
@@ -87,10 +113,11 @@ async def build(
     )
     resources.push_async_callback(peers.close)
     validator = SchemaValidator()
-    parts = service.build(Runtime(settings, peers, validator, clock, store, sealer))
+    leaving = asyncio.Event()
+    parts = service.build(Runtime(settings, peers, validator, clock, store, sealer, leaving))
     authorizer = parts.authorizer or PeerAuthorizer(peers.stub(permission_pb2_grpc.PermissionServiceStub, "permission"))
     stack = interceptors.stack(settings, observer, _authenticator(settings), authorizer, validator, _answered(store))
-    return _assemble(service, settings, parts, stack, store, observer)
+    return _assemble(service, settings, parts, stack, store, observer, leaving)
 
 
 async def _data(
@@ -141,13 +168,16 @@ def _assemble(
     stack: tuple[Interceptor, ...],
     store: Database | None,
     observer: telemetry.Telemetry,
+    leaving: asyncio.Event,
 ) -> Running:
     server = new_server(settings.max_message_bytes, telemetry.official(settings.telemetry_grpc, observer))
     checks = dict(parts.health)
     registrations: list[Registration] = [*parts.servicers]
     if store is not None:
         checks["database"] = store.ping
-        registrations.append((events_pb2_grpc.add_EventServiceServicer_to_server, EventServicer(store)))
+        registrations.append(
+            (events_pb2_grpc.add_EventServiceServicer_to_server, EventServicer(store, leaving=leaving))
+        )
     names = [registration.describe(item).full_name for item in parts.servicers]
     health = Health(names, checks)
     diagnostics = DiagnosticsServicer(service.name, settings, health, names)
@@ -158,7 +188,7 @@ def _assemble(
     if store is not None:
         background.append(partial(maintenance.run, store))
     probes = new_server(settings.max_message_bytes)
-    return Running(service.name, settings, server, probes, health, background, observer.registry)
+    return Running(service.name, settings, server, probes, health, background, observer.registry, leaving)
 
 
 def _add_standard(server: grpc.aio.Server, health: Health, served: list[str], *, reflection: bool) -> None:

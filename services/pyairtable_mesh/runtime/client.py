@@ -36,11 +36,11 @@ class Outgoing:
         """Open the call's span and complete its details; `DeadlineExceeded` when the caller's time is already up."""
         path: str | bytes = details.method
         method = path.decode() if isinstance(path, bytes) else path
+        timeout = self._timeout(details.timeout, streaming)
         current = trace.get_current_span().get_span_context()
         parent = current if current.is_valid else None
         span, _ = start_span(self._telemetry, method[1:], trace.SpanKind.CLIENT, parent)
         metadata = grpc.aio.Metadata(*(details.metadata or ()), *self._metadata(traceparent_of(span)))
-        timeout = self._timeout(details.timeout, streaming)
         completed = grpc.aio.ClientCallDetails(
             details.method, timeout, metadata, details.credentials, details.wait_for_ready
         )

@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 from google.protobuf.message import Message
 from opentelemetry import trace
 from sqlalchemy import text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pyairtable_mesh.runtime import auditing, engines, idempotency, ids, outbox
@@ -236,9 +236,10 @@ async def opened(
     """The database at ``sqlite:///path`` or ``postgresql://user:password@host/name``, until the block ends.
 
     `service` names the source of events; `pool_size` is in connections, `statement_timeout` the longest that one
-    statement may take on PostgreSQL. `Unavailable` in words when the database does not answer.
+    statement may take on PostgreSQL. `Unavailable` in words when the database does not answer, ValueError when the URL
+    is of another kind.
     """
-    target = make_url(url)
+    target = engines.parsed(url)
     if target.get_backend_name() == "sqlite":
         writer, reader = engines.sqlite(target, pool_size)
         relay = None

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import NullPool
 from sqlalchemy import event as hooks
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pyairtable_mesh.runtime.errors import Unavailable
@@ -33,6 +34,20 @@ _POSTGRES_SETTINGS = {
 }
 
 
+def parsed(url: str) -> URL:
+    """The URL of a database that is supported; ValueError in words without it, for it may hold a password."""
+    try:
+        target = make_url(url)
+    except (ArgumentError, ValueError):
+        target = None
+    kind = target.get_backend_name() if target is not None else ""
+    if target is None or kind not in {"sqlite", "postgresql"}:
+        raise ValueError("a database is sqlite:///folder/name.db or postgresql://user:password@host/name")
+    if kind == "sqlite" and target.database in {None, "", ":memory:"}:
+        raise ValueError("SQLite needs a file: sqlite:///folder/name.db")
+    return target
+
+
 class _Connection(sqlite3.Connection):
     """Rolls back before it closes.
 
@@ -49,9 +64,7 @@ class _Connection(sqlite3.Connection):
 
 def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
     """One writing connection and a pool of reading ones; a transaction that writes is BEGIN IMMEDIATE."""
-    path = url.database
-    if not path or path == ":memory:":
-        raise ValueError("SQLite needs a file: sqlite:///folder/name.db")
+    path = url.database or ""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

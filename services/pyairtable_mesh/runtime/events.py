@@ -4,6 +4,7 @@ A subscription is a loop over pages of the outbox. It holds one page at a time a
 taken this one (gRPC's flow control), so a slow reader costs a page of memory and never more.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
@@ -29,18 +30,24 @@ BATCH = 256
 class EventServicer(events_pb2_grpc.EventServiceServicer):
     """Streams the outbox of `database`, of all tenants, to the workloads that the access table names."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime] = utc_now, leaving: asyncio.Event | None = None
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._leaving = leaving or asyncio.Event()
 
     async def Subscribe(
         self, request: events_pb2.SubscribeRequest, context: Any
     ) -> AsyncIterator[events_pb2.SubscribeResponse]:
-        """The first response comes at once, then whenever there are events, else at each heartbeat."""
+        """The first response comes at once, then whenever there are events, else at each heartbeat.
+
+        It ends when the process leaves: the client resumes elsewhere, and the shutdown need not wait for it.
+        """
         heartbeat = request.heartbeat_interval.ToTimedelta().total_seconds() or HEARTBEAT_SECONDS
         position = await self._start(request)
         due = time.monotonic()
-        while True:
+        while not self._leaving.is_set():
             upcoming = self._database.changed.upcoming()
             page = await self._page(request, position)
             position = page.after

@@ -49,6 +49,7 @@ class Health:
         self._checks = dict(checks)
         self._leaving = False
         self._ready: bool | None = None
+        self._telling = asyncio.Lock()
 
     async def start(self) -> None:
         """Alive at once, ready after the first look."""
@@ -85,8 +86,9 @@ class Health:
             return
         self._ready = ready
         serving = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in self._names:
-            await self.servicer.set(name, serving)
+        async with self._telling:
+            for name in self._names:
+                await self.servicer.set(name, serving)
 
     @staticmethod
     async def _check(name: str, check: Check) -> Dependency:

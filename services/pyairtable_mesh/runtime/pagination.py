@@ -25,7 +25,7 @@ from pyairtable_mesh.runtime.tables import RUNTIME_VALUES
 DEFAULT_SIZE = 50
 MAXIMUM_SIZE = 1000
 _MAC_BYTES = 16
-_KEY_BYTES = 32
+KEY_BYTES = 32
 _KEY_NAME = "sealing.key"
 
 Key = tuple[str | int, ...]
@@ -40,8 +40,8 @@ class Sealer:
     """Seals payloads for clients to carry. `kind` separates uses, `binding` ties a token to what must not change."""
 
     def __init__(self, key: bytes) -> None:
-        if len(key) < _KEY_BYTES:
-            raise ValueError(f"a sealing key has at least {_KEY_BYTES} bytes")
+        if len(key) < KEY_BYTES:
+            raise ValueError(f"a sealing key has at least {KEY_BYTES} bytes")
         self._key = key
 
     def seal(self, kind: str, payload: bytes, *binding: str | bytes) -> str:
@@ -73,7 +73,7 @@ async def sealing_key(database: Database) -> bytes:
     Whoever can read the database can forge a token; such a token shows nothing that is not in the database.
     """
     async with database.transaction(background()) as transaction:
-        fresh = {"name": _KEY_NAME, "value": secrets.token_bytes(_KEY_BYTES)}
+        fresh = {"name": _KEY_NAME, "value": secrets.token_bytes(KEY_BYTES)}
         await transaction.connection.execute(insert_missing(RUNTIME_VALUES), fresh)
         stored = select(RUNTIME_VALUES.c.value).where(RUNTIME_VALUES.c.name == _KEY_NAME)
         key: bytes = (await transaction.connection.execute(stored)).scalar_one()

@@ -36,7 +36,7 @@ def run(service: Service[S], arguments: Sequence[str] | None = None) -> None:
     command = list(sys.argv[1:] if arguments is None else arguments) or ["serve"]
     if command not in (["serve"], ["migrate"]):
         sys.exit(f"usage: {service.name} [serve | migrate]")
-    settings = load(service.settings)
+    settings = load(service)
     log.configure(service.name, form=settings.log_format, level=settings.log_level)
     try:
         uvloop.run(serve(service, settings) if command == ["serve"] else builder.migrate(service, settings))
@@ -45,13 +45,15 @@ def run(service: Service[S], arguments: Sequence[str] | None = None) -> None:
         sys.exit(FAILED)
 
 
-def load(settings: type[S]) -> S:
+def load(service: Service[S]) -> S:
     """The settings from the environment; ends the process with one line for each wrong value."""
     try:
-        return settings_module.load(settings, os.environ)
+        settings = settings_module.load(service.settings, os.environ)
+        builder.check(service, settings)
     except SettingsError as error:
         print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - there is no log yet
         sys.exit(USAGE)
+    return settings
 
 
 async def serve(service: Service[S], settings: S, stopping: asyncio.Event | None = None) -> None:

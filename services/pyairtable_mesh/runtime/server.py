@@ -1,5 +1,6 @@
 """The listeners of a process: RPCs, health for probes, metrics for Prometheus."""
 
+import asyncio
 import gc
 import logging
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ class Running:
     health: Health
     background: list[Background]
     registry: prometheus_client.CollectorRegistry
+    leaving: asyncio.Event
     port: int = 0
 
     async def start(self) -> None:
@@ -71,7 +73,8 @@ class Running:
         logger.info("%s listens on %s:%d", self.name, settings.host, self.port, extra=ports)
 
     async def stop(self, drain: float) -> None:
-        """Close the listener, let calls in flight finish for at most `drain` seconds, then the probes."""
+        """End endless streams, let other calls in flight finish for at most `drain` seconds, then the probes."""
+        self.leaving.set()
         await self.server.stop(drain)
         await self.probes.stop(0)
 

@@ -1,5 +1,6 @@
 """What a service is: one `Service` value that it hands to `run`."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +25,7 @@ Background = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Runtime(Generic[S]):
-    """What a service is given to build itself from."""
+    """What a service is given to build itself from; `leaving` is set when streams without an end should end."""
 
     settings: S
     peers: Peers
@@ -32,6 +33,7 @@ class Runtime(Generic[S]):
     clock: Callable[[], datetime]
     database_or_none: Database | None = None
     sealer_or_none: Sealer | None = None
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def database(self) -> Database:
