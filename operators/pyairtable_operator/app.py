@@ -31,7 +31,7 @@ async def run(settings: Settings) -> None:
     stopping = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
-    async with _provider(settings) as provider:
+    async with chosen_provider(settings) as provider:
         await serve(settings, provider, stopping)
 
 
@@ -69,7 +69,8 @@ async def serve(settings: Settings, provider: Provider, stopping: asyncio.Event)
 
 
 @contextlib.asynccontextmanager
-async def _provider(settings: Settings) -> AsyncIterator[Provider]:
+async def chosen_provider(settings: Settings) -> AsyncIterator[Provider]:
+    """Give the provider that the settings name, connected where it needs to be. Raises StartError."""
     if settings.provider == "file":
         yield FileProvider(settings.mesh_file)
         return

@@ -18,18 +18,20 @@ _PLURALS = {
     "leases": ("coordination.k8s.io", "Lease"),
     "events": ("events.k8s.io", "Event"),
 }
+_DISCOVERED = ("discovery.k8s.io", "apiextensions.k8s.io")
 
 
 class KubernetesApi:
-    """What it holds can be changed with `put` and `remove`, and it can go away with `stop`. Belongs to one event loop."""
+    """Changed with `put` and `remove`, and `stop` makes it go away. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[tuple[str, str], Object]] = {plural: {} for plural in _PLURALS}
         self.watches = 0
         self.listings = 0
         self.writes: list[str] = []
-        self.listing_allowed = asyncio.Event()
-        self.listing_allowed.set()
+        self.refusing = False
+        self._held = ""
+        self._let_go = asyncio.Event()
         self._versions = itertools.count(1)
         self._compacted = 0
         self._log: list[tuple[int, str, Object]] = []
@@ -44,10 +46,10 @@ class KubernetesApi:
     async def start(self) -> None:
         """Serve, on the same port as before."""
         routes = [
-            web.get("/api", _answer({"versions": ["v1"]})),
-            web.get("/apis", _answer({"groups": [_group(name) for name in ("discovery.k8s.io", "apiextensions.k8s.io")]})),
+            web.get("/api", self._versions_of_core),
+            web.get("/apis", _answer({"groups": [_group(name) for name in _DISCOVERED]})),
             web.get("/api/v1", _answer(_resources(""))),
-            web.get("/apis/{group}/v1", lambda request: web.json_response(_resources(request.match_info["group"]))),
+            *(web.get(f"/apis/{group}/v1", _answer(_resources(group))) for group in _DISCOVERED),
         ]
         for base in ("/api/v1", "/apis/{group}/v1"):
             routes += [
@@ -58,7 +60,7 @@ class KubernetesApi:
             ]
         application = web.Application()
         application.add_routes(routes)
-        self._runner = web.AppRunner(application, shutdown_timeout=0)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.01)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
@@ -83,6 +85,20 @@ class KubernetesApi:
         """Delete an object."""
         await self._change(plural, "DELETED", (namespace, name), self.objects[plural][namespace, name])
 
+    def hold(self, plural: str) -> None:
+        """Answer no listing of a kind before `let_go`."""
+        self._held = plural
+
+    def let_go(self) -> None:
+        """Answer the listings that were held."""
+        self._let_go.set()
+
+    def holder(self) -> str:
+        """Who holds the only Lease."""
+        [found] = self.objects["leases"].values()
+        holder: str = found["spec"]["holderIdentity"]
+        return holder
+
     def forget_changes(self) -> None:
         """Answer 410 to whoever asks for what happened before."""
         self._compacted = next(self._versions)
@@ -98,11 +114,15 @@ class KubernetesApi:
         async with self._happened:
             self._happened.notify_all()
 
+    async def _versions_of_core(self, _: web.Request) -> web.Response:
+        return _status(403) if self.refusing else web.json_response({"versions": ["v1"]})
+
     async def _list(self, request: web.Request) -> web.StreamResponse:
         plural = request.match_info["plural"]
         if "watch" in request.query:
             return await self._watch(request, plural)
-        await self.listing_allowed.wait()
+        if plural == self._held:
+            await self._let_go.wait()
         self.listings += 1
         items = list(self.objects.get(plural, {}).values())
         metadata = {"resourceVersion": str(next(self._versions))}
@@ -129,7 +149,8 @@ class KubernetesApi:
         sent = 0
         while True:
             async with self._happened:
-                await self._happened.wait_for(lambda: len(self._log) > sent)
+                while len(self._log) == sent:
+                    await self._happened.wait()
             for version, plural, event in self._log[sent:]:
                 if version > since:
                     yield plural, event

@@ -36,7 +36,13 @@ def free_port() -> int:
 
 def test_defaults() -> None:
     assert asdict(settings.Settings()) == {
+        "provider": "file",
         "mesh_file": pathlib.Path("mesh.yaml"),
+        "namespace_selector": "mesh.pyairtable.io/enabled=true",
+        "cluster_domain": "cluster.local",
+        "lease_namespace": "default",
+        "lease_name": "pyairtable-operator",
+        "identity": "",
         "host": "127.0.0.1",
         "port": 18_000,
         "max_streams": 20_000,

@@ -30,10 +30,10 @@ _CONNECT_SECONDS = 5.0
 # After the last of them a request has failed, and the watch begins with the first again.
 _BACKOFF_SECONDS = (0.25, 0.5, 1.0, 2.0)
 
-_Index = Mapping[Any, Iterable[Any]]
+# kopf tells of each event, each failed attempt and each signal that it does not get; what it gives up for is raised.
+_LOG_LEVELS = {"kopf": logging.CRITICAL, "kopf.objects": logging.ERROR}
 
-# All that it warns of there is that it gets no signals, which is as it should be.
-logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+_Index = Mapping[Any, Iterable[Any]]
 
 
 class Watch:
@@ -56,6 +56,8 @@ class Watch:
 
     def run(self) -> None:
         """Watch until stopped, or until a second listing has begun. Raises what kopf gives up for."""
+        for name, level in _LOG_LEVELS.items():
+            logging.getLogger(name).setLevel(level)
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._run())
 
@@ -65,16 +67,19 @@ class Watch:
             self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            publishing = tasks.create_task(self._publish())
-            await kopf.operator(
-                registry=self._registry(),
-                settings=_settings(),
-                clusterwide=True,
-                standalone=True,
-                stop_flag=self._stop,
-            )
-            publishing.cancel()
+        work = [
+            asyncio.create_task(self._stop.wait()),
+            asyncio.create_task(self._publish()),
+            asyncio.create_task(
+                kopf.operator(registry=self._registry(), settings=_settings(), clusterwide=True, standalone=True)
+            ),
+        ]
+        ended, others = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+        for task in ended:
+            task.result()
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
