@@ -5,14 +5,16 @@ metrics are always served to Prometheus, logs always written to standard error. 
 1.45 for RPC.
 """
 
+import inspect
 import logging
 import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import grpc
 from opentelemetry import trace
@@ -108,7 +110,29 @@ def official(choice: str, telemetry: Telemetry) -> list[grpc.aio.ServerIntercept
         words = "PYAIRTABLE_TELEMETRY_GRPC=official needs the extra: pip install 'pyairtable-mesh[telemetry-official]'"
         raise Unavailable(words) from None
     make: Callable[..., grpc.aio.ServerInterceptor] = aio_server_interceptor
-    return [make(tracer_provider=telemetry.traces)]
+    return [make(tracer_provider=telemetry.traces), _Generators()]
+
+
+class _Generators(grpc.aio.ServerInterceptor):
+    """Stands behind the official interceptor, which takes response streams as generators: ours write to the context."""
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """The handler as the official interceptor needs it."""
+        handler = await continuation(handler_call_details)
+        stream = handler and (handler.stream_stream or handler.unary_stream)
+        if not stream or inspect.isasyncgenfunction(stream):
+            return handler
+
+        async def generated(request: Any, context: Any) -> AsyncIterator[Any]:
+            await stream(request, context)
+            written: tuple[Any, ...] = ()
+            for answer in written:
+                yield answer
+
+        make: Any = grpc.stream_stream_rpc_method_handler
+        if not handler.request_streaming:
+            make = grpc.unary_stream_rpc_method_handler
+        return make(generated, handler.request_deserializer, handler.response_serializer)
 
 
 def _exporting_over_otlp(traces: TracerProvider, durations: Sequence[Durations]) -> MetricReader:

@@ -13,7 +13,10 @@ from pyairtable_mesh.runtime.telemetry import Telemetry, start_server_span
 
 
 def observe(telemetry: Telemetry, *, spans: bool) -> Interceptor:
-    """Record `rpc.server.call.duration`, and with `spans` a server span whose parent is the caller's."""
+    """Record `rpc.server.call.duration`, and with `spans` a server span whose parent is the caller's.
+
+    Without, the span around the call is the official instrumentation's.
+    """
     record = telemetry.served.record
 
     def intercept(method: Method, proceed: Proceed) -> Proceed:
@@ -30,7 +33,12 @@ def observe(telemetry: Telemetry, *, spans: bool) -> Interceptor:
             finally:
                 _finish(span, call)
 
-        inner = traced if spans else proceed
+        async def within(call: Call) -> Any:
+            outer = trace.get_current_span().get_span_context()
+            call.context.trace_id = f"{outer.trace_id:032x}" if outer.is_valid else ""
+            return await proceed(call)
+
+        inner = traced if spans else within
 
         async def run(call: Call) -> Any:
             begun = time.perf_counter()
