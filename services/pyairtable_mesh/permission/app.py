@@ -34,4 +34,5 @@ service = Service(
     build=build,
     access={"pyairtable.permission.v1.PermissionService": ACCESS},
     migrations="pyairtable_mesh.permission.migrations",
+    subscribers=("audit",),
 )

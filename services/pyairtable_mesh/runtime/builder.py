@@ -1,7 +1,7 @@
 """Builds a service's process from its `Service` value and settings: the runtime's composition root."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
@@ -43,14 +43,16 @@ from pyairtable_mesh.runtime.settings import Settings, SettingsError
 from pyairtable_mesh.runtime.tokens import Authenticator, KeyAccess, KeySet
 from pyairtable_mesh.runtime.validation import SchemaValidator
 
-RUNTIME_ACCESS = {
-    "pyairtable.common.v1.DiagnosticsService": {
-        "GetHealthReport": access.authenticated() | access.workload(access.ANY),
-        "GetServiceInfo": access.tenant("manage_access") | access.workload(access.ANY),
-    },
-    "pyairtable.common.v1.EventService": {"Subscribe": access.workload(access.ANY)},
-}
-"""Rows of what the runtime adds to every service."""
+
+def runtime_access(subscribers: Iterable[str]) -> dict[str, access.AccessTable]:
+    """Rows of what the runtime adds to every service."""
+    return {
+        "pyairtable.common.v1.DiagnosticsService": {
+            "GetHealthReport": access.authenticated() | access.workload(access.ANY),
+            "GetServiceInfo": access.tenant("manage_access") | access.workload(access.ANY),
+        },
+        "pyairtable.common.v1.EventService": {"Subscribe": access.workload(*subscribers)},
+    }
 
 
 def database_url(service: str, settings: Settings) -> str:
@@ -182,7 +184,9 @@ def _assemble(
     health = Health(names, checks)
     diagnostics = DiagnosticsServicer(service.name, settings, health, names)
     registrations.append((common_pb2_grpc.add_DiagnosticsServiceServicer_to_server, diagnostics))
-    served = registration.register(server, registrations, {**service.access, **RUNTIME_ACCESS}, stack)
+    served = registration.register(
+        server, registrations, {**service.access, **runtime_access(service.subscribers)}, stack
+    )
     _add_standard(server, health, served, reflection=settings.reflection)
     background = [health.watch, *parts.background]
     if store is not None:

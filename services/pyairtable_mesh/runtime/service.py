@@ -65,7 +65,8 @@ class Service(Generic[S]):
     """A service of the mesh.
 
     `name` is its mesh name and its service account; `access` has a table for each gRPC service by its full name;
-    `migrations` is the package of its Alembic versions (None: no database).
+    `migrations` is the package of its Alembic versions (None: no database). `subscribers` are the service accounts that
+    may follow its events, which are those of every tenant.
     """
 
     name: str
@@ -73,3 +74,4 @@ class Service(Generic[S]):
     build: Callable[[Runtime[S]], Parts]
     access: Mapping[str, AccessTable]
     migrations: str | None = None
+    subscribers: Sequence[str] = ()

@@ -26,4 +26,5 @@ service = Service(
     build=build,
     access={"pyairtable.user.v1.UserService": ACCESS},
     migrations="pyairtable_mesh.user.migrations",
+    subscribers=("audit",),
 )

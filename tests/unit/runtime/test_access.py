@@ -3,7 +3,7 @@
 import pytest
 
 from pyairtable.permission.v1 import permission_pb2 as pb
-from pyairtable_mesh.runtime import access
+from pyairtable_mesh.runtime import access, builder
 from pyairtable_mesh.runtime.context import ANONYMOUS, Actor, RequestContext
 from pyairtable_mesh.runtime.errors import InvalidArgument
 
@@ -82,3 +82,10 @@ def test_paths_fan_out_over_repeated_fields() -> None:
 def test_alternatives_keep_their_order() -> None:
     row = access.own("name") | access.tenant("manage_users") | access.workload("user")
     assert [way.kind for way in row.ways()] == ["own", "tenant", "workload"]
+
+
+def test_events_of_every_tenant_are_for_the_named_subscribers() -> None:
+    rows = builder.runtime_access(["audit"])["pyairtable.common.v1.EventService"]
+    assert access.questions(rows["Subscribe"], (), AUDIT, "default") == []
+    nobody = builder.runtime_access([])["pyairtable.common.v1.EventService"]
+    assert access.questions(nobody["Subscribe"], (), AUDIT, "default") is None
