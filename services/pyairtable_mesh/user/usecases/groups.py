@@ -16,12 +16,15 @@ _TYPE = "user.pyairtable.io/Group"
 
 
 class Memberships(Protocol):
-    """Who is in which group: relationships of the permission service, changed with the caller's own rights."""
+    """Who is in which group: relationships of the permission service, changed with the caller's own rights.
 
-    async def add(self, group_id: str, member: Member) -> None:
+    A change with the `request_id` of an earlier one (empty: none) changes nothing any more.
+    """
+
+    async def add(self, group_id: str, member: Member, request_id: str) -> None:
         """Put a member in; nothing happens when it is there."""
 
-    async def remove(self, group_id: str, member: Member) -> None:
+    async def remove(self, group_id: str, member: Member, request_id: str) -> None:
         """Take a direct member out; nothing happens when it is not there."""
 
     async def clear(self, group_id: str) -> None:
@@ -88,12 +91,15 @@ class Groups:
             await self.get(caller, member.id)
         else:
             present_user(await self._store.find(caller, User, member.id), member.id)
-        await self._memberships.add(group_id, member)
+        await self._memberships.add(group_id, member, caller.request_id)
+        if await self._store.find(caller, Group, group_id) is None:  # deleted after we looked: it may keep no member
+            await self._memberships.remove(group_id, member, "")
+            raise _unknown(group_id)
 
     async def remove_member(self, caller: RequestContext, group_id: str, member: Member) -> None:
         """Take a direct member, which may be gone itself, out of a group; NotFound GROUP_NOT_FOUND."""
         await self.get(caller, group_id)
-        await self._memberships.remove(group_id, member)
+        await self._memberships.remove(group_id, member, caller.request_id)
 
     async def members(
         self, caller: RequestContext, group_id: str, size: int, token: str
@@ -105,6 +111,10 @@ class Groups:
 
 def _known(group: Group | None, group_id: str) -> Group:
     if group is None:
-        name = f"groups/{group_id}"
-        raise NotFound(_TYPE, name, reason="GROUP_NOT_FOUND", metadata={"name": name})
+        raise _unknown(group_id)
     return group
+
+
+def _unknown(group_id: str) -> NotFound:
+    name = f"groups/{group_id}"
+    return NotFound(_TYPE, name, reason="GROUP_NOT_FOUND", metadata={"name": name})
