@@ -24,6 +24,7 @@ import yaml
 from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kubernetes.aio import client, config
 
 from pyairtable.mesh.v1 import mesh_pb2, mesh_pb2_grpc
@@ -91,11 +92,17 @@ class ControlPlane:
         self.process = process
         self.port = port
 
+    async def serves(self) -> bool:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10, wait_for_ready=True)
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
     async def services(self) -> list[mesh_pb2.Service]:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             stub: Any = mesh_pb2_grpc.StatusServiceStub(channel)
-            answer = await stub.ListServices(mesh_pb2.ListServicesRequest(), timeout=10, wait_for_ready=True)
-            return list(answer.services) if answer.snapshot_version else []
+            answer = await stub.ListServices(mesh_pb2.ListServicesRequest(), timeout=10)
+            return list(answer.services)
 
     async def endpoints(self, namespace: str) -> dict[str, str]:
         """State by address of all endpoints in a namespace."""
@@ -128,7 +135,9 @@ class Stage:
             **environment,
         )
         self._stack.push_async_callback(processes.end, process)
-        return ControlPlane(process, port)
+        replica = ControlPlane(process, port)
+        await until("a snapshot", replica.serves)
+        return replica
 
     async def backend(self, name: str) -> int:
         """An echo server that answers with its name; its port."""
@@ -291,16 +300,13 @@ async def test_a_namespace_without_the_label_is_not_used(stage: Stage, namespace
     async def served() -> set[str]:
         return {found.name for found in await control_plane.services()}
 
-    async def listed() -> bool:
-        return f"services/echo.{namespace}.svc.cluster.local:50051" in await served()
-
     async def joined() -> bool:
         return name in await served()
 
     async def left() -> bool:
         return name not in await served()
 
-    await until("the mesh", listed)
+    assert f"services/echo.{namespace}.svc.cluster.local:50051" in await served()
     caller = await stage.client(control_plane, other)
     for target in ("xds:///echo", f"xds:///echo.{other}.svc.cluster.local:50051"):
         assert (await caller.call(target))["code"] == "UNAVAILABLE"
@@ -317,11 +323,7 @@ async def test_a_short_name_can_not_be_stolen_from_another_namespace(stage: Stag
     await apply(service(namespace), slice_of(namespace, own), service(other), foreign)
     control_plane = await stage.control_plane(namespace)
     at_home, away, nowhere = [await stage.client(control_plane, name) for name in (namespace, other, "elsewhere")]
-
-    async def answers() -> bool:
-        return (await at_home.call("xds:///echo")).get("answer") == "own"
-
-    await until("the service", answers)
+    assert (await at_home.call("xds:///echo"))["answer"] == "own"
     assert (await away.call("xds:///echo"))["answer"] == "thief"
     assert (await nowhere.call("xds:///echo"))["code"] == "UNAVAILABLE"
 
@@ -361,11 +363,7 @@ async def test_all_replicas_serve_and_one_writes(stage: Stage, namespace: str) -
     replicas = {name: await stage.control_plane(namespace, name) for name in ("replica-0", "replica-1")}
     for replica in replicas.values():
         caller = await stage.client(replica, namespace)
-
-        async def answers(caller: processes.Client = caller) -> bool:
-            return (await caller.call("xds:///echo")).get("answer") == "one"
-
-        await until("the service", answers)
+        assert (await caller.call("xds:///echo"))["answer"] == "one"
 
     async def told() -> bool:
         found = await kubectl("describe", "service", "away", "-n", namespace)

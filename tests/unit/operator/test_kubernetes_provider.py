@@ -178,7 +178,14 @@ async def test_two_replicas_follow_and_one_of_them_writes(api: KubernetesApi) ->
         await until("the one that is left", lambda: api.holder() == "replica-1")
     assert api.holder() == ""
     [event] = api.objects["events"].values()
-    assert event["regarding"] == {"apiVersion": "v1", "kind": "Service", "namespace": "shop", "name": "away"}
+    regarding = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "namespace": "shop",
+        "name": "away",
+        "uid": "services-shop-away",
+    }
+    assert event["regarding"] == regarding
     assert event["note"] == "a Service of type ExternalName has no addresses, and gRPC looks up no names here"
     assert api.writes.count("create events") == 1
 

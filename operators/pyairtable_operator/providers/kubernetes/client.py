@@ -93,6 +93,7 @@ class ProblemEvents:
     """
 
     def __init__(self, api: client.ApiClient, identity: str) -> None:
+        self._services = client.CoreV1Api(api)
         self._events = client.EventsV1Api(api)
         self._identity = identity
         self._told: frozenset[model.Problem] = frozenset()
@@ -108,24 +109,34 @@ class ProblemEvents:
     async def _write(self, problem: model.Problem) -> None:
         namespace, _, name = problem.where.partition("/")
         digest = hashlib.blake2b(problem.reason.encode(), digest_size=8).hexdigest()
-        event = client.EventsV1Event(
-            metadata=client.V1ObjectMeta(name=f"{name}.{digest}", namespace=namespace),
-            event_time=datetime.datetime.now(datetime.UTC),
-            type="Warning",
-            reason="LeftOutOfMesh",
-            action="Register",
-            note=problem.reason[:_MAX_NOTE_CHARS],
-            reporting_controller=_CONTROLLER,
-            reporting_instance=self._identity,
-            regarding=client.V1ObjectReference(api_version="v1", kind="Service", namespace=namespace, name=name),
-        )
         with _translated():
             try:
+                service = await self._services.read_namespaced_service(
+                    name, namespace, _request_timeout=_TIMEOUT_SECONDS
+                )
+                event = client.EventsV1Event(
+                    metadata=client.V1ObjectMeta(name=f"{name}.{digest}", namespace=namespace),
+                    event_time=datetime.datetime.now(datetime.UTC),
+                    type="Warning",
+                    reason="LeftOutOfMesh",
+                    action="Register",
+                    note=problem.reason[:_MAX_NOTE_CHARS],
+                    reporting_controller=_CONTROLLER,
+                    reporting_instance=self._identity,
+                    regarding=_reference(service),
+                )
                 await self._events.create_namespaced_event(namespace, event, _request_timeout=_TIMEOUT_SECONDS)
             except client.ApiException as error:
-                # It was told before, or the namespace is going away.
+                # It was told before, or the Service or its namespace is going away.
                 if error.status not in {HTTPStatus.CONFLICT, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
                     raise
+
+
+def _reference(service: client.V1Service) -> client.V1ObjectReference:
+    metadata = service.metadata or client.V1ObjectMeta()
+    return client.V1ObjectReference(
+        api_version="v1", kind="Service", namespace=metadata.namespace, name=metadata.name, uid=metadata.uid
+    )
 
 
 def _lease(found: client.V1Lease) -> Lease:
