@@ -90,12 +90,7 @@ class EventConsumer:
         """Consume until cancelled: whatever goes wrong is logged, and tried again after a growing delay."""
         while True:
             try:
-                await self._follow()
-            except OvertakenError:
-                await self._stand_by()
-            except OutOfRange:
-                _logger.exception("consumer %s: events were trimmed before they were read; going on", self._name)
-                await self._forget_cursor()
+                await self._take_part()
             except MeshError as error:
                 self._tell_interruption(error.reason)
             except TimeoutError:
@@ -104,6 +99,17 @@ class EventConsumer:
                 _logger.exception("consumer %s failed and will try again", self._name)
             await asyncio.sleep(self._delay * (0.5 + random.random()))  # noqa: S311 - spreads reconnects
             self._delay = min(self._delay * 2, self._patience.longest_delay)
+
+    async def _take_part(self) -> None:
+        try:
+            await self._follow()
+        except OvertakenError:
+            await self._stand_by()
+        except OutOfRange as error:
+            if error.reason != "CURSOR_EXPIRED":
+                raise
+            _logger.exception("consumer %s: events were trimmed before they were read; going on", self._name)
+            await self._forget_cursor()
 
     def _tell_interruption(self, reason: str) -> None:
         first = self._delay == self._patience.first_delay

@@ -1,4 +1,7 @@
-"""SQLAlchemy engines: a writer and a reader for each kind of database, set up for what `database.py` promises."""
+"""SQLAlchemy engines: a writer and a reader for each kind of database, set up for what `database.py` promises.
+
+Statements' parameters are hidden from the texts of errors: they are what people wrote, and would come into the log.
+"""
 
 import contextlib
 import sqlite3
@@ -75,6 +78,7 @@ def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
         "connect_args": {"isolation_level": None, "factory": _Connection},
         "max_overflow": 0,
         "pool_timeout": _QUEUE_SECONDS,
+        "hide_parameters": True,
     }
     writer = create_async_engine(target, pool_size=1, **options)
     reader = create_async_engine(target, pool_size=readers, **options)
@@ -101,6 +105,7 @@ def postgresql(url: URL, pool_size: int, statement_timeout: timedelta) -> tuple[
         max_overflow=0,
         pool_timeout=_QUEUE_SECONDS,
         connect_args={"timeout": 5, "server_settings": settings},
+        hide_parameters=True,
         isolation_level="READ COMMITTED",
     )
     return writer, writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)

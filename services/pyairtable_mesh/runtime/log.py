@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from pyairtable_mesh.runtime import context
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _GREY, _RED, _YELLOW, _PLAIN = "\x1b[90m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
@@ -31,6 +33,11 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
         if call.tenant_id:
             fields["tenant"] = call.tenant_id
     return fields
+
+
+def _visible(text: str) -> str:
+    """Control characters as escapes: what a caller wrote must not look like a line of ours, nor move the cursor."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -66,8 +73,8 @@ class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, and the stack of an exception below it."""
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        fields = "".join(f" {key}={value}" for key, value in _extra(record).items())
-        line = f"{at} {self._service:<12} {record.levelname:<7} {record.getMessage()}"
+        fields = "".join(f" {key}={_visible(str(value))}" for key, value in _extra(record).items())
+        line = f"{at} {self._service:<12} {record.levelname:<7} {_visible(record.getMessage())}"
         if self._coloured:
             colour = _RED if record.levelno >= logging.ERROR else _YELLOW if record.levelno >= logging.WARNING else ""
             line, fields = f"{colour}{line}{_PLAIN}", f"{_GREY}{fields}{_PLAIN}" if fields else ""

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import duration_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
@@ -111,20 +111,28 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> errors.MeshError:
     """
     code = error.code()
     status = _status_of(error)
-    info, fields, resource = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), None
+    info, fields, resource = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.ResourceInfo(),
+    )
+    states, retry = error_details_pb2.PreconditionFailure(), error_details_pb2.RetryInfo()
     for detail in status.details if status else ():
-        if not detail.Unpack(info) and not detail.Unpack(fields):
-            resource = _unpacked(detail, error_details_pb2.ResourceInfo()) or resource
+        any(detail.Unpack(message) for message in (info, fields, resource, states, retry))
     if status is None or info.domain != errors.DOMAIN:
         return _transport_error(code, peer)
     kind = _CLASSES.get(code, errors.MeshError)
     keywords: dict[str, Any] = {"reason": info.reason, "metadata": dict(info.metadata)}
     if kind in {errors.NotFound, errors.AlreadyExists}:
-        described = resource or error_details_pb2.ResourceInfo()
-        return kind(described.resource_type, described.resource_name, status.message, **keywords)
+        return kind(resource.resource_type, resource.resource_name, status.message, **keywords)
     if kind is errors.InvalidArgument:
         rows = [errors.FieldViolation(v.field, v.description, v.reason) for v in fields.field_violations]
         return errors.InvalidArgument(status.message, rows, **keywords)
+    if kind is errors.FailedPrecondition:
+        found = [errors.PreconditionViolation(v.type, v.subject, v.description) for v in states.violations]
+        return errors.FailedPrecondition(status.message, found, **keywords)
+    if kind in {errors.ResourceExhausted, errors.Unavailable} and retry.HasField("retry_delay"):
+        keywords["retry_after"] = retry.retry_delay.ToTimedelta()
     return kind(status.message, **keywords)
 
 
@@ -134,10 +142,6 @@ def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
             with suppress(DecodeError):
                 return status_pb2.Status.FromString(value)
     return None
-
-
-def _unpacked(detail: any_pb2.Any, message: Any) -> Any:
-    return message if detail.Unpack(message) else None
 
 
 def _transport_error(code: grpc.StatusCode, peer: str) -> errors.MeshError:

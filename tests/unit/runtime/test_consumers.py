@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from pyairtable.common.v1 import events_pb2
-from pyairtable_mesh.runtime.consumers import EventConsumer, Patience
+from pyairtable_mesh.runtime.consumers import EventConsumer, OvertakenError, Patience
+from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, Transaction
 from pyairtable_mesh.runtime.errors import OutOfRange, Unavailable
 
@@ -128,6 +129,34 @@ async def test_an_expired_cursor_begins_again_without_repeating_itself(database:
         await handled.until("e3")
     assert handled.seen == {"e1": 1, "e2": 1, "e3": 1}
     assert stream.cursors == ["", "2", ""]
+
+
+@dataclass
+class Blinking:
+    """A database whose transactions fail from the first on for some time: those in `away`, counted from 0."""
+
+    database: Database
+    away: range
+    begun: int = 0
+
+    @asynccontextmanager
+    async def transaction(self, caller: RequestContext) -> AsyncIterator[Transaction]:
+        self.begun += 1
+        if self.begun - 1 in self.away:
+            raise Unavailable("away")
+        async with self.database.transaction(caller) as tx:
+            yield tx
+
+
+@pytest.mark.parametrize(
+    "failure", [OutOfRange("gone", reason="CURSOR_EXPIRED"), OvertakenError()], ids=["forgetting", "standing by"]
+)
+async def test_a_database_that_blinks_at_any_moment_ends_no_consumer(database: Database, failure: Exception) -> None:
+    stream, handled = FakeStream(["e1"], failures=[failure]), Handled()
+    blinking = Blinking(database, away=range(1, 4))
+    async with _running(_consumer(stream, blinking, handled)):  # type: ignore[arg-type]
+        await handled.until("e1")
+    assert blinking.begun > blinking.away.stop
 
 
 async def test_of_two_replicas_each_event_is_handled_by_one(database: Database) -> None:

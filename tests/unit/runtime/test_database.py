@@ -272,3 +272,10 @@ async def test_errors_of_the_block_are_its_own(database: Database) -> None:
     with pytest.raises(TimeoutError):
         async with database.read(caller("ten1")):
             raise TimeoutError
+
+
+async def test_what_people_wrote_is_not_in_the_texts_of_errors(database: Database) -> None:
+    with pytest.raises(DBAPIError) as raised:
+        async with database.transaction(caller("ten1")) as tx:
+            await tx.connection.execute(text("INSERT INTO nowhere VALUES (:email)"), {"email": "ada@example.com"})
+    assert "ada@example.com" not in str(raised.value)

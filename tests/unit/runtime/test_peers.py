@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,8 @@ FAILURES = [
     errors.NotFound("base", "base:x", reason="BASE_GONE"),
     errors.AlreadyExists("role", "roles/x"),
     errors.PermissionDenied("no", metadata={"permission": "read"}),
-    errors.FailedPrecondition("in use", reason="ROLE_IN_USE"),
-    errors.ResourceExhausted("too deep"),
+    errors.FailedPrecondition("in use", [errors.PreconditionViolation("ROLE", "x", "bound")], reason="ROLE_IN_USE"),
+    errors.ResourceExhausted("too deep", retry_after=timedelta(seconds=2)),
     errors.Aborted("raced"),
     errors.OutOfRange("gone", reason="REVISION_EXPIRED"),
 ]
@@ -130,7 +131,7 @@ async def test_a_peers_error_arrives_as_it_was_raised(error: errors.MeshError) -
             await stub.CheckPermission(check_request())
     got = caught.value
     assert (got.message, got.reason, got.metadata) == (error.message, error.reason, error.metadata)
-    for name in ("violations", "resource_name"):
+    for name in ("violations", "resource_name", "retry_after"):
         assert getattr(got, name, None) == getattr(error, name, None)
 
 
