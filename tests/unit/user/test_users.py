@@ -1,3 +1,5 @@
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from pyairtable_mesh.runtime.filters import All
+from pyairtable_mesh.user import search
 from pyairtable_mesh.user.domain import Preferences, Settings, Status, User
 from pyairtable_mesh.user.usecases import users as users_module
 from pyairtable_mesh.user.usecases.users import Users
@@ -184,3 +187,20 @@ async def test_lists_leave_out_who_is_deleted(users: Users) -> None:
     assert await listed(CALLER, show_deleted=False) == [person(1).id]
     assert await listed(CALLER, show_deleted=True) == [person(1).id, person(2).id]
     assert await listed(caller(OTHER_TENANT), show_deleted=True) == []
+
+
+async def test_ranking_many_leaves_the_event_loop_to_others(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = set[threading.Thread]()
+
+    def ranked(_words: Sequence[str], _users: Sequence[User]) -> list[tuple[search.Rank, User]]:
+        threads.add(threading.current_thread())
+        return []
+
+    async def candidates(_caller: RequestContext, _words: Sequence[str], _limit: int) -> Sequence[User]:
+        return [person(number) for number in range(200)]
+
+    monkeypatch.setattr(store, "candidates", candidates)
+    monkeypatch.setattr(search, "ranked", ranked)
+    await Users(store).search(CALLER, "ada", 3, ())
+    assert threads
+    assert threading.main_thread() not in threads

@@ -1,5 +1,6 @@
 """Use cases of users: profiles, status, search, and what belongs to each user alone."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ from pyairtable_mesh.user.usecases.changes import Change, Changes, Store, done, 
 
 MAX_RANKED = 1000
 MAX_FOUND = 100
+_RANKED_AT_ONCE = 50
 _TYPE = "user.pyairtable.io/User"
 _NAME = re.compile(r"users/(usr[0-9a-hjkmnp-tv-z]{26})")
 
@@ -119,7 +121,7 @@ class Users:
         """Best matches first, and whether more matched than were ranked."""
         words = search.query_words(query)
         found = await self._store.candidates(caller, words, MAX_RANKED + 1) if words else ()
-        ranked = search.ranked(words, found[:MAX_RANKED])
+        ranked = await _ranked(words, found[:MAX_RANKED])
         behind = [(rank, user) for rank, user in ranked if not after or rank > after]
         page = behind[: min(size, MAX_FOUND)]
         last = page[-1][0] if len(behind) > len(page) else None
@@ -152,6 +154,13 @@ class Users:
             user = present_user(await change.find(User, user_id), user_id)
             before = await change.find(Settings, user_id) or Settings(user_id, user.create_time)
             return await updated(change, before, changes, etag)
+
+
+async def _ranked(words: Sequence[str], found: Sequence[User]) -> list[tuple[search.Rank, User]]:
+    """`search.ranked`, which takes long for many users: other callers' turns go on meanwhile."""
+    if len(found) <= _RANKED_AT_ONCE:
+        return search.ranked(words, found)
+    return await asyncio.to_thread(search.ranked, words, found)
 
 
 def unknown_user(user_id: str) -> NotFound:
