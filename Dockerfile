@@ -55,9 +55,10 @@ ARG WATCHFILES_VERSION=1.3.0
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip --python /opt/pyairtable/bin/python install --quiet --target /opt/reloader watchfiles==$WATCHFILES_VERSION
 
-# Nothing to install with, and nobody who could write.
+# Nothing to install with, and nobody who could write. USER, because the number below has no name in /etc/passwd.
 FROM $BASE_IMAGE AS runtime
-ENV PATH=/opt/pyairtable/bin:$PATH PYTHONPATH=/opt/mesh PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/pyairtable/bin:$PATH PYTHONPATH=/opt/mesh PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 \
+    USER=pyairtable HOME=/tmp
 WORKDIR /var/lib/pyairtable
 RUN rm -rf "$(python3 -c 'import pathlib, pip; print(pathlib.Path(pip.__file__).parent)')" \
     && chown 65532:65532 .

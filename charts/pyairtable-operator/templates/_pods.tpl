@@ -11,17 +11,15 @@ PYAIRTABLE_OPERATOR_CLUSTER_DOMAIN: {{ .Values.clusterDomain }}
 PYAIRTABLE_OPERATOR_LOG_LEVEL: {{ .Values.logLevel }}
 {{- end }}
 
-{{/* The arguments of pyairtable-lib.deployment, as YAML. */}}
+{{/*
+The arguments of pyairtable-lib.deployment, as YAML. It is ready when it has read the cluster, and alive without: an API
+server that is away restarts nothing.
+*/}}
 {{- define "pyairtable-operator.pods" -}}
 image: {{ toJson .Values.image }}
 arguments: []
 ports: {grpc: 18000}
 probes:
-  startupProbe:
-    grpc: {port: 18000}
-    periodSeconds: 1
-    timeoutSeconds: 2
-    failureThreshold: 60
   readinessProbe:
     grpc: {port: 18000}
     periodSeconds: 2
