@@ -79,6 +79,18 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+async def test_calls_cancelled_in_the_midst_of_their_change_leave_the_database_to_others(site: Site) -> None:
+    async with site.running("permission") as permission:
+        for moment in range(20):
+            call = asyncio.create_task(site.grant_owner(permission, new_id("usr"), new_id("ten")))
+            await asyncio.wait([call], timeout=moment / 1000)
+            call.cancel()
+            await asyncio.wait([call])
+        begun = time.monotonic()
+        await site.grant_owner(permission, USER, TENANT)
+        assert time.monotonic() - begun < 4, "the change waited for a lock that nobody should hold"
+
+
 async def test_a_stream_without_an_end_ends_when_the_process_leaves(site: Site) -> None:
     async with site.running("permission", drain_seconds=60) as permission, permission.channel() as channel:
         stub = events_pb2_grpc.EventServiceStub(channel)
