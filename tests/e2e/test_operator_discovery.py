@@ -383,7 +383,7 @@ async def test_all_replicas_serve_and_one_writes(stage: Stage, namespace: str) -
 
 
 async def test_a_change_reaches_the_ads_stream_in_time(stage: Stage, namespace: str) -> None:
-    """From the API server's answer to whoever changed an EndpointSlice, to the new endpoints on the stream."""
+    """From the request that changes an EndpointSlice, its writing included, to the new endpoints on the stream."""
     await apply(service(namespace), slice_of(namespace, 1, at("10.1.0.0")))
     control_plane = await stage.control_plane(namespace)
     configuration = client.Configuration()
@@ -400,9 +400,9 @@ async def test_a_change_reaches_the_ads_stream_in_time(stage: Stage, namespace: 
             address = f"10.1.0.{number}"
             patch = [{"op": "replace", "path": "/endpoints/0/addresses/0", "value": address}]
             seen = asyncio.create_task(stream.until_endpoint(address))
+            begun = time.monotonic()
             await slices.patch_namespaced_endpoint_slice("echo-1", namespace, patch)
-            answered = time.monotonic()
-            took.append(max(0.0, await seen - answered))
+            took.append(await seen - begun)
     took.sort()
     sys.stdout.write(f"median {statistics.median(took) * 1e3:.1f} ms, slowest {took[-1] * 1e3:.1f} ms\n")
     assert statistics.median(took) < 0.15

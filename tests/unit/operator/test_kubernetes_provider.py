@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import pathlib
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -229,6 +230,11 @@ async def test_a_missing_extra_is_told_in_words(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(app.StartError, match=r"kopf is missing: install pyairtable-operator\[kubernetes\]"):
         async with app.chosen_provider(Settings(provider="kubernetes")):
             pass
+
+
+def test_a_control_plane_with_files_pays_nothing_for_it() -> None:
+    said = "import sys, pyairtable_operator.app; print({'kopf', 'kubernetes', 'aiohttp'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def kubeconfig(server: str) -> Object:
