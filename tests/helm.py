@@ -40,9 +40,9 @@ def program(name: str = "helm") -> Path:
     return built
 
 
-def run(*arguments: str | Path, helm: str = "helm") -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, helm: str = "helm", seconds: float = 60) -> subprocess.CompletedProcess[str]:
     """Run Helm; the caller looks at the exit status."""
-    return subprocess.run([program(helm), *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([program(helm), *arguments], capture_output=True, text=True, timeout=seconds, check=False)
 
 
 def template(values: Sequence[str] = (), *, helm: str = "helm", chart: Path = MESH) -> str:

@@ -1,0 +1,122 @@
+"""Releases of the chart on the cluster of KUBECONFIG: images built and loaded, Helm, port-forwards, tokens."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyairtable_laptop import issuer, people
+from pyairtable_laptop.folder import DataFolder
+from tests import helm, tools
+
+RUN_SECONDS, BUILD_SECONDS, INSTALL_SECONDS = 60, 900, 240
+TAG = "e2e"
+REPOSITORIES = {"services": "pyairtable-services", "operator": "pyairtable-operator"}
+TRUST_DOMAIN = "pyairtable.local"
+
+
+def run(*command: str | Path, seconds: float = RUN_SECONDS, stdin: str = "") -> str:
+    """What a command prints; AssertionError with its words when it fails."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def build_and_load() -> None:
+    """Build both images, and bring them to the nodes of the kind cluster."""
+    cluster = run("kubectl", "config", "current-context").strip().removeprefix("kind-")
+    base = [f"--build-arg=BASE_IMAGE={value}"] if (value := os.environ.get("BASE_IMAGE")) else []
+    secret = f"--secret=id=pip,src={os.environ.get('PIP_CONF', '/dev/null')}"
+    for target, repository in REPOSITORIES.items():
+        image = f"{repository}:{TAG}"
+        run(
+            "docker",
+            "build",
+            "--target",
+            target,
+            "--tag",
+            image,
+            *base,
+            secret,
+            tools.REPOSITORY,
+            seconds=BUILD_SECONDS,
+        )
+        run("kind", "load", "docker-image", image, "--name", cluster, seconds=BUILD_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release named ``mesh`` in a namespace of its own, which takes the development issuer's tokens of `folder`."""
+
+    namespace: str
+    folder: DataFolder
+
+    def install(self, *values: str) -> str:
+        """Install or upgrade, and wait until it is ready; the notes."""
+        issuer.users(self.folder)
+        images = (f"{name}={value}" for name, value in self._images().items())
+        done = helm.run(
+            *("upgrade", "--install", "mesh", helm.MESH, "--namespace", self.namespace, "--create-namespace"),
+            *("--wait", "--timeout", f"{INSTALL_SECONDS}s", "--set", ",".join(images)),
+            *("--set", f"auth.issuer={issuer.ISSUER}"),
+            *("--set-file", f"auth.jwks={issuer.jwks_file(self.folder, 'users')}", *values),
+            seconds=INSTALL_SECONDS + RUN_SECONDS,
+        )
+        assert done.returncode == 0, f"{done.stderr}\n{self.kubectl('get', 'pods', '--output=wide')}"
+        return done.stdout
+
+    @staticmethod
+    def _images() -> dict[str, str]:
+        return {
+            "image.repository": REPOSITORIES["services"],
+            "image.tag": TAG,
+            "operator.image.repository": REPOSITORIES["operator"],
+            "operator.image.tag": TAG,
+        }
+
+    def helm(self, *words: str) -> str:
+        """What a Helm command says about the release."""
+        return run(helm.program(), *words, "--namespace", self.namespace, seconds=INSTALL_SECONDS)
+
+    def kubectl(self, *words: str, stdin: str = "") -> str:
+        """What kubectl says in the namespace."""
+        return run("kubectl", "--namespace", self.namespace, *words, stdin=stdin)
+
+    def objects(self, kinds: str) -> list[dict[str, Any]]:
+        """The objects of some kinds, such as ``pods,services``."""
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kinds, "--output=json"))["items"]
+        return found
+
+    def user_token(self, person: people.Person) -> str:
+        """An access token of a demo user."""
+        return issuer.user_token(issuer.users(self.folder), person.id, people.TENANT)
+
+    def workload_token(self, account: str) -> str:
+        """A token of a service account, as its pods have it."""
+        return self.kubectl("create", "token", account, f"--audience={TRUST_DOMAIN}").strip()
+
+    @contextmanager
+    def forwarded(self, target: str, port: int = 50051) -> Iterator[str]:
+        """``host:port`` here that leads to a port of a Service or a pod, until the block ends."""
+        command = ["kubectl", "--namespace", self.namespace, "port-forward", target, f":{port}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            found = re.search(r"127\.0\.0\.1:\d+", said)
+            assert found is not None, f"no port-forward to {target}: {said}"
+            try:
+                yield found[0]
+            finally:
+                process.terminate()
+
+
+def grpcurl(address: str, *words: str, token: str = "", body: object = None) -> str:
+    """What grpcurl prints; AssertionError when the call fails."""
+    header = ["-H", f"authorization: Bearer {token}"] if token else []
+    data = ["-d", json.dumps(body)] if body is not None else []
+    return run(tools.grpcurl(), "-plaintext", "-max-time", "30", *header, *data, address, *words)

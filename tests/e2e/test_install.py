@@ -1,0 +1,111 @@
+"""One command installs a mesh that works, on a real cluster and without values."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from pyairtable_laptop import people
+from pyairtable_laptop.folder import DataFolder
+from tests.e2e import releases
+from tests.e2e.releases import Release, grpcurl
+from tests.mesh.platform import until
+
+PERMISSION, USER = "pyairtable.permission.v1.PermissionService", "pyairtable.user.v1.UserService"
+AUDIT = "pyairtable.common.v1.AuditService"
+SERVICES = {"permission": PERMISSION, "user": USER, "audit": AUDIT}
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    """A release without values but for images and keys; its namespace goes at the end."""
+    _need_cluster()
+    releases.build_and_load()
+    made = Release("mesh-install", DataFolder(tmp_path_factory.mktemp("issuer")))
+    try:
+        made.install()
+        yield made
+    finally:
+        subprocess.run(["kubectl", "delete", "namespace", made.namespace, "--wait"], capture_output=True, check=False)
+
+
+def _need_cluster() -> None:
+    missing = [program for program in ("docker", "kind", "kubectl") if shutil.which(program) is None]
+    asked = missing or subprocess.run(["kubectl", "get", "--raw=/readyz"], capture_output=True, check=False).returncode
+    if asked:
+        words = f"no kind cluster answers: {', '.join(missing) or 'see kubectl get --raw=/readyz'}"
+        (pytest.fail if os.environ.get("E2E") == "required" else pytest.skip)(words)
+
+
+@pytest.fixture(scope="module")
+def owner(release: Release) -> str:
+    """Alice's token, once the tenant's service account has made her the first owner."""
+    release.kubectl("create", "serviceaccount", "tenant")
+    grant = {"role": "roles/owner", "resource": f"tenant:{people.TENANT}", "subject": people.ALICE.subject}
+    with release.forwarded("service/permission") as address:
+        grpcurl(address, f"{PERMISSION}/GrantRole", token=release.workload_token("tenant"), body=grant)
+    return release.user_token(people.ALICE)
+
+
+def test_no_pod_had_to_be_restarted(release: Release) -> None:
+    restarts = {
+        pod["metadata"]["name"]: status["restartCount"]
+        for pod in release.objects("pods")
+        for status in pod["status"]["containerStatuses"]
+    }
+    assert set(restarts.values()) == {0}, restarts
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_grpcurl_lists_and_describes(release: Release, service: str) -> None:
+    with release.forwarded(f"service/{service}") as address:
+        assert SERVICES[service] in grpcurl(address, "list").split()
+        assert f"service {SERVICES[service].rpartition('.')[2]}" in grpcurl(address, "describe", SERVICES[service])
+
+
+def test_the_control_plane_knows_every_service(release: Release) -> None:
+    with release.forwarded("service/pyairtable-operator", 18000) as address:
+        told = json.loads(grpcurl(address, "pyairtable.mesh.v1.StatusService/ListServices", body={}))
+    assert {*SERVICES, "pyairtable-operator"} <= {service["short_name"] for service in told["services"]}
+
+
+def test_a_person_with_a_token_asks_and_changes(release: Release, owner: str) -> None:
+    question = {"resource": f"tenant:{people.TENANT}", "permission": "manage_users"}
+    with release.forwarded("service/permission") as address:
+        answer = json.loads(grpcurl(address, f"{PERMISSION}/CheckPermission", token=owner, body=question))
+    assert answer["decision"]["result"] == "RESULT_ALLOWED"
+    user = {"user": {"email": "dora@example.com", "display_name": "Dora"}}
+    with release.forwarded("service/user") as address:
+        made = json.loads(grpcurl(address, f"{USER}/CreateUser", token=owner, body=user))
+    assert made["email"] == "dora@example.com"
+
+
+async def test_changes_reach_the_audit_log_by_the_services_own_tokens(release: Release, owner: str) -> None:
+    with release.forwarded("service/audit") as address:
+
+        def listed() -> bool:
+            return f"{PERMISSION}/GrantRole" in grpcurl(address, f"{AUDIT}/ListAuditEvents", token=owner, body={})
+
+        await until("the first owner's grant in the audit log", listed)
+
+
+def test_helm_test_passes(release: Release) -> None:
+    assert "Succeeded" in release.helm("test", "mesh")
+
+
+def test_what_stays_is_what_the_notes_name(release: Release) -> None:
+    notes = release.helm("get", "notes", "mesh")
+    release.helm("uninstall", "mesh", "--wait", "--cascade=foreground")
+    kept = [f"{service}-data" for service in sorted(SERVICES)]
+    assert _left(release, "deployments,pods,services,configmaps,secrets,roles,rolebindings,networkpolicies,pvc") == kept
+    assert all(name in notes for name in kept)
+    cluster_wide = _left(release, "clusterroles,clusterrolebindings")
+    assert f"pyairtable-operator:{release.namespace}" not in cluster_wide
+
+
+def _left(release: Release, kinds: str) -> list[str]:
+    labelled = ((each["metadata"]["name"], each["metadata"].get("labels", {})) for each in release.objects(kinds))
+    return sorted(name for name, labels in labelled if labels.get("app.kubernetes.io/part-of") == "pyairtable-mesh")
