@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import copy
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from aiohttp import web
@@ -145,7 +145,7 @@ class KubernetesApi:
             self.watches -= 1
         return response
 
-    async def _events(self, since: int) -> AsyncIterator[tuple[str, Object]]:
+    async def _events(self, since: int) -> AsyncGenerator[tuple[str, Object], None]:
         sent = 0
         while True:
             async with self._happened:
