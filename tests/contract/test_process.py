@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2
@@ -89,6 +89,20 @@ async def test_calls_cancelled_in_the_midst_of_their_change_leave_the_database_t
         begun = time.monotonic()
         await site.grant_owner(permission, USER, TENANT)
         assert time.monotonic() - begun < 4, "the change waited for a lock that nobody should hold"
+
+
+async def test_a_watch_of_health_hears_not_serving_and_holds_no_shutdown_up(site: Site) -> None:
+    async with site.running("permission", drain_seconds=60) as permission, permission.channel() as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        stream = stub.Watch(health_pb2.HealthCheckRequest())
+        while (await stream.read()).status != SERVING:
+            pass
+        permission.terminate()
+        begun = time.monotonic()
+        assert (await stream.read()).status == NOT_SERVING
+        assert await stream.read() is grpc.aio.EOF
+        assert await permission.ended() == 0
+        assert time.monotonic() - begun < 10
 
 
 async def test_a_stream_without_an_end_ends_when_the_process_leaves(site: Site) -> None:

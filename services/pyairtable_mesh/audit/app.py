@@ -16,7 +16,7 @@ from pyairtable_mesh.runtime.service import Background, Parts, Runtime, Service
 def build(runtime: Runtime[AuditSettings]) -> Parts:
     """The servicer, and a consumer for each service that writes audit events into its outbox."""
     authorizer = PeerAuthorizer(runtime.peers.stub(permission_pb2_grpc.PermissionServiceStub, "permission"))
-    audit_log = AuditLog(runtime.database, Store(), authorizer)
+    audit_log = AuditLog(runtime.database, Store(), authorizer, runtime.leaving)
     intake = Intake(audit_log, runtime.validator)
 
     def follow(source: str) -> Background:

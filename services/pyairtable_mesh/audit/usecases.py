@@ -1,5 +1,6 @@
 """What can be done with the audit log: append, list, tail, verify."""
 
+import asyncio
 import secrets
 import time
 from collections import defaultdict
@@ -40,10 +41,13 @@ class Report:
 class AuditLog:
     """The log of every tenant, in one database."""
 
-    def __init__(self, database: Database, store: Store, authorizer: Authorizer) -> None:
+    def __init__(
+        self, database: Database, store: Store, authorizer: Authorizer, leaving: asyncio.Event | None = None
+    ) -> None:
         self._database = database
         self._store = store
         self._authorizer = authorizer
+        self._leaving = leaving or asyncio.Event()
 
     async def write(self, caller: RequestContext, drafts: Sequence[Draft]) -> Sequence[Position]:
         """Append `drafts`, of any tenants, in one transaction; where each stands, in their order."""
@@ -97,11 +101,11 @@ class AuditLog:
     ) -> AsyncGenerator[tuple[Sequence[Link], int]]:
         """The links behind `after` as they come, each time with the number to resume from; empty after `heartbeat` s.
 
-        `PermissionDenied` as soon as the caller may no longer read the log.
+        `PermissionDenied` as soon as the caller may no longer read the log. It ends when the process leaves.
         """
         due = time.monotonic()
         recheck = due + RECHECK_SECONDS
-        while True:
+        while not self._leaving.is_set():
             upcoming = self._database.changed.upcoming()
             links, after, complete = await self._behind(caller, where, after)
             if time.monotonic() >= recheck:

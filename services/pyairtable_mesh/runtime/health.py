@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as aio_health
@@ -39,11 +40,31 @@ class Dependency:
     checked: float
 
 
+class _Servicer(aio_health.HealthServicer):
+    """`grpcio-health-checking`'s, whose watches end with the process and hold no shutdown up."""
+
+    def __init__(self, ending: asyncio.Event) -> None:
+        super().__init__()
+        self._ending = ending
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        """Tell each state as it comes, until the client or the process leaves."""
+        steps = [asyncio.ensure_future(super().Watch(request, context)), asyncio.ensure_future(self._ending.wait())]
+        try:
+            done, _ = await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
+            for step in done:
+                step.result()
+        finally:
+            for step in steps:
+                step.cancel()
+
+
 class Health:
     """Looks at the dependencies, and tells probes and watchers the outcome."""
 
     def __init__(self, services: list[str], checks: Mapping[str, Check]) -> None:
-        self.servicer = aio_health.HealthServicer()
+        self._ending = asyncio.Event()
+        self.servicer = _Servicer(self._ending)
         self.dependencies: dict[str, Dependency] = {}
         self._names = ["", *services]
         self._checks = dict(checks)
@@ -79,6 +100,10 @@ class Health:
         """NOT_SERVING for good: the first stage of the shutdown."""
         self._leaving = True
         await self._tell(False)
+
+    def end(self) -> None:
+        """End every watch: the second stage."""
+        self._ending.set()
 
     async def _tell(self, ready: bool) -> None:
         ready = ready and not self._leaving

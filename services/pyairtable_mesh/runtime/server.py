@@ -75,6 +75,7 @@ class Running:
     async def stop(self, drain: float) -> None:
         """End endless streams, let other calls in flight finish for at most `drain` seconds, then the probes."""
         self.leaving.set()
+        self.health.end()
         await self.server.stop(drain)
         await self.probes.stop(0)
 

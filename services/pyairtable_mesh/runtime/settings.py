@@ -87,7 +87,7 @@ class Settings:
     max_message_bytes: Annotated[int, Meta(ge=1 << 10, le=256 << 20)] = 4 << 20
     """Largest request that is received."""
     max_concurrent_calls: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
-    """Calls in flight, over which RESOURCE_EXHAUSTED is answered."""
+    """Unary calls in flight, and streams, over which RESOURCE_EXHAUSTED is answered."""
     default_deadline_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     """Deadline of a unary call that comes without one."""
     removal_seconds: Annotated[float, Meta(ge=0, le=600)] = 3.0

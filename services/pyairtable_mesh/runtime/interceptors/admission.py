@@ -12,12 +12,14 @@ from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method,
 def limit(max_calls: int, default_deadline: float) -> Interceptor:
     """Refuse calls over `max_calls` in flight; give unary calls without a deadline `default_deadline` seconds.
 
+    Streams are counted apart: idle ones, which cost little and live long, take no place of a unary call.
     Message sizes are bounded by gRPC itself (`grpc.max_receive_message_length`), before anything is parsed here.
     """
-    in_flight = 0
+    in_flight = {"calls": 0, "streams": 0}
 
     def intercept(method: Method, proceed: Proceed) -> Proceed:
         streaming = method.request_streaming or method.response_streaming
+        kind = "streams" if streaming else "calls"
 
         async def bounded(call: Call) -> Any:
             if streaming or call.context.deadline != float("inf"):
@@ -33,19 +35,18 @@ def limit(max_calls: int, default_deadline: float) -> Interceptor:
                 raise DeadlineExceeded(f"not done within {default_deadline:g} s, the default deadline") from None
 
         async def run(call: Call) -> Any:
-            nonlocal in_flight
-            if in_flight >= max_calls:
+            if in_flight[kind] >= max_calls:
                 raise ResourceExhausted(
-                    f"this instance serves {max_calls} calls at once; try again",
+                    f"this instance serves {max_calls} {kind} at once; try again",
                     reason="CONCURRENCY_LIMITED",
                     metadata={"limit": str(max_calls)},
                     retry_after=timedelta(milliseconds=200),
                 )
-            in_flight += 1
+            in_flight[kind] += 1
             try:
                 return await bounded(call)
             finally:
-                in_flight -= 1
+                in_flight[kind] -= 1
 
         return run
 
