@@ -19,7 +19,8 @@ from bench.measure import middle, middle_ratio, process
 from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 from pyairtable_mesh.runtime import access, interceptors, registration, telemetry
 from pyairtable_mesh.runtime.context import Actor, RequestContext
-from pyairtable_mesh.runtime.server import bind, new_server, settle
+from pyairtable_mesh.runtime.garbage import settle
+from pyairtable_mesh.runtime.server import bind, new_server
 from pyairtable_mesh.runtime.settings import Settings
 from pyairtable_mesh.runtime.tokens import Identity
 from pyairtable_mesh.runtime.validation import SchemaValidator

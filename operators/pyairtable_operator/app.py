@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from pyairtable.mesh.v1 import mesh_pb2_grpc
-from pyairtable_mesh.runtime import reflection
+from pyairtable_mesh.runtime import garbage, reflection
 from pyairtable_operator.inventory import Inventory, Provider
 from pyairtable_operator.providers.file import FileProvider
 from pyairtable_operator.settings import Settings
@@ -59,6 +59,7 @@ async def serve(settings: Settings, provider: Provider, stopping: asyncio.Event)
             tasks.create_task(_publish(inventory, hub, health)),
         ]
         await listener.start()
+        garbage.settle()
         _log.info("the control plane listens", extra={"address": f"{settings.host}:{port}"})
         await stopping.wait()
         await health.enter_graceful_shutdown()

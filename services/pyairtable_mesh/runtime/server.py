@@ -1,7 +1,6 @@
 """The listeners of a process: RPCs, health for probes, metrics for Prometheus."""
 
 import asyncio
-import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import grpc
 import prometheus_client
 from grpc_health.v1 import health_pb2_grpc
 
+from pyairtable_mesh.runtime import garbage
 from pyairtable_mesh.runtime.errors import Unavailable
 from pyairtable_mesh.runtime.health import Health
 from pyairtable_mesh.runtime.service import Background
@@ -68,7 +68,7 @@ class Running:
         await self.health.start()
         await self.probes.start()
         await self.server.start()
-        settle()
+        garbage.settle()
         ports = {"grpc_port": self.port, "health_port": health_port, "metrics_port": metrics_port}
         logger.info("%s listens on %s:%d", self.name, settings.host, self.port, extra=ports)
 
@@ -78,16 +78,6 @@ class Running:
         self.health.end()
         await self.server.stop(drain)
         await self.probes.stop(0)
-
-
-def settle() -> None:
-    """Take what was built for good out of the garbage collector's sight, and let it run less often.
-
-    A call leaves no cycles behind; the default thresholds would have the collector walk every module every few calls.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def serve_metrics(host: str, port: int, registry: prometheus_client.CollectorRegistry) -> int:
