@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pyairtable_laptop import issuer, people
 from pyairtable_laptop.folder import DataFolder
@@ -17,6 +20,8 @@ from tests import helm, tools
 RUN_SECONDS, BUILD_SECONDS, INSTALL_SECONDS = 60, 900, 240
 TAG = "e2e"
 REPOSITORIES = {"services": "pyairtable-services", "operator": "pyairtable-operator"}
+POSTGRESQL = f"postgresql.image.repository=pyairtable-postgresql,postgresql.image.tag={TAG}"
+"""Values that name the PostgreSQL of tests."""
 TRUST_DOMAIN = "pyairtable.local"
 
 
@@ -27,26 +32,42 @@ def run(*command: str | Path, seconds: float = RUN_SECONDS, stdin: str = "") -> 
     return done.stdout
 
 
+def need_cluster() -> None:
+    """Skip, or fail where E2E=required, when there is no kind cluster."""
+    missing = [program for program in ("docker", "kind", "kubectl") if shutil.which(program) is None]
+    if missing or subprocess.run(["kubectl", "get", "--raw=/readyz"], capture_output=True, check=False).returncode:
+        words = f"no kind cluster answers: {', '.join(missing) or 'see kubectl get --raw=/readyz'}"
+        (pytest.fail if os.environ.get("E2E") == "required" else pytest.skip)(words)
+
+
+@contextmanager
+def namespace(name: str) -> Iterator[None]:
+    """A new namespace; when the block ends it goes with all that is in it, and what a release has beside it."""
+    run("kubectl", "create", "namespace", name)
+    try:
+        yield
+    finally:
+        subprocess.run([helm.program(), "uninstall", "mesh", "--namespace", name], capture_output=True, check=False)
+        subprocess.run(["kubectl", "delete", "namespace", name, "--wait"], capture_output=True, check=False)
+
+
 def build_and_load() -> None:
     """Build both images, and bring them to the nodes of the kind cluster."""
-    cluster = run("kubectl", "config", "current-context").strip().removeprefix("kind-")
+    for target, repository in REPOSITORIES.items():
+        _build(f"{repository}:{TAG}", tools.REPOSITORY, "--target", target)
+
+
+def build_and_load_postgresql() -> None:
+    """The same for the PostgreSQL of tests, where the official image may be out of reach."""
+    _build(f"pyairtable-postgresql:{TAG}", tools.REPOSITORY / "tests/e2e/postgresql")
+
+
+def _build(image: str, folder: Path, *options: str) -> None:
     base = [f"--build-arg=BASE_IMAGE={value}"] if (value := os.environ.get("BASE_IMAGE")) else []
     secret = f"--secret=id=pip,src={os.environ.get('PIP_CONF', '/dev/null')}"
-    for target, repository in REPOSITORIES.items():
-        image = f"{repository}:{TAG}"
-        run(
-            "docker",
-            "build",
-            "--target",
-            target,
-            "--tag",
-            image,
-            *base,
-            secret,
-            tools.REPOSITORY,
-            seconds=BUILD_SECONDS,
-        )
-        run("kind", "load", "docker-image", image, "--name", cluster, seconds=BUILD_SECONDS)
+    run("docker", "build", "--tag", image, *base, secret, *options, folder, seconds=BUILD_SECONDS)
+    cluster = run("kubectl", "config", "current-context").strip().removeprefix("kind-")
+    run("kind", "load", "docker-image", image, "--name", cluster, seconds=BUILD_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +82,7 @@ class Release:
         issuer.users(self.folder)
         images = (f"{name}={value}" for name, value in self._images().items())
         done = helm.run(
-            *("upgrade", "--install", "mesh", helm.MESH, "--namespace", self.namespace, "--create-namespace"),
+            *("upgrade", "--install", "mesh", helm.MESH, "--namespace", self.namespace),
             *("--wait", "--timeout", f"{INSTALL_SECONDS}s", "--set", ",".join(images)),
             *("--set", f"auth.issuer={issuer.ISSUER}"),
             *("--set-file", f"auth.jwks={issuer.jwks_file(self.folder, 'users')}", *values),

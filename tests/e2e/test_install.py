@@ -1,9 +1,6 @@
 """One command installs a mesh that works, on a real cluster and without values."""
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -22,22 +19,12 @@ SERVICES = {"permission": PERMISSION, "user": USER, "audit": AUDIT}
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     """A release without values but for images and keys; its namespace goes at the end."""
-    _need_cluster()
+    releases.need_cluster()
     releases.build_and_load()
-    made = Release("mesh-install", DataFolder(tmp_path_factory.mktemp("issuer")))
-    try:
+    with releases.namespace("mesh-install"):
+        made = Release("mesh-install", DataFolder(tmp_path_factory.mktemp("issuer")))
         made.install()
         yield made
-    finally:
-        subprocess.run(["kubectl", "delete", "namespace", made.namespace, "--wait"], capture_output=True, check=False)
-
-
-def _need_cluster() -> None:
-    missing = [program for program in ("docker", "kind", "kubectl") if shutil.which(program) is None]
-    asked = missing or subprocess.run(["kubectl", "get", "--raw=/readyz"], capture_output=True, check=False).returncode
-    if asked:
-        words = f"no kind cluster answers: {', '.join(missing) or 'see kubectl get --raw=/readyz'}"
-        (pytest.fail if os.environ.get("E2E") == "required" else pytest.skip)(words)
 
 
 @pytest.fixture(scope="module")
