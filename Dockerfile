@@ -1,4 +1,4 @@
-# Both images, and one for development. What uv.lock pins is in /opt/pyairtable, our own wheels are in /opt/mesh: two
+# Both images, each with one for development. What uv.lock pins is in /opt/pyairtable, our own wheels are in /opt/mesh: two
 # layers, of which a change of ours replaces the small one. pip's settings are a secret, so that no layer holds them.
 #
 #   docker build --target services --tag ghcr.io/pyairtable/services:0.1.0 .
@@ -70,18 +70,27 @@ COPY --from=services-wheels /opt/mesh /opt/mesh
 RUN python -c 'import importlib; from pyairtable_mesh import __main__ as main; \
     [importlib.import_module(f"pyairtable_mesh.{name}.app") for name in main.names()]'
 
-# For `skaffold dev`: what is synchronised into /opt/mesh restarts the service.
+# The two `-dev` images are for `skaffold dev`: what is synchronised into /opt/mesh restarts the process.
 FROM services-files AS services-dev
 COPY --from=reloader /opt/reloader /opt/reloader
-RUN chown -R 65532:65532 /opt/mesh/pyairtable_mesh
+RUN chown -R 65532:65532 /opt/mesh
 ENV PYTHONPATH=/opt/mesh:/opt/reloader PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
-ENTRYPOINT ["sh", "-c", "exec python -m watchfiles --filter python \"python -m pyairtable_mesh $*\" /opt/mesh/pyairtable_mesh", "services"]
+ENTRYPOINT ["sh", "-c", "exec python -m watchfiles --filter python \"python -m pyairtable_mesh $*\" /opt/mesh", "services"]
 
-FROM runtime AS operator
+FROM runtime AS operator-files
 COPY --from=operator-libraries /opt/pyairtable /opt/pyairtable
 COPY --from=operator-wheels /opt/mesh /opt/mesh
 RUN python -c 'import pyairtable_operator.__main__'
+
+FROM operator-files AS operator-dev
+COPY --from=reloader /opt/reloader /opt/reloader
+RUN chown -R 65532:65532 /opt/mesh
+ENV PYTHONPATH=/opt/mesh:/opt/reloader PYTHONDONTWRITEBYTECODE=1
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "watchfiles", "--filter", "python", "python -m pyairtable_operator", "/opt/mesh"]
+
+FROM operator-files AS operator
 USER 65532:65532
 EXPOSE 18000
 ENTRYPOINT ["python", "-m", "pyairtable_operator"]

@@ -35,7 +35,7 @@ mounts: []
 strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
 graceSeconds: 15
 apiAccess: true
-readOnlyRootFilesystem: true
+readOnlyRootFilesystem: {{ .Values.readOnlyRootFilesystem }}
 {{- end }}
 
 {{/* Any pod of the cluster may ask: who gets what is decided by the control plane. */}}
