@@ -55,11 +55,8 @@ class Image:
 @pytest.fixture(scope="module")
 def image() -> Callable[[str], Image]:
     """Builds a target, once; the tag is one that only tests use."""
-    if (
-        shutil.which("docker") is None
-        or subprocess.run(["docker", "version"], capture_output=True, check=False).returncode
-    ):
-        (pytest.fail if os.environ.get("E2E") == "required" else pytest.skip)("docker does not answer")
+    if missing := _missing():
+        (pytest.fail if os.environ.get("E2E") == "required" else pytest.skip)(missing)
     built: dict[str, Image] = {}
 
     def get(target: str) -> Image:
@@ -68,6 +65,20 @@ def image() -> Callable[[str], Image]:
         return built[target]
 
     return get
+
+
+def _missing() -> str:
+    """What images can't be built without; empty when it is all there."""
+    if shutil.which("docker") is None or not _succeeds("docker", "version"):
+        return "docker does not answer"
+    base = os.environ.get("BASE_IMAGE", "python:3.13-slim")
+    if not _succeeds("docker", "image", "inspect", base) and not _succeeds("docker", "pull", base):
+        return f"{base} is neither here nor to be pulled: set BASE_IMAGE"
+    return ""
+
+
+def _succeeds(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _build(target: str) -> Image:
