@@ -74,6 +74,25 @@ bench: install ## Measure what the README states; takes a few minutes
 wheels: $(UV) ## Build the distributions into dist/
 	@$(UV) build --quiet --all-packages --wheel --out-dir dist
 
+.PHONY: images
+images: ## Build the images of the services and the operator with docker; BASE_IMAGE and PIP_CONF are passed on
+	@for target in services operator; do \
+	  DOCKER_BUILDKIT=1 docker build --target $$target --tag ghcr.io/pyairtable/$$target:0.1.0 \
+	    $${BASE_IMAGE:+--build-arg BASE_IMAGE=$$BASE_IMAGE} --secret id=pip,src=$${PIP_CONF:-/dev/null} .; \
+	done
+
+.PHONY: charts
+charts: install ## Lint the charts, validate what they render, and compare it with the golden files
+	@$(BIN)/pytest -q tests/golden/charts tests/contract/test_charts.py
+
+.PHONY: sbom
+sbom: $(UV) ## Write what the images contain to dist/*.cdx.json (CycloneDX)
+	@mkdir -p dist
+	@$(UV) export --quiet --frozen --no-dev --format cyclonedx1.5 --package pyairtable-mesh \
+	  --extra postgresql --extra telemetry-official --output-file dist/services.cdx.json >/dev/null
+	@$(UV) export --quiet --frozen --no-dev --format cyclonedx1.5 --package pyairtable-operator \
+	  --all-extras --output-file dist/operator.cdx.json >/dev/null
+
 .PHONY: clean
 clean: ## Remove what was built or installed here; .pyairtable, the data, stays
 	@rm -rf .venv .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

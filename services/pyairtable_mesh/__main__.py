@@ -1,10 +1,9 @@
 """``python -m pyairtable_mesh <service>``: one process, one service."""
 
+import gc
 import sys
 from importlib import import_module
 from pathlib import Path
-
-from pyairtable_mesh.runtime.process import run
 
 
 def names() -> list[str]:
@@ -17,6 +16,9 @@ def main() -> None:
     name, *arguments = sys.argv[1:] or [""]
     if name not in names():
         sys.exit(f"usage: python -m pyairtable_mesh {{{','.join(names())}}} [serve | migrate]")
+    # What is imported and built at start is no garbage; `garbage.settle` turns the collector on when that is done.
+    gc.disable()
+    run = import_module("pyairtable_mesh.runtime.process").run
     run(import_module(f"pyairtable_mesh.{name}.app").service, arguments)
 
 
