@@ -88,6 +88,8 @@ class Settings:
     """Largest request that is received."""
     max_concurrent_calls: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
     """Unary calls in flight, and streams, over which RESOURCE_EXHAUSTED is answered."""
+    max_calls_per_second: Annotated[float, Meta(ge=0)] = 0.0
+    """Calls a second, over which RESOURCE_EXHAUSTED is answered with the delay to wait; 0 for no limit."""
     default_deadline_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     """Deadline of a unary call that comes without one."""
     removal_seconds: Annotated[float, Meta(ge=0, le=600)] = 3.0

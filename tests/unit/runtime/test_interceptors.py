@@ -1,6 +1,7 @@
 """What every RPC gets from the stack, whatever its kind."""
 
 import asyncio
+import time
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.runtime import access, context, errors
+from pyairtable_mesh.runtime.interceptors.admission import Bucket
 from tests.unit.runtime.serving import ALICE, BASE, SERVICE, TENANT, Served, check_request, served
 
 SECRET = "the text of an exception"
@@ -294,6 +296,26 @@ async def test_calls_over_the_limit_are_turned_away_with_a_delay() -> None:
         await first
     assert answer[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CONCURRENCY_LIMITED")
     assert answer[2]["RetryInfo"].retry_delay.ToMilliseconds() > 0
+
+
+async def test_calls_over_the_rate_are_turned_away_with_the_delay_to_wait() -> None:
+    async with served(Servicer(), ROWS, settings={"max_calls_per_second": 0.5}) as serving:
+        await allowed(serving)
+        answer = await failure(allowed(serving))
+    assert answer[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    assert 0 < answer[2]["RetryInfo"].retry_delay.ToMilliseconds() <= 2000
+
+
+def test_a_bucket_fills_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    bucket = Bucket(10)
+    assert [bucket.wait() for _ in range(11)] == [0.0] * 10 + [pytest.approx(0.1)]
+    now += 0.15
+    assert bucket.wait() == 0.0
+    now += 60
+    assert [bucket.wait() for _ in range(11)][10] > 0
+    assert Bucket(0).wait() == 0.0
 
 
 async def test_a_call_without_a_deadline_gets_one() -> None:

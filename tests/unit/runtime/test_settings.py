@@ -32,6 +32,7 @@ DEFAULTS = {
     "workload_token_file": "",
     "max_message_bytes": 4 << 20,
     "max_concurrent_calls": 1000,
+    "max_calls_per_second": 0.0,
     "default_deadline_seconds": 30.0,
     "removal_seconds": 3.0,
     "drain_seconds": 20.0,

@@ -31,7 +31,9 @@ def stack(
         context.intercept,
         telemetry.observe(observer, spans=settings.telemetry_grpc == "lean"),
         errors.intercept,
-        admission.limit(settings.max_concurrent_calls, settings.default_deadline_seconds),
+        admission.limit(
+            settings.max_concurrent_calls, settings.max_calls_per_second, settings.default_deadline_seconds
+        ),
         authentication.authenticate(authenticator),
         authorization.shape,
         authorization.authorize(authorizer, settings.namespace),

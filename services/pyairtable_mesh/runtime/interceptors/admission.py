@@ -1,4 +1,4 @@
-"""Keeps a service standing under load: bounded concurrency, and a deadline on every unary call."""
+"""Keeps a service standing under load: bounded rate and concurrency, and a deadline on every unary call."""
 
 import asyncio
 import time
@@ -9,13 +9,36 @@ from pyairtable_mesh.runtime.errors import DeadlineExceeded, ResourceExhausted
 from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
 
 
-def limit(max_calls: int, default_deadline: float) -> Interceptor:
-    """Refuse calls over `max_calls` in flight; give unary calls without a deadline `default_deadline` seconds.
+class Bucket:
+    """A token bucket: `rate` calls a second, as many at once after a second of rest. A rate of 0 has no limit."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._tokens = self._most = max(rate, 1.0)
+        self._filled = time.monotonic()
+
+    def wait(self) -> float:
+        """Take a token: 0, or the seconds until there is one."""
+        if not self._rate:
+            return 0.0
+        now = time.monotonic()
+        self._tokens = min(self._most, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._rate
+        self._tokens -= 1
+        return 0.0
+
+
+def limit(max_calls: int, max_rate: float, default_deadline: float) -> Interceptor:
+    """Refuse calls over `max_calls` in flight or `max_rate` a second; give unary calls without a deadline
+    `default_deadline` seconds.
 
     Streams are counted apart: idle ones, which cost little and live long, take no place of a unary call.
     Message sizes are bounded by gRPC itself (`grpc.max_receive_message_length`), before anything is parsed here.
     """
     in_flight = {"calls": 0, "streams": 0}
+    bucket = Bucket(max_rate)
 
     def intercept(method: Method, proceed: Proceed) -> Proceed:
         streaming = method.request_streaming or method.response_streaming
@@ -35,6 +58,13 @@ def limit(max_calls: int, default_deadline: float) -> Interceptor:
                 raise DeadlineExceeded(f"not done within {default_deadline:g} s, the default deadline") from None
 
         async def run(call: Call) -> Any:
+            if delay := bucket.wait():
+                raise ResourceExhausted(
+                    f"this instance takes {max_rate:g} calls a second; try again",
+                    reason="RATE_LIMITED",
+                    metadata={"limit": f"{max_rate:g}"},
+                    retry_after=timedelta(seconds=delay),
+                )
             if in_flight[kind] >= max_calls:
                 raise ResourceExhausted(
                     f"this instance serves {max_calls} {kind} at once; try again",

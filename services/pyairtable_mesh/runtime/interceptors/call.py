@@ -49,7 +49,7 @@ class Call:
     rpc: grpc.aio.ServicerContext[Any, Any]
     request: Any = None
     requests: AsyncIterator[Any] | None = None
-    context: RequestContext = field(default_factory=lambda: RequestContext(""))
+    context: RequestContext = field(init=False)
     traceparent: str = ""
     resources: dict[str, list[str]] = field(default_factory=dict)
     status: grpc.StatusCode = grpc.StatusCode.OK
