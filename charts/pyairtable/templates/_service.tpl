@@ -31,7 +31,6 @@ PYAIRTABLE_NAMESPACE:
   fieldRef: {fieldPath: metadata.namespace}
 PYAIRTABLE_INSTANCE:
   fieldRef: {fieldPath: metadata.name}
-PYAIRTABLE_CLUSTER_DOMAIN: {{ $values.clusterDomain }}
 PYAIRTABLE_CONTROL_PLANE: {{ include "pyairtable.controlPlane" .root | quote }}
 PYAIRTABLE_TRUST_DOMAIN: {{ $values.trustDomain }}
 PYAIRTABLE_TOKEN_ISSUER: {{ $values.auth.issuer }}

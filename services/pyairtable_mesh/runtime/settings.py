@@ -58,8 +58,6 @@ class Settings:
 
     namespace: str = "default"
     """Namespace of the mesh that this process belongs to."""
-    cluster_domain: str = "cluster.local"
-    """Last part of canonical mesh names."""
     control_plane: str = ""
     """``host:port`` of the xDS server; empty for plain DNS."""
     peers: str = ""

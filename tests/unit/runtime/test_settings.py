@@ -18,7 +18,6 @@ DEFAULTS = {
     "sealing_key_file": "",
     "migrate": True,
     "namespace": "default",
-    "cluster_domain": "cluster.local",
     "control_plane": "",
     "peers": "",
     "trust_domain": "pyairtable.local",
