@@ -85,6 +85,18 @@ images: ## Build the images of the services and the operator with docker; BASE_I
 charts: install ## Lint the charts, validate what they render, and compare it with the golden files
 	@$(BIN)/pytest -q tests/golden/charts tests/contract/test_charts.py
 
+.PHONY: cluster
+cluster: ## A cluster for e2e: that of KUBECONFIG where one answers, else a kind cluster is made (KIND_NODE_IMAGE)
+	@tests/cluster.sh up
+
+.PHONY: e2e
+e2e: install cluster ## Build the images, and test the release on the cluster
+	@E2E=required $(BIN)/pytest -q tests/e2e
+
+.PHONY: cluster-down
+cluster-down: ## Delete the kind cluster that `make cluster` made
+	@tests/cluster.sh down
+
 .PHONY: sbom
 sbom: $(UV) ## Write what the images contain to dist/*.cdx.json (CycloneDX)
 	@mkdir -p dist

@@ -3,15 +3,12 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from pyairtable_laptop import issuer, people
 from pyairtable_laptop.folder import DataFolder
@@ -23,6 +20,9 @@ REPOSITORIES = {"services": "pyairtable-services", "operator": "pyairtable-opera
 POSTGRESQL = f"postgresql.image.repository=pyairtable-postgresql,postgresql.image.tag={TAG}"
 """Values that name the PostgreSQL of tests."""
 TRUST_DOMAIN = "pyairtable.local"
+PERMISSION, USER = "pyairtable.permission.v1.PermissionService", "pyairtable.user.v1.UserService"
+AUDIT = "pyairtable.common.v1.AuditService"
+SERVICES = {"permission": PERMISSION, "user": USER, "audit": AUDIT}
 
 
 def run(*command: str | Path, seconds: float = RUN_SECONDS, stdin: str = "") -> str:
@@ -30,14 +30,6 @@ def run(*command: str | Path, seconds: float = RUN_SECONDS, stdin: str = "") -> 
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
     return done.stdout
-
-
-def need_cluster() -> None:
-    """Skip, or fail where E2E=required, when there is no kind cluster."""
-    missing = [program for program in ("docker", "kind", "kubectl") if shutil.which(program) is None]
-    if missing or subprocess.run(["kubectl", "get", "--raw=/readyz"], capture_output=True, check=False).returncode:
-        words = f"no kind cluster answers: {', '.join(missing) or 'see kubectl get --raw=/readyz'}"
-        (pytest.fail if os.environ.get("E2E") == "required" else pytest.skip)(words)
 
 
 @contextmanager
@@ -104,13 +96,13 @@ class Release:
         """What a Helm command says about the release."""
         return run(helm.program(), *words, "--namespace", self.namespace, seconds=INSTALL_SECONDS)
 
-    def kubectl(self, *words: str, stdin: str = "") -> str:
+    def kubectl(self, *words: str, stdin: str = "", seconds: float = RUN_SECONDS) -> str:
         """What kubectl says in the namespace."""
-        return run("kubectl", "--namespace", self.namespace, *words, stdin=stdin)
+        return run("kubectl", "--namespace", self.namespace, *words, stdin=stdin, seconds=seconds)
 
     def objects(self, kinds: str) -> list[dict[str, Any]]:
-        """The objects of some kinds, such as ``pods,services``."""
-        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kinds, "--output=json"))["items"]
+        """The objects of some kinds, such as ``pods,services``, and with options behind them."""
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", *kinds.split(), "--output=json"))["items"]
         return found
 
     def user_token(self, person: people.Person) -> str:
@@ -120,6 +112,24 @@ class Release:
     def workload_token(self, account: str) -> str:
         """A token of a service account, as its pods have it."""
         return self.kubectl("create", "token", account, f"--audience={TRUST_DOMAIN}").strip()
+
+    def make_owner(self, person: people.Person) -> str:
+        """Make a demo user owner of the demo tenant, as the tenant service will; the user's access token."""
+        self.kubectl("create", "serviceaccount", "tenant")
+        grant = {"role": "roles/owner", "resource": f"tenant:{people.TENANT}", "subject": person.subject}
+        with self.forwarded("service/permission") as address:
+            grpcurl(address, f"{PERMISSION}/GrantRole", token=self.workload_token("tenant"), body=grant)
+        return self.user_token(person)
+
+    def pods(self, workload: str) -> list[str]:
+        """The names of a workload's pods, without those that leave."""
+        pods = self.objects(f"pods --selector=app.kubernetes.io/name={workload}")
+        return sorted(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"])
+
+    def rolled(self, workload: str) -> None:
+        """Wait until every pod of a Deployment is of its newest revision, and ready."""
+        timeout = f"--timeout={INSTALL_SECONDS}s"
+        self.kubectl("rollout", "status", f"deployment/{workload}", timeout, seconds=INSTALL_SECONDS + RUN_SECONDS)
 
     @contextmanager
     def forwarded(self, target: str, port: int = 50051) -> Iterator[str]:

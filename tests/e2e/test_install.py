@@ -8,19 +8,13 @@ import pytest
 from pyairtable_laptop import people
 from pyairtable_laptop.folder import DataFolder
 from tests.e2e import releases
-from tests.e2e.releases import Release, grpcurl
+from tests.e2e.releases import AUDIT, PERMISSION, SERVICES, USER, Release, grpcurl
 from tests.mesh.platform import until
-
-PERMISSION, USER = "pyairtable.permission.v1.PermissionService", "pyairtable.user.v1.UserService"
-AUDIT = "pyairtable.common.v1.AuditService"
-SERVICES = {"permission": PERMISSION, "user": USER, "audit": AUDIT}
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+def release(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     """A release without values but for images and keys; its namespace goes at the end."""
-    releases.need_cluster()
-    releases.build_and_load()
     with releases.namespace("mesh-install"):
         made = Release("mesh-install", DataFolder(tmp_path_factory.mktemp("issuer")))
         made.install()
@@ -30,11 +24,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
 @pytest.fixture(scope="module")
 def owner(release: Release) -> str:
     """Alice's token, once the tenant's service account has made her the first owner."""
-    release.kubectl("create", "serviceaccount", "tenant")
-    grant = {"role": "roles/owner", "resource": f"tenant:{people.TENANT}", "subject": people.ALICE.subject}
-    with release.forwarded("service/permission") as address:
-        grpcurl(address, f"{PERMISSION}/GrantRole", token=release.workload_token("tenant"), body=grant)
-    return release.user_token(people.ALICE)
+    return release.make_owner(people.ALICE)
 
 
 def test_no_pod_had_to_be_restarted(release: Release) -> None:

@@ -1,7 +1,7 @@
 """Calls GetUser over ``xds:///user`` until its standard input closes, then prints what happened as JSON.
 
-Arguments: the token, the user's resource name. The bootstrap comes by GRPC_XDS_BOOTSTRAP_CONFIG. Prints a line as soon
-as the first call was answered.
+Arguments: the token, the user's resource name, and the seconds that each worker pauses between calls (0 where it is
+left out). The bootstrap comes by GRPC_XDS_BOOTSTRAP_CONFIG. Prints a line as soon as the first call was answered.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pyairtable.user.v1 import user_pb2, user_pb2_grpc
 WORKERS = 8
 
 
-async def main(token: str, name: str) -> None:
+async def main(token: str, name: str, pause: str = "0") -> None:
     answered, failures = 0, list[str]()
     first, stopping = asyncio.Event(), asyncio.Event()
 
@@ -30,6 +30,7 @@ async def main(token: str, name: str) -> None:
                 failures.append(f"{error.code().name}: {error.details()}")
             answered += 1
             first.set()
+            await asyncio.sleep(float(pause))
 
     async with grpc.aio.insecure_channel("xds:///user") as channel, asyncio.TaskGroup() as tasks:
         for _ in range(WORKERS):

@@ -8,29 +8,8 @@ from pyairtable_laptop import people
 from pyairtable_laptop.folder import DataFolder
 from tests import helm
 from tests.e2e import releases
-from tests.e2e.releases import Release, grpcurl
+from tests.e2e.releases import PERMISSION, SERVICES, Release, grpcurl
 from tests.mesh.platform import until
-
-PERMISSION = "pyairtable.permission.v1.PermissionService"
-SERVICES = ("permission", "user", "audit")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
-    releases.need_cluster()
-    releases.build_and_load()
-    releases.build_and_load_postgresql()
-    return DataFolder(tmp_path_factory.mktemp("issuer"))
-
-
-@pytest.fixture(scope="module")
-def replicated(folder: DataFolder) -> Iterator[Release]:
-    """Three replicas of each service, on the PostgreSQL that comes along for tests."""
-    with releases.namespace("mesh-ha"):
-        made = Release("mesh-ha", folder)
-        # No policies, for its PostgreSQL serves another namespace as well.
-        made.install(*helm.HA, "--set", f"postgresql.enabled=true,networkPolicy.enabled=false,{releases.POSTGRESQL}")
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +42,11 @@ async def test_the_autoscaler_brings_three_replicas_that_become_ready(replicated
     await until("three ready replicas of each service", ready)
 
 
-@pytest.mark.parametrize("pod", range(3))
-def test_every_replica_decides_by_the_same_database(replicated: Release, pod: int) -> None:
-    if not pod:
-        replicated.kubectl("create", "serviceaccount", "tenant")
-        grant = {"role": "roles/owner", "resource": f"tenant:{people.TENANT}", "subject": people.ALICE.subject}
-        with replicated.forwarded("service/permission") as address:
-            grpcurl(address, f"{PERMISSION}/GrantRole", token=replicated.workload_token("tenant"), body=grant)
-    pods = replicated.kubectl("get", "pods", "--selector=app.kubernetes.io/name=permission", "--output=name").split()
+def test_every_replica_decides_by_the_same_database(replicated: Release, owner: str) -> None:
     question = {"resource": f"tenant:{people.TENANT}", "permission": "read"}
-    with replicated.forwarded(pods[pod]) as address:
-        answer = grpcurl(
-            address, f"{PERMISSION}/CheckPermission", token=replicated.user_token(people.ALICE), body=question
-        )
-    assert "RESULT_ALLOWED" in answer
+    for pod in replicated.pods("permission"):
+        with replicated.forwarded(f"pod/{pod}") as address:
+            assert "RESULT_ALLOWED" in grpcurl(address, f"{PERMISSION}/CheckPermission", token=owner, body=question)
 
 
 def test_jobs_migrate_before_services_start(referring: Release) -> None:
