@@ -85,6 +85,10 @@ images: ## Build the images of the services and the operator with docker; BASE_I
 charts: install ## Lint the charts, validate what they render, and compare it with the golden files
 	@$(BIN)/pytest -q tests/golden/charts tests/contract/test_charts.py
 
+.PHONY: load
+load: images ## Build the images, and bring them to the nodes of the kind cluster
+	@tests/cluster.sh load ghcr.io/pyairtable/services:0.1.0 ghcr.io/pyairtable/operator:0.1.0
+
 .PHONY: cluster
 cluster: ## A cluster for e2e: that of KUBECONFIG where one answers, else a kind cluster is made (KIND_NODE_IMAGE)
 	@tests/cluster.sh up

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A cluster for e2e tests. `up`: that of KUBECONFIG where one answers, else a kind cluster of our own, of two nodes.
-# `down`: deletes ours, and no other. Called by `make cluster` and `make cluster-down`.
+# `down`: deletes ours, and no other. `load IMAGE...`: brings images to the nodes of a kind cluster, whoever made it.
+# Called by `make cluster`, `make cluster-down` and `make load`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 NAME=pyairtable
@@ -57,7 +58,16 @@ down() {
     fi
 }
 
+load() {
+    need docker kind kubectl
+    local context
+    context=$(kubectl config current-context)
+    [[ $context == kind-* ]] || fail "the context $context is no kind cluster: push the images to a registry that its nodes" \
+        "pull from, and install with image.repository and operator.image.repository"
+    kind load docker-image "$@" --name "${context#kind-}"
+}
+
 case ${1:-} in
-    up | down) "$1" ;;
-    *) fail "usage: $0 up | down" ;;
+    up | down | load) "$@" ;;
+    *) fail "usage: $0 up | down | load IMAGE..." ;;
 esac

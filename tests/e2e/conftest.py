@@ -27,8 +27,8 @@ def _missing() -> str:
 
 @pytest.fixture(scope="session")
 def images(cluster: None) -> None:
-    """Both images, on every node."""
-    releases.build_and_load()
+    """Both images as the chart names them, on every node."""
+    releases.make("load")
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,11 @@ from pyairtable_laptop.folder import DataFolder
 from tests import helm, tools
 
 RUN_SECONDS, BUILD_SECONDS, INSTALL_SECONDS = 60, 900, 240
-TAG = "e2e"
-REPOSITORIES = {"services": "pyairtable-services", "operator": "pyairtable-operator"}
-POSTGRESQL = f"postgresql.image.repository=pyairtable-postgresql,postgresql.image.tag={TAG}"
-"""Values that name the PostgreSQL of tests."""
+SERVICES_IMAGE = "ghcr.io/pyairtable/services:0.1.0"
+"""What the chart takes without values."""
+POSTGRESQL_IMAGE = "pyairtable-postgresql:e2e"
+POSTGRESQL = "postgresql.image.repository=pyairtable-postgresql,postgresql.image.tag=e2e"
+"""Values that name it."""
 TRUST_DOMAIN = "pyairtable.local"
 PERMISSION, USER = "pyairtable.permission.v1.PermissionService", "pyairtable.user.v1.UserService"
 AUDIT = "pyairtable.common.v1.AuditService"
@@ -35,31 +36,33 @@ def run(*command: str | Path, seconds: float = RUN_SECONDS, stdin: str = "") -> 
 @contextmanager
 def namespace(name: str) -> Iterator[None]:
     """A new namespace; when the block ends it goes with all that is in it, and what a release has beside it."""
-    run("kubectl", "create", "namespace", name)
+    with removed(name):
+        run("kubectl", "create", "namespace", name)
+        yield
+
+
+@contextmanager
+def removed(name: str) -> Iterator[None]:
+    """A namespace that may be made in the block, and goes with its end."""
     try:
         yield
     finally:
         subprocess.run([helm.program(), "uninstall", "mesh", "--namespace", name], capture_output=True, check=False)
-        subprocess.run(["kubectl", "delete", "namespace", name, "--wait"], capture_output=True, check=False)
+        gone = ["kubectl", "delete", "namespace", name, "--ignore-not-found", "--wait"]
+        subprocess.run(gone, capture_output=True, check=False)
 
 
-def build_and_load() -> None:
-    """Build both images, and bring them to the nodes of the kind cluster."""
-    for target, repository in REPOSITORIES.items():
-        _build(f"{repository}:{TAG}", tools.REPOSITORY, "--target", target)
+def make(target: str) -> None:
+    """Make a target; AssertionError with what it printed when it fails."""
+    run("make", "-C", tools.REPOSITORY, target, seconds=BUILD_SECONDS)
 
 
 def build_and_load_postgresql() -> None:
-    """The same for the PostgreSQL of tests, where the official image may be out of reach."""
-    _build(f"pyairtable-postgresql:{TAG}", tools.REPOSITORY / "tests/e2e/postgresql")
-
-
-def _build(image: str, folder: Path, *options: str) -> None:
+    """The PostgreSQL of tests, where the official image may be out of reach."""
     base = [f"--build-arg=BASE_IMAGE={value}"] if (value := os.environ.get("BASE_IMAGE")) else []
-    secret = f"--secret=id=pip,src={os.environ.get('PIP_CONF', '/dev/null')}"
-    run("docker", "build", "--tag", image, *base, secret, *options, folder, seconds=BUILD_SECONDS)
-    cluster = run("kubectl", "config", "current-context").strip().removeprefix("kind-")
-    run("kind", "load", "docker-image", image, "--name", cluster, seconds=BUILD_SECONDS)
+    folder = tools.REPOSITORY / "tests/e2e/postgresql"
+    run(*("docker", "build", "--tag", POSTGRESQL_IMAGE, *base, folder), seconds=BUILD_SECONDS)
+    run(tools.REPOSITORY / "tests/cluster.sh", "load", POSTGRESQL_IMAGE, seconds=BUILD_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +75,14 @@ class Release:
     def install(self, *values: str) -> str:
         """Install or upgrade, and wait until it is ready; the notes."""
         issuer.users(self.folder)
-        images = (f"{name}={value}" for name, value in self._images().items())
         done = helm.run(
             *("upgrade", "--install", "mesh", helm.MESH, "--namespace", self.namespace),
-            *("--wait", "--timeout", f"{INSTALL_SECONDS}s", "--set", ",".join(images)),
-            *("--set", f"auth.issuer={issuer.ISSUER}"),
+            *("--wait", "--timeout", f"{INSTALL_SECONDS}s", "--set", f"auth.issuer={issuer.ISSUER}"),
             *("--set-file", f"auth.jwks={issuer.jwks_file(self.folder, 'users')}", *values),
             seconds=INSTALL_SECONDS + RUN_SECONDS,
         )
         assert done.returncode == 0, f"{done.stderr}\n{self.kubectl('get', 'pods', '--output=wide')}"
         return done.stdout
-
-    @staticmethod
-    def _images() -> dict[str, str]:
-        return {
-            "image.repository": REPOSITORIES["services"],
-            "image.tag": TAG,
-            "operator.image.repository": REPOSITORIES["operator"],
-            "operator.image.tag": TAG,
-        }
 
     def helm(self, *words: str) -> str:
         """What a Helm command says about the release."""

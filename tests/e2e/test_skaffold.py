@@ -41,7 +41,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def namespace() -> Iterator[str]:
-    with releases.namespace(NAMESPACE):
+    with releases.removed(NAMESPACE):
         yield NAMESPACE
 
 

@@ -10,7 +10,7 @@ from pyairtable_laptop import people
 from pyairtable_laptop.folder import DataFolder
 from tests import tools
 from tests.e2e import releases
-from tests.e2e.releases import REPOSITORIES, TAG, USER, Release, run
+from tests.e2e.releases import SERVICES_IMAGE, USER, Release, run
 from tests.mesh.platform import until
 
 SINK = "http://otlp:4317"
@@ -51,7 +51,7 @@ def _sink() -> dict[str, object]:
     labels = {"app": "otlp"}
     container = {
         "name": "otlp",
-        "image": f"{REPOSITORIES['services']}:{TAG}",
+        "image": SERVICES_IMAGE,
         "command": ["python", "/otlp/otlp_sink.py"],
         "ports": [{"containerPort": 4317}],
         "volumeMounts": [{"name": "otlp", "mountPath": "/otlp"}],

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyairtable_laptop import people
 from tests import tools
-from tests.e2e.releases import REPOSITORIES, TAG, TRUST_DOMAIN, USER, Release, grpcurl
+from tests.e2e.releases import SERVICES_IMAGE, TRUST_DOMAIN, USER, Release, grpcurl
 
 SCRIPT = tools.REPOSITORY / "tests/mesh/platform_load.py"
 PAUSE_SECONDS = 0.05
@@ -71,7 +71,7 @@ def _pod(namespace: str) -> dict[str, Any]:
     bootstrap = {"xds_servers": [server], "node": {"id": f"{namespace}/default/caller", "cluster": "caller"}}
     container = {
         "name": "caller",
-        "image": f"{REPOSITORIES['services']}:{TAG}",
+        "image": SERVICES_IMAGE,
         "command": ["python", "-c", "import signal; signal.sigwait([signal.SIGTERM])"],
         "env": [{"name": "GRPC_XDS_BOOTSTRAP_CONFIG", "value": json.dumps(bootstrap)}],
         "volumeMounts": [
