@@ -1,7 +1,13 @@
 """One command installs a mesh that works, on a real cluster and without values."""
 
 import json
+import os
+import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +16,9 @@ from pyairtable_laptop.folder import DataFolder
 from tests.e2e import releases
 from tests.e2e.releases import AUDIT, PERMISSION, SERVICES, USER, Release, grpcurl
 from tests.mesh.platform import until
+
+REMOVING = ("helm uninstall", "kubectl delete")
+"""How lines of the notes begin that another test runs, last of all."""
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +76,22 @@ async def test_changes_reach_the_audit_log_by_the_services_own_tokens(release: R
             return f"{PERMISSION}/GrantRole" in grpcurl(address, f"{AUDIT}/ListAuditEvents", token=owner, body={})
 
         await until("the first owner's grant in the audit log", listed)
+
+
+def test_the_lines_of_the_notes_work_as_printed(release: Release, owner: str) -> None:
+    lines = [line.strip() for line in release.helm("get", "notes", "mesh").splitlines() if line.startswith("  ")]
+    script = ["set -eu", "trap 'kill $(jobs -p)' EXIT"]
+    for line in lines:
+        if not line.startswith(REMOVING):
+            script += [f"echo {shlex.quote('+ ' + line)}", line]
+        if (found := re.search(r"port-forward .* (\d+):\d+ &$", line)) is not None:
+            script.append(f"until (: </dev/tcp/localhost/{found[1]}) 2>/dev/null; do sleep 0.1; done")
+    environment = {**os.environ, "TOKEN": owner, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)], env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(service in done.stdout for service in SERVICES.values())
 
 
 def test_helm_test_passes(release: Release) -> None:
