@@ -46,7 +46,8 @@ up() {
         kind delete cluster --name "$NAME" --quiet
     fi
     echo "making the kind cluster $NAME${KIND_NODE_IMAGE:+ of $KIND_NODE_IMAGE}"
-    kind create cluster --name "$NAME" --config tests/e2e/kind.yaml ${KIND_NODE_IMAGE:+--image "$KIND_NODE_IMAGE"} --wait 180s
+    kind create cluster --name "$NAME" --config tests/e2e/kind.yaml ${KIND_NODE_IMAGE:+--image "$KIND_NODE_IMAGE"} --quiet
+    kubectl wait --for=condition=Ready node --all --timeout=180s >/dev/null
 }
 
 down() {
