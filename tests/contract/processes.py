@@ -99,7 +99,7 @@ class Site:
     @asynccontextmanager
     async def running(self, service: str, **settings: object) -> AsyncIterator[Running]:
         """A process of a service that listens; it is killed when the block ends, if it still runs."""
-        async with self._started(service, settings) as process:
+        async with self.started(service, **settings) as process:
             running = Running(process)
             reading = asyncio.create_task(running.read())
             try:
@@ -116,13 +116,14 @@ class Site:
 
     async def refused(self, service: str, **settings: object) -> tuple[int, str]:
         """The exit status and the words of a process that does not start."""
-        async with self._started(service, settings) as process:
+        async with self.started(service, **settings) as process:
             _, words = await asyncio.wait_for(process.communicate(), SECONDS)
         assert process.returncode is not None
         return process.returncode, words.decode()
 
     @asynccontextmanager
-    async def _started(self, service: str, settings: dict[str, object]) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def started(self, service: str, **settings: object) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A process of a service, as soon as it was started; it is killed when the block ends, if it still runs."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pyairtable_mesh", service),
             env=self.environment(service, **settings),

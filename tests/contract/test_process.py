@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import socket
 import sqlite3
 import time
@@ -154,7 +155,7 @@ async def test_a_port_in_use_is_said_in_words(site: Site, port: str) -> None:
     "url", ["postgresql://app:secret@127.0.0.1:1/mesh", "sqlite:////proc/nowhere/x.db"], ids=["postgresql", "sqlite"]
 )
 async def test_an_unreachable_database_is_said_in_words(site: Site, url: str) -> None:
-    code, words = await site.refused("permission", database_url=url)
+    code, words = await site.refused("permission", database_url=url, database_wait_seconds=0)
     assert code == 1
     assert "secret" not in words
     assert "database" in words or "folder" in words
@@ -163,10 +164,12 @@ async def test_an_unreachable_database_is_said_in_words(site: Site, url: str) ->
 
 @dataclass
 class Relay:
-    """A TCP port in front of PostgreSQL's socket, that can be closed and opened."""
+    """A TCP port in front of PostgreSQL's socket, that can be closed and opened; `absent` calls find nobody first."""
 
     folder: Path
     port: int = 0
+    absent: float = 0
+    called: asyncio.Event = field(default_factory=asyncio.Event)
     server: asyncio.Server | None = None
     open: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -181,6 +184,11 @@ class Relay:
             writer.transport.abort()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.called.set()
+        if self.absent > 0:
+            self.absent -= 1
+            writer.transport.abort()
+            return
         behind, database = await asyncio.open_unix_connection(self.folder / ".s.PGSQL.5432")
         self.open |= {writer, database}
         await asyncio.gather(_pump(reader, database), _pump(behind, writer))
@@ -220,6 +228,33 @@ async def test_a_database_that_is_away_turns_readiness_and_not_liveness(
         assert await permission.ended() == 0
     await relay.stop()
     await postgres_server.drop(name)
+
+
+@pytest.mark.postgresql
+async def test_a_database_that_comes_later_is_waited_for(site: Site, postgres_server: PostgresServer) -> None:
+    name = await postgres_server.create("pyairtable_mesh.permission.migrations")
+    relay = Relay(postgres_server.folder, absent=1)
+    await relay.start()
+    url = f"postgresql://pyairtable@127.0.0.1:{relay.port}/{name}"
+    async with site.running("permission", database_url=url) as permission:
+        assert any("does not answer" in line and "asked again" in line for line in permission.lines)
+        await check(site, permission)
+        permission.terminate()
+        assert await permission.ended() == 0
+    await relay.stop()
+    await postgres_server.drop(name)
+
+
+async def test_a_process_that_waits_for_its_database_ends_when_it_is_told_to(site: Site, tmp_path: Path) -> None:
+    relay = Relay(tmp_path, absent=float("inf"))
+    await relay.start()
+    url = f"postgresql://pyairtable@127.0.0.1:{relay.port}/nowhere"
+    async with site.started("permission", database_url=url) as process:
+        await asyncio.wait_for(relay.called.wait(), SECONDS)
+        process.send_signal(signal.SIGTERM)
+        _, words = await asyncio.wait_for(process.communicate(), SECONDS)
+    assert (process.returncode, "Traceback" in words.decode()) == (0, False)
+    await relay.stop()
 
 
 @pytest.mark.parametrize("reflection", [True, False])

@@ -53,6 +53,10 @@ spec:
       topologySpreadConstraints:
         {{- include "pyairtable-lib.topologySpread" . | nindent 8 }}
       {{- include "pyairtable-lib.placement" . | nindent 6 }}
+      {{- if not .config.affinity }}
+      affinity:
+        {{- include "pyairtable-lib.zoneSpread" . | nindent 8 }}
+      {{- end }}
       containers:
         - name: {{ .name }}
           image: {{ include "pyairtable-lib.image" . }}

@@ -29,17 +29,30 @@ readOnlyRootFilesystem: {{ .readOnlyRootFilesystem }}
 {{- end }}
 {{- end }}
 
-{{/* Replicas of a release apart from each other, where there is room: over nodes and over zones. */}}
+{{/*
+Replicas of a release apart from each other, where there is room. Zones are an affinity's matter (below): the scheduler
+leaves out of its scores every node that lacks one of the keys named here, and many clusters have no zones.
+*/}}
 {{- define "pyairtable-lib.topologySpread" -}}
-{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
-- topologyKey: {{ . }}
+- topologyKey: kubernetes.io/hostname
   maxSkew: 1
   whenUnsatisfiable: ScheduleAnyway
   labelSelector:
     matchLabels:
-      {{- include "pyairtable-lib.selector" $ | nindent 6 }}
+      {{- include "pyairtable-lib.selector" . | nindent 6 }}
   matchLabelKeys: [pod-template-hash]
 {{- end }}
+
+{{/* The affinity of replicas that has them in different zones, where there are some. */}}
+{{- define "pyairtable-lib.zoneSpread" -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: topology.kubernetes.io/zone
+        labelSelector:
+          matchLabels:
+            {{- include "pyairtable-lib.selector" . | nindent 12 }}
 {{- end }}
 
 {{/* Where a pod may be put: nodeSelector, tolerations and affinity of `config`, each where it is set. */}}

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,8 @@ def _is_sealing_key(path: Path) -> bool:
 async def migrate(service: Service[S], settings: S) -> None:
     """Bring the service's database up to date; nothing to do for one without."""
     if service.migrations is not None:
-        async with database.opened(database_url(service.name, settings), service=service.name) as store:
+        wait = timedelta(seconds=settings.database_wait_seconds)
+        async with database.opened(database_url(service.name, settings), service=service.name, wait=wait) as store:
             await migrations.upgrade(store, service.migrations)
 
 
@@ -128,7 +129,8 @@ async def _data(
     if service.migrations is None:
         return None, None
     url = database_url(service.name, settings)
-    store = await resources.enter_async_context(database.opened(url, service=service.name, clock=clock))
+    wait = timedelta(seconds=settings.database_wait_seconds)
+    store = await resources.enter_async_context(database.opened(url, service=service.name, clock=clock, wait=wait))
     if settings.migrate:
         await migrations.upgrade(store, service.migrations)
     elif await migrations.pending(store, service.migrations):

@@ -14,6 +14,7 @@ above it; opening says so in the log.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ _ABOVE_ROW_SECURITY = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE 
 _ONE = text("SELECT 1")
 _EVERY_TENANT = "*"
 _GREETING_SECONDS = 10.0
+_GREETING_PAUSE_SECONDS = 1.0
 
 
 def background(tenant_id: str = "", *, workload: str = "") -> RequestContext:
@@ -232,12 +234,13 @@ async def opened(
     clock: Callable[[], datetime] = utc_now,
     pool_size: int = 10,
     statement_timeout: timedelta = timedelta(seconds=10),
+    wait: timedelta = timedelta(0),
 ) -> AsyncIterator[Database]:
     """The database at ``sqlite:///path`` or ``postgresql://user:password@host/name``, until the block ends.
 
     `service` names the source of events; `pool_size` is in connections, `statement_timeout` the longest that one
-    statement may take on PostgreSQL. `Unavailable` in words when the database does not answer, ValueError when the URL
-    is of another kind.
+    statement may take on PostgreSQL. A PostgreSQL that does not answer is asked again for as long as `wait`; then
+    `Unavailable` in words. ValueError when the URL is of another kind.
     """
     target = engines.parsed(url)
     if target.get_backend_name() == "sqlite":
@@ -248,7 +251,7 @@ async def opened(
         relay = PostgresRelay(engines.unpooled(target))
     database = Database(writer, reader, source=f"/services/{service}", clock=clock, relay=relay)
     try:
-        await _greet(database, target)
+        await _greet(database, target, wait if relay is not None else timedelta(0))
         async with _running(relay.run(database.changed.notify) if relay else None):
             yield database
     finally:
@@ -267,16 +270,20 @@ async def _running(coroutine: Coroutine[Any, Any, None] | None) -> AsyncIterator
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def _greet(database: Database, url: URL) -> None:
+async def _greet(database: Database, url: URL, wait: timedelta) -> None:
     where = url.render_as_string(hide_password=True)
-    try:
-        async with asyncio.timeout(_GREETING_SECONDS):
-            await database.ping()
-            above = await database.above_row_security()
-    except Exception as error:
-        raise Unavailable(
-            f"the database {where} does not answer: is it running, and are host, name, user and password right?",
-            reason="DATABASE_UNAVAILABLE",
-        ) from error
+    words = f"the database {where} does not answer: is it running, and are host, name, user and password right?"
+    end = time.monotonic() + wait.total_seconds()
+    above: bool | None = None
+    while above is None:
+        try:
+            async with asyncio.timeout(_GREETING_SECONDS):
+                await database.ping()
+                above = await database.above_row_security()
+        except Exception as error:
+            if time.monotonic() >= end:
+                raise Unavailable(words, reason="DATABASE_UNAVAILABLE") from error
+            _logger.warning("%s It is asked again for %.0f s", words, end - time.monotonic())
+            await asyncio.sleep(_GREETING_PAUSE_SECONDS)
     if above:
         _logger.warning("row-level security does not bind this database user: use one without SUPERUSER and BYPASSRLS")

@@ -5,9 +5,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from typing import Any
 
 import uvloop
 
@@ -74,7 +75,9 @@ async def serve(service: Service[S], settings: S, stopping: asyncio.Event | None
         instance=instance,
     )
     async with AsyncExitStack() as resources:
-        running = await builder.build(service, settings, instance, now, resources)
+        running = await _unless(stopping, builder.build(service, settings, instance, now, resources))
+        if running is None:
+            return
         await running.start()
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(task()) for task in running.background]
@@ -82,6 +85,18 @@ async def serve(service: Service[S], settings: S, stopping: asyncio.Event | None
             await _leave(running, settings.removal_seconds, settings.drain_seconds, hurry)
             for task in work:
                 task.cancel()
+
+
+async def _unless(stopping: asyncio.Event, building: Coroutine[Any, Any, Running]) -> Running | None:
+    """What is built; None when the process is to stop first, while it waits for its database."""
+    work, end = asyncio.create_task(building), asyncio.create_task(stopping.wait())
+    await asyncio.wait((work, end), return_when=asyncio.FIRST_COMPLETED)
+    if work.done():
+        end.cancel()
+        return work.result()
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    return None
 
 
 async def _leave(running: Running, removal: float, drain: float, hurry: asyncio.Event) -> None:

@@ -51,6 +51,8 @@ class Settings:
 
     database_url: Secret = NO_SECRET
     """``sqlite:///path/to/file.db`` or ``postgresql://user@host/name``; empty for SQLite in the working directory."""
+    database_wait_seconds: Annotated[float, Meta(ge=0, le=3600)] = 60.0
+    """How long a PostgreSQL that does not answer is waited for at start, before the process ends."""
     sealing_key_file: str = ""
     """File with at least 32 bytes that seal page and consistency tokens; empty keeps a random key in the database."""
     migrate: bool = True

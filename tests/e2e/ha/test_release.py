@@ -42,6 +42,12 @@ async def test_the_autoscaler_brings_three_replicas_that_become_ready(replicated
     await until("three ready replicas of each service", ready)
 
 
+def test_replicas_are_apart_from_each_other(replicated: Release) -> None:
+    for service in SERVICES:
+        pods = replicated.objects(f"pods --selector=app.kubernetes.io/name={service}")
+        assert len({pod["spec"]["nodeName"] for pod in pods}) == 2, service
+
+
 def test_every_replica_decides_by_the_same_database(replicated: Release, owner: str) -> None:
     question = {"resource": f"tenant:{people.TENANT}", "permission": "read"}
     for pod in replicated.pods("permission"):

@@ -15,6 +15,7 @@ DEFAULTS = {
     "health_port": 50053,
     "metrics_port": 9464,
     "database_url": "",
+    "database_wait_seconds": 60.0,
     "sealing_key_file": "",
     "migrate": True,
     "namespace": "default",
