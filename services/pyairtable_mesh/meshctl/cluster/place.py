@@ -1,0 +1,66 @@
+"""Where a release is: context, namespace and name, and the options that say so."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import click
+
+CONTROL_PLANE = ("service/pyairtable-operator", 18_000)
+LABELS = "app.kubernetes.io/part-of=pyairtable-mesh"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A release in a namespace of a cluster; an empty context is the kubeconfig's current one."""
+
+    namespace: str
+    release: str
+    context: str = ""
+
+    @property
+    def selector(self) -> str:
+        """The label selector of what the release has made."""
+        return f"app.kubernetes.io/instance={self.release},{LABELS}"
+
+    def options(self) -> str:
+        """The options that name this place to meshctl, as far as they are not the defaults."""
+        words = [f"--context {self.context}"] if self.context else []
+        words += [f"--namespace {self.namespace}"] if self.namespace != NAMESPACE else []
+        words += [f"--release {self.release}"] if self.release != RELEASE else []
+        return "".join(f" {each}" for each in words)
+
+
+NAMESPACE, RELEASE = "pyairtable", "mesh"
+
+
+def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a place; it gets them as `place`."""
+
+    @click.option(
+        "-n", "--namespace", default=NAMESPACE, show_default=True, metavar="NAME", help="Namespace of the release."
+    )
+    @click.option("--release", default=RELEASE, show_default=True, metavar="NAME", help="Name of the release.")
+    @click.option(
+        "--context", default="", metavar="NAME", help="Context of the kubeconfig, instead of its current one."
+    )
+    @wraps(command)
+    def wrapped(*args: Any, namespace: str, release: str, context: str, **kwargs: Any) -> Any:
+        return command(*args, place=Place(namespace, release, context), **kwargs)
+
+    return wrapped
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--cluster`` and the options of a place; it gets `place`, None without ``--cluster``."""
+
+    @click.option(
+        "--cluster", is_flag=True, help="Look at a release in a Kubernetes cluster, which the next three name."
+    )
+    @place_options
+    @wraps(command)
+    def wrapped(*args: Any, cluster: bool, place: Place, **kwargs: Any) -> Any:
+        return command(*args, place=place if cluster else None, **kwargs)
+
+    return wrapped
