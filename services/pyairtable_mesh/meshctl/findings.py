@@ -8,7 +8,7 @@ from pyairtable_mesh.meshctl import output
 
 State = Literal["ok", "warn", "fail"]
 
-STEP_WIDTH = 24
+STEP_WIDTH = 30
 """Of subjects that come one after the other, so that the widest is not known."""
 
 

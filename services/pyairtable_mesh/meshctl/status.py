@@ -67,7 +67,7 @@ async def _of_release(environment: Environment, place: Place, form: Form) -> Non
         raise Problem(f"There is no release {place.release} in {place.namespace}.", step)
     found = await asyncio.to_thread(workloads.fetch, kubectl, place)
     view = await _view(environment, kubectl, place)
-    chart = await helm.get_chart_metadata(place.release, namespace=place.namespace)
+    chart = await helm.chart_of_release()
     head = release_data(place, release, chart)
     if form != "table":
         output.print_data(form, cluster_data(head, found, view))

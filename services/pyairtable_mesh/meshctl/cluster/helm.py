@@ -89,6 +89,14 @@ class Helm(pyhelm3.Command):
         except pyhelm3.Error as error:
             raise failure("helm history", error) from None
 
+    async def chart_of_release(self) -> dict[str, Any]:
+        """What Chart.yaml of the release says."""
+        try:
+            found: Any = await self.get_chart_metadata(self._place.release, namespace=self._place.namespace)
+        except pyhelm3.Error as error:
+            raise failure("helm get", error) from None
+        return dict(found)
+
     async def change(self, chart: str, version: str, **options: Any) -> dict[str, Any]:
         """Install or upgrade; the release as Helm tells it. Raises `Problem` with Helm's words."""
         place = self._place
@@ -97,7 +105,7 @@ class Helm(pyhelm3.Command):
                 place.release, chart, namespace=place.namespace, version=version or None, **options
             )
         except pyhelm3.Error as error:
-            raise failure("helm", error) from None
+            raise failure("helm upgrade --install", error) from None
         return dict(made)
 
     async def chart(self, chart: str, version: str) -> dict[str, Any]:

@@ -81,7 +81,13 @@ def _change(options: dict[str, Any], **kind: Any) -> Change:
 
 def _run(environment: Environment, form: output.Form, change: Change) -> None:
     told = Told(form)
-    asyncio.run(_carry_out(Kubectl(environment.run_program, change.place.context), change, told))
+    place = change.place
+    try:
+        asyncio.run(_carry_out(Kubectl(environment.run_program, place.context), change, told))
+    except KeyboardInterrupt:
+        step = f"meshctl status --cluster{place.options()} tells what there is now"
+        told(Finding("warn", f"release {place.release}", "interrupted, and so was Helm", step))
+        raise
     if told.failed:
         click.get_current_context().exit(WRONG)
 

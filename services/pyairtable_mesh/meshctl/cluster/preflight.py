@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pyairtable_mesh.meshctl.cluster import releases
@@ -119,7 +120,9 @@ def _numbers(version: str) -> tuple[int, int]:
 def _rights(kubectl: Kubectl, namespace: str, *, new_namespace: bool) -> Finding:
     questions = [(resource, namespace) for resource in _NAMESPACED] + [(resource, "") for resource in _CLUSTER]
     questions += [("namespaces", "")] if new_namespace else []
-    missing = [resource for resource, where in questions if not kubectl.allowed("create", resource, where)]
+    with ThreadPoolExecutor() as pool:
+        answers = pool.map(lambda question: kubectl.allowed("create", *question), questions)
+        missing = [resource for (resource, _), allowed in zip(questions, answers, strict=True) if not allowed]
     if not missing:
         return Finding("ok", "rights", f"may create what a release consists of in {namespace}")
     step = "ask who administers the cluster for them, or use another --context"

@@ -92,7 +92,7 @@ def verdict(workloads: Sequence[Workload]) -> list[Finding]:
         if workload.settled:
             continue
         lines += [Finding("fail", workload.title, str(each), each.next_step) for each in workload.troubles] or [
-            Finding("fail", workload.title, f"{_counts(workload)} ready", "look at it again; kubectl get pods")
+            Finding("fail", workload.title, f"{_counts(workload)} ready", f"kubectl describe {workload.title}")
         ]
     return lines
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -38,42 +39,37 @@ class Rest:
 @place_options
 @output.output_option
 @click.pass_obj
-def uninstall(environment: Environment, form: output.Form, place: Place, yes: bool, timeout: float) -> None:
+def uninstall(environment: Environment, /, form: output.Form, **options: Any) -> None:
     """Remove a release from a Kubernetes cluster, with Helm.
 
     Names the cluster and what stays, such as volumes with data, and asks before it removes anything.
     """
     told = Told(form)
-    kubectl = Kubectl(environment.run_program, place.context)
-    for finding in preflight.reached(kubectl):
-        told(finding)
-    if told.failed or not asyncio.run(_there(place, told)):
+    asyncio.run(_carry_out(environment, told, **options))
+    if told.failed:
         click.get_current_context().exit(WRONG)
-    rests = asyncio.run(_rests(kubectl, place))
-    for rest in rests:
-        told(Finding("warn", "stays", ", ".join(rest.names), rest.step))
-    _confirm(place, yes)
-    asyncio.run(_remove(place, timeout))
-    told(Finding("ok", f"release {place.release}", f"is gone from {place.namespace}"))
 
 
-async def _there(place: Place, told: Told) -> bool:
-    helm, version = await releases.opened(place)
+async def _carry_out(environment: Environment, told: Told, place: Place, yes: bool, timeout: float) -> None:  # noqa: ASYNC109 - Helm's
+    kubectl = Kubectl(environment.run_program, place.context)
+    for finding in await asyncio.to_thread(preflight.reached, kubectl):
+        told(finding)
+    if told.failed:
+        return
+    helm, version = await releases.opened(place, timeout)
     told(Finding("ok", "helm", version))
     release = await helm.release()
     if release is None:
-        step = f"helm list --all-namespaces tells where releases are{' in this context' if place.context else ''}"
+        step = "helm list --all-namespaces tells where releases are"
         told(Finding("fail", "release", f"{place.release} is not in {place.namespace}", step))
-        return False
+        return
     words = f"{place.release} in {place.namespace}, revision {release['version']}, {release['info']['status']}"
     told(Finding("ok", "release", words))
-    return True
-
-
-async def _rests(kubectl: Kubectl, place: Place) -> list[Rest]:
-    helm, _ = await releases.opened(place)
-    release = await helm.release() or {}
-    return await asyncio.to_thread(lambda: rests(kubectl, place, release.get("manifest", "")))
+    for rest in await asyncio.to_thread(rests, kubectl, place, release.get("manifest", "")):
+        told(Finding("warn", "stays", ", ".join(rest.names), rest.step))
+    _confirm(place, yes)
+    await helm.remove()
+    told(Finding("ok", f"release {place.release}", f"is gone from {place.namespace}"))
 
 
 def rests(kubectl: Kubectl, place: Place, manifest: str) -> list[Rest]:
@@ -95,12 +91,12 @@ def rests(kubectl: Kubectl, place: Place, manifest: str) -> list[Rest]:
 def _confirm(place: Place, yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not interactive():
         raise Problem("Nothing is removed without a yes.", "meshctl uninstall --yes" + place.options())
     if not click.confirm(f"Remove release {place.release} from {place.namespace}?", err=True):
         raise Problem("Nothing was removed.")
 
 
-async def _remove(place: Place, seconds: float) -> None:
-    helm, _ = await releases.opened(place, seconds)
-    await helm.remove()
+def interactive() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()

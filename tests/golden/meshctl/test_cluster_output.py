@@ -1,0 +1,71 @@
+"""What the commands print about a release in a cluster, in each form; fake helm and kubectl answer."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pyairtable_mesh.meshctl.environment import run_program
+from tests import tools
+from tests.unit.meshctl import programs
+from tests.unit.meshctl.fakes import endpoint, invoke, platform, service
+from tests.unit.meshctl.programs import MANIFEST, container, deployment, items, operator, pod, release
+
+CHART = ("--chart", "charts/pyairtable")
+COMMANDS = {
+    "cluster_status": ("status", "--cluster"),
+    "cluster_check": ("check", "--cluster"),
+    "cluster_doctor": ("doctor", "--cluster"),
+    "upgrade": ("upgrade", *CHART),
+    "uninstall": ("uninstall", "--yes"),
+}
+FAILING = {"cluster_doctor", "upgrade"}
+FORMS = [("table", "txt"), ("json", "json"), ("yaml", "yaml")]
+
+
+@pytest.fixture
+def ill_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> programs.Programs:
+    """A release whose upgrade does not come to an end."""
+    monkeypatch.chdir(tools.REPOSITORY)
+    made = programs.put_on_path(tmp_path, monkeypatch)
+    programs.healthy_cluster(made, installed=release(2, defaults={"replicas": 1}))
+    unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient memory."}
+    crashed = container("audit", restarts=2, lastState={"terminated": {"exitCode": 3, "reason": "Error"}})
+    made.kubectl.answer(
+        "get deployments,statefulsets,jobs,pods",
+        items(
+            operator(),
+            deployment("user", ready=1, desired=3, image="services:2"),
+            deployment("audit", ready=0),
+            pod("user-1", "user", conditions=[unplaced]),
+            pod("audit-1", "audit", containerStatuses=[crashed]),
+        ),
+    )
+    made.kubectl.answer("logs audit-1 --previous", "Error: the database does not answer\n")
+    made.kubectl.answer("get crds", "customresourcedefinition.apiextensions.k8s.io/trafficpolicies.mesh.pyairtable.io")
+    made.helm.answer("upgrade", stderr="Error: UPGRADE FAILED: context deadline exceeded\n", code=1)
+    planned = release(3, manifest=MANIFEST.replace("services:1", "services:2"), defaults={"replicas": 3})
+    made.helm.answer("upgrade --dry-run", planned)
+    return made
+
+
+@pytest.mark.parametrize(("form", "suffix"), FORMS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_output(
+    name: str, form: str, suffix: str, golden: Callable[[str, str], None], ill_release: programs.Programs
+) -> None:
+    mesh = platform(service("permission", endpoint("10.0.0.7:50051")), service("user"))
+    done = invoke(mesh, *COMMANDS[name], "-o", form, program=run_program)
+    assert (done.exit_code, done.stderr) == (int(name in FAILING), "")
+    golden(f"{name}.{suffix}", done.stdout)
+
+
+@pytest.mark.parametrize(("form", "suffix"), FORMS)
+def test_installation(
+    form: str, suffix: str, golden: Callable[[str, str], None], ill_release: programs.Programs
+) -> None:
+    programs.healthy_cluster(ill_release)
+    done = invoke(platform(), "install", *CHART, "-o", form, program=run_program)
+    assert (done.exit_code, done.stderr) == (0, "")
+    golden(f"install.{suffix}", re.sub(r"after \d+ s", "after 0 s", done.stdout))
