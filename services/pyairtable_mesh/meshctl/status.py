@@ -75,8 +75,8 @@ async def _of_release(environment: Environment, place: Place, form: Form) -> Non
     output.print_table(workloads_table(head, found))
     click.echo()
     if isinstance(view, Problem):
-        output.print_line(f"The control plane's view: {view.told()}")
-        output.print_line(f"next: {view.next_step}")
+        output.print_line(f"The control plane does not tell what it knows: {view.message}")
+        output.print_line("next: meshctl doctor --cluster" + place.options())
     else:
         output.print_table(mesh.status_table(view[0], view[1]))
 
@@ -119,7 +119,7 @@ def cluster_data(head: dict[str, Any], found: list[Workload], view: View) -> dic
             for each in found
         ],
         "controlPlane": None if isinstance(view, Problem) else mesh.status_data(view[0], view[1]),
-        "controlPlaneProblem": view.told() if isinstance(view, Problem) else "",
+        "controlPlaneProblem": view.message if isinstance(view, Problem) else "",
     }
 
 

@@ -103,6 +103,17 @@ def test_what_is_wrong_is_found_with_the_next_step(
     assert step in findings(mesh(), "doctor")[subject][1]
 
 
+def test_a_control_plane_that_wants_a_token_is_no_failure(programs: Programs) -> None:
+    healthy_cluster(programs, installed=release())
+    known = mesh()
+    known.fail(PLANE, "ListServices", failure(16, "the status of a cluster's mesh wants a token"))
+    [(subject, (text, _))] = findings(known, "doctor", state="warn").items()
+    assert (subject, "wants a token" in text) == ("control plane", True)
+    assert findings(known, "doctor") == {}
+    shown = invoke(known, "status", "--cluster", program=run_program).stdout
+    assert "The control plane does not tell what it knows: UNAUTHENTICATED: the status" in shown
+
+
 def test_a_cluster_that_is_away_is_the_only_finding(programs: Programs) -> None:
     healthy_cluster(programs, installed=release())
     programs.kubectl.answer("version", stderr="The connection to the server was refused", code=1)
