@@ -166,7 +166,7 @@ def healthy_cluster(programs: Programs, *, installed: Object | None = None) -> N
     kubectl.answer("get namespaces", items({"metadata": {"name": "pyairtable"}}))
     kubectl.answer("get services", items(*(grpc_service(name) for name in ("permission", "user"))))
     kubectl.answer("port-forward", "Forwarding from 127.0.0.1:18000 -> 18000\n", stay=60)
-    helm.answer("version", "v3.22.0")
+    helm.answer("version", "v3.22")
     helm.answer("show chart", "name: pyairtable\nversion: 0.1.0\nappVersion: 0.1.0\n")
     helm.answer("get all", "name: pyairtable\nversion: 0.1.0\nappVersion: 0.1.0\n")
     if installed:

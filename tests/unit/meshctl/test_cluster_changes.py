@@ -93,7 +93,7 @@ def test_the_context_is_passed_to_both_programs(programs: Programs) -> None:
         ),
         ("kubectl", "config view", {"stderr": "error: current-context is not set", "code": 1}, "context", "--context"),
         ("kubectl", "auth can-i", {"said": "no\n", "code": 1}, "rights", "ask who administers"),
-        ("helm", "version", {"said": "v3.9.0"}, "helm", "install 3.14.0 or newer"),
+        ("helm", "version", {"said": "v3.9.0"}, "helm", "install 3.14 or newer"),
         ("helm", "status", {"said": release(3)}, "release", "meshctl upgrade"),
         ("helm", "status", {"said": release(1, "pending-install")}, "release", "helm rollback mesh"),
     ],
@@ -256,7 +256,7 @@ def test_uninstall_names_what_stays(programs: Programs) -> None:
     claims = "persistentvolumeclaim/data-postgresql-0, persistentvolumeclaim/user-data"
     assert stays == [claims, "policies.mesh.pyairtable.io"]
     [call] = programs.helm.calls("uninstall")
-    assert {"mesh", "--wait", "300s"} <= set(call)
+    assert {"mesh", "--wait", "--cascade=foreground", "300s"} <= set(call)
 
 
 def test_uninstall_of_nothing_is_told(programs: Programs) -> None:

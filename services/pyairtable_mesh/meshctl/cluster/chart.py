@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyairtable_mesh.meshctl.cluster.place import timeout_option
 from pyairtable_mesh.meshctl.problems import Problem
 
 if TYPE_CHECKING:
@@ -101,14 +102,7 @@ _OPTIONS = (
         "--set-file", "texts", multiple=True, callback=_pairs, metavar="NAME=FILE", help="A value that is in a file."
     ),
     click.option("--ha", is_flag=True, help=f"Several replicas on PostgreSQL: {HA} of the chart, before other values."),
-    click.option(
-        "--timeout",
-        type=click.FloatRange(min=1),
-        default=300.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="For all of it.",
-    ),
+    timeout_option,
     click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until everything is ready."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing."),
 )

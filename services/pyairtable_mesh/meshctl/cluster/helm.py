@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyhelm3
-import semver
 
 from pyairtable_mesh.meshctl.cluster.place import Place
 from pyairtable_mesh.meshctl.problems import Problem
 
-OLDEST = semver.Version(3, 14)
+OLDEST = (3, 14)
 """The first with ``--reset-then-reuse-values``."""
 SECONDS = 60.0
 """For what only asks; a change has its own timeout besides."""
@@ -25,7 +24,10 @@ END_SECONDS = 10.0
 """For Helm to note a release as failed when it is told to end."""
 SOURCE = "https://helm.sh/docs/intro/install"
 _TAKE_VALUES = frozenset({"upgrade", "template"})
+_OPTIONS = {"uninstall": ("--cascade=foreground",)}
+"""What pyhelm3 has no argument for. Without it pods are still there when Helm says that all is gone."""
 _MAX_DETAILS = 12
+_VERSION = re.compile(r"v?(\d+)\.(\d+)")
 _VALUE = re.compile(r"'[^'\n]*'(?= does not match)")
 """Helm 4 cites a value, which may be a password, when it breaks a pattern of the schema."""
 
@@ -46,7 +48,7 @@ class Helm(pyhelm3.Command):
     async def run(self, command: Sequence[Any], input: bytes | None = None) -> bytes:  # noqa: A002 - pyhelm3's name
         """Run Helm, as `pyhelm3.Command.run` does. Raises `pyhelm3.Error` or `Problem`."""
         words = [str(word) for word in command]
-        words += self._values if words[0] in _TAKE_VALUES else ()
+        words += self._values if words[0] in _TAKE_VALUES else _OPTIONS.get(words[0], ())
         words += ("--kube-context", self._place.context) if self._place.context else ()
         process = await asyncio.create_subprocess_exec(
             self._program,
@@ -140,16 +142,18 @@ def find(place: Place, seconds: float) -> Helm:
     return Helm(place, program, (), seconds)
 
 
-async def version_of(helm: Helm) -> semver.Version:
-    """Helm's version. Raises `Problem` when it is too old."""
+async def version_of(helm: Helm) -> str:
+    """Helm's version. Raises `Problem` when it tells none, or is too old."""
     try:
         said = (await helm.version()).strip()
-        version = semver.Version.parse(said.removeprefix("v"))
-    except (pyhelm3.Error, ValueError):
-        raise Problem("helm does not tell its version.", f"install Helm 3 or 4: {SOURCE}") from None
-    if version < OLDEST:
-        raise Problem(f"Helm {version} is too old.", f"install {OLDEST} or newer: {SOURCE}")
-    return version
+    except pyhelm3.Error:
+        said = ""
+    found = _VERSION.match(said)  # one that was built without its release's flags has two numbers only
+    if found is None:
+        raise Problem("helm does not tell its version.", f"install Helm 3 or 4: {SOURCE}")
+    if (int(found[1]), int(found[2])) < OLDEST:
+        raise Problem(f"Helm {said} is too old.", f"install {'.'.join(map(str, OLDEST))} or newer: {SOURCE}")
+    return said
 
 
 def failure(what: str, error: pyhelm3.Error) -> Problem:

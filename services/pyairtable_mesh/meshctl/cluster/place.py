@@ -35,6 +35,16 @@ class Place:
 NAMESPACE, RELEASE = "pyairtable", "mesh"
 
 
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For all of it.",
+)
+
+
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of a place; it gets them as `place`."""
 

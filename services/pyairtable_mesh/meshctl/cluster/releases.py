@@ -19,11 +19,12 @@ async def opened(place: Place, seconds: float = SECONDS) -> "tuple[Helm, str]":
     try:
         helm = import_module("pyairtable_mesh.meshctl.cluster.helm")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {"pyhelm3", "semver"}:
+        if error.name != "pyhelm3":
             raise
         raise Problem("This needs pyhelm3, which is not installed.", "pip install 'pyairtable-mesh[cluster]'") from None
     found: Helm = helm.find(place, seconds)
-    return found, str(await helm.version_of(found))
+    version: str = await helm.version_of(found)
+    return found, version
 
 
 def interrupted(place: Place, status: str) -> Problem:

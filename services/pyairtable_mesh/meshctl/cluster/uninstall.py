@@ -10,7 +10,7 @@ import click
 from pyairtable_mesh.meshctl import output
 from pyairtable_mesh.meshctl.cluster import changes, preflight, releases
 from pyairtable_mesh.meshctl.cluster.kubectl import Kubectl
-from pyairtable_mesh.meshctl.cluster.place import Place, place_options
+from pyairtable_mesh.meshctl.cluster.place import Place, place_options, timeout_option
 from pyairtable_mesh.meshctl.environment import Environment
 from pyairtable_mesh.meshctl.findings import Finding, Told
 from pyairtable_mesh.meshctl.problems import WRONG, Problem
@@ -28,14 +28,7 @@ class Rest:
 
 @click.command()
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=1),
-    default=300.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For all of it.",
-)
+@timeout_option
 @place_options
 @output.output_option
 @click.pass_obj
