@@ -34,7 +34,7 @@ def summary(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[s
         was, will = values_before.get(key, DEFAULT), values_after.get(key, DEFAULT)
         if was != will:
             shown = _shown(key, was) and _shown(key, will)
-            lines.append((f"value {key}", f"{was} -> {will}" if shown else "changes"))
+            lines.append((f"value {key}", f"{_plain(was)} -> {_plain(will)}" if shown else "changes"))
     return lines
 
 
@@ -69,6 +69,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{key}"] = value
     return found
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _shown(key: str, value: Any) -> bool:

@@ -168,7 +168,8 @@ def error_class(complaint: bytes) -> type[pyhelm3.Error]:
 
 def _lines(error: pyhelm3.Error) -> list[str]:
     words = _VALUE.sub("what is given", error.stderr.decode(errors="replace"))
-    return [line for line in words.splitlines() if line.strip()][-_MAX_DETAILS:]
+    before, sign, complaint = words.rpartition("Error: ")  # before it are warnings
+    return [line for line in (sign + complaint or before).splitlines() if line.strip()][-_MAX_DETAILS:]
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

@@ -17,6 +17,7 @@ SOURCE = "https://kubernetes.io/docs/tasks/tools"
 CHOOSE = "start the cluster, or choose another one: kubectl config get-contexts, and --context NAME"
 _FORWARDED = re.compile(rb"Forwarding from (127\.0\.0\.1:\d+)")
 _AWAY = ("refused", "unable to connect", "no such host", "i/o timeout", "deadline exceeded", "no route to host")
+_UNCHOSEN = ("current-context", "cannot locate context", "context was not found", 'error: context "')
 _MAX_WORDS = 300
 
 Object = dict[str, Any]
@@ -111,6 +112,6 @@ def _failure(words: Sequence[str], said: str) -> Problem:
         return Problem(f"The cluster refuses: {last}", "ask who administers it for the right, or use another --context")
     if any(sign in last.lower() for sign in _AWAY):
         return Problem(f"The cluster does not answer: {last}", CHOOSE)
-    if "current-context is not set" in last or ("context" in last and "does not exist" in last):
+    if any(sign in last for sign in _UNCHOSEN):
         return Problem(f"No cluster is chosen: {last}", CHOOSE)
     return Problem(f"kubectl {words[0]} fails: {last}", f"try: kubectl {' '.join(words)}")

@@ -43,7 +43,8 @@ async def examine(kubectl: Kubectl, place: Place, wanted: Wanted) -> list[Findin
 
 def reached(kubectl: Kubectl) -> list[Finding]:
     """Which cluster is meant, and whether it answers with a version that is supported."""
-    return [*_probe("context", lambda: _context(kubectl)), *_probe("Kubernetes", lambda: _version(kubectl))]
+    [context] = _probe("context", lambda: _context(kubectl))
+    return [context] if context.state == "fail" else [context, *_probe("Kubernetes", lambda: _version(kubectl))]
 
 
 def _of_cluster(kubectl: Kubectl, place: Place, wanted: Wanted) -> Iterator[Finding]:
