@@ -34,7 +34,7 @@ class Problem(Exception):
 
     def told(self) -> str:
         """The sentence with its details, in one line."""
-        return " ".join((self.message, *self.details))
+        return f"{self.message} {'; '.join(self.details)}".strip()
 
     def show(self) -> None:
         """Write it to standard error."""

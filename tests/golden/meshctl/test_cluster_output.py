@@ -10,7 +10,7 @@ from pyairtable_mesh.meshctl.environment import run_program
 from tests import tools
 from tests.unit.meshctl import programs
 from tests.unit.meshctl.fakes import endpoint, invoke, platform, service
-from tests.unit.meshctl.programs import MANIFEST, container, deployment, items, operator, pod, release
+from tests.unit.meshctl.programs import MANIFEST, recorded, release
 
 CHART = ("--chart", "charts/pyairtable")
 COMMANDS = {
@@ -30,19 +30,10 @@ def ill_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> programs.Pro
     monkeypatch.chdir(tools.REPOSITORY)
     made = programs.put_on_path(tmp_path, monkeypatch)
     programs.healthy_cluster(made, installed=release(2, defaults={"replicas": 1}))
-    unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient memory."}
-    crashed = container("audit", restarts=2, lastState={"terminated": {"exitCode": 3, "reason": "Error"}})
-    made.kubectl.answer(
-        "get deployments,statefulsets,jobs,pods",
-        items(
-            operator(),
-            deployment("user", ready=1, desired=3, image="services:2"),
-            deployment("audit", ready=0),
-            pod("user-1", "user", conditions=[unplaced]),
-            pod("audit-1", "audit", containerStatuses=[crashed]),
-        ),
-    )
-    made.kubectl.answer("logs audit-1 --previous", "Error: the database does not answer\n")
+    made.kubectl.answer("get deployments,statefulsets,jobs,pods", recorded("workloads"))
+    made.kubectl.answer("get events --field-selector=type=Warning", recorded("events"))
+    made.kubectl.answer("logs --container", "PYAIRTABLE_LOG_LEVEL: Expected one of DEBUG, INFO, WARNING, ERROR\n")
+    made.kubectl.answer("logs --previous", "unable to retrieve container logs for containerd://bec70cf222143\n")
     made.kubectl.answer("get crds", "customresourcedefinition.apiextensions.k8s.io/trafficpolicies.mesh.pyairtable.io")
     made.helm.answer("upgrade", stderr="Error: UPGRADE FAILED: context deadline exceeded\n", code=1)
     planned = release(3, manifest=MANIFEST.replace("services:1", "services:2"), defaults={"replicas": 3})

@@ -28,6 +28,8 @@ sys.exit(f"{{name}}: no answer to {{words}}")
 """
 
 Object = dict[str, Any]
+RECORDED = Path(__file__).with_name("recorded")
+"""What kubectl said of a release on kind in which one pod has no room and another crashes, less what nobody reads."""
 
 
 @dataclass(slots=True)
@@ -68,6 +70,11 @@ def put_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
         found.append(program)
     monkeypatch.setenv("PATH", str(folder))
     return Programs(*found)
+
+
+def recorded(name: str) -> Object:
+    found: Object = json.loads((RECORDED / f"{name}.json").read_text())
+    return found
 
 
 def items(*objects: Object) -> Object:

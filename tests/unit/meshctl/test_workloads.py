@@ -32,6 +32,9 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"state": {"waiting": {"reason": reason, "message": message}}}
 
 
+CRASHED = {"lastState": {"terminated": {"exitCode": 2}}}
+
+
 @pytest.mark.parametrize(
     ("status", "text", "step"),
     [
@@ -135,6 +138,16 @@ def test_an_event_says_what_a_silent_pod_waits_for(programs: Programs) -> None:
     assert [str(trouble) for trouble in found.troubles] == ["pod user-1: starts: FailedMount: the last"]
 
 
+def test_a_log_that_is_gone_is_looked_for_in_the_present_container(programs: Programs) -> None:
+    crashed = pod("user-1", "user", containerStatuses=[container("user", **CRASHED)])
+    programs.kubectl.answer("get deployments,statefulsets,jobs,pods", items(deployment("user", ready=0), crashed))
+    programs.kubectl.answer("get events", items())
+    programs.kubectl.answer("logs user-1", "LOG_LEVEL: unknown\n")
+    programs.kubectl.answer("logs user-1 --previous", "unable to retrieve container logs for containerd://6607\n")
+    [found] = workloads.fetch(kubectl.Kubectl(run_program), Place(NAMESPACE, "mesh"))
+    assert found.troubles[0].text.endswith("LOG_LEVEL: unknown")
+
+
 class Clock:
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -158,6 +171,32 @@ def test_each_thing_is_told_once_and_silence_is_broken() -> None:
         ("ok", "waiting", "for deployment/user 0/1, 24 s so far"),
         ("ok", "deployment/user", "1/1 ready after 28 s"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (waiting("ErrImagePull", "a: b"), waiting("ImagePullBackOff", "a: b")),
+        (CRASHED, CRASHED | waiting("CrashLoopBackOff")),
+    ],
+)
+def test_one_cause_under_two_reasons_is_told_once(first: dict[str, Any], then: dict[str, Any]) -> None:
+    said: list[Finding] = []
+    told = progress.Progress(said.append)
+    for state in (first, then):
+        told.look(
+            [of(deployment("user", ready=0), pod("user-1", "user", containerStatuses=[container("user", **state)]))]
+        )
+    assert len(said) == 1
+
+
+def test_an_upgrade_tells_what_was_wrong_before_and_still_is() -> None:
+    said: list[Finding] = []
+    ill = of(deployment("user", ready=0), pod("user-1", "user", **unplaced("no room")))
+    told = progress.Progress(said.append, [ill])
+    told.look([ill])
+    told.look([of(deployment("user"))])
+    assert [finding.state for finding in said] == ["warn", "ok"]
 
 
 def test_what_an_upgrade_does_not_touch_is_told_at_the_end() -> None:

@@ -168,8 +168,9 @@ def error_class(complaint: bytes) -> type[pyhelm3.Error]:
 
 def _lines(error: pyhelm3.Error) -> list[str]:
     words = _VALUE.sub("what is given", error.stderr.decode(errors="replace"))
-    before, sign, complaint = words.rpartition("Error: ")  # before it are warnings
-    return [line for line in (sign + complaint or before).splitlines() if line.strip()][-_MAX_DETAILS:]
+    lines = [line for line in words.splitlines() if line.strip()]
+    begun = next((at for at, line in enumerate(lines) if line.startswith("Error:")), 0)  # before it are warnings
+    return lines[begun:][-_MAX_DETAILS:]
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

@@ -69,7 +69,7 @@ def upgrade(environment: Environment, /, form: output.Form, keep_values: bool, *
     """Upgrade a release in a Kubernetes cluster, with Helm.
 
     Says first which images, objects and values change, then does as install. With values given, those that were set
-    before are forgotten, unless --reuse-values keeps them.
+    before are forgotten, unless --reuse-values keeps them; without any, those of the last good revision are kept.
     """
     _run(environment, form, _change(options, upgrade=True, keep_values=keep_values))
 
@@ -161,5 +161,9 @@ async def _way_back(helm: "Helm", change: Change) -> str:
     if not change.upgrade:
         return f"correct it and meshctl upgrade{place.options()}, or remove it: {again}{place.options()}"
     good = [row["revision"] for row in await helm.history_of_release() if row["status"] in {"deployed", "superseded"}]
-    back = f"helm rollback {place.release} {good[-1]} --namespace {place.namespace} --wait" if good else "none is left"
-    return f"back to the revision before: {back}; or correct it and {again}{place.options()}"
+    correct = f"correct it and {again} --set ...{place.options()}"
+    return f"{_rollback(place, good[-1])} takes it back; or {correct}" if good else correct
+
+
+def _rollback(place: Place, revision: int) -> str:
+    return f"helm rollback {place.release} {revision} --namespace {place.namespace} --wait"

@@ -24,19 +24,19 @@ class Progress:
         self._clock = clock
         self._begun = self._last = clock()
         self._told: set[tuple[str, str]] = set()
-        self._unchanged = {workload.title: workload.generation for workload in before}
+        self._unchanged = {workload.title: workload.generation for workload in before if workload.settled}
         self._ready: set[str] = set()
 
     def look(self, workloads: Sequence[Workload]) -> None:
         """Tell what is new: a workload that has become ready, a pod that cannot."""
         for workload in workloads:
-            if self._unchanged.get(workload.title) == workload.generation:
-                continue
             if workload.settled and workload.title not in self._ready:
+                if self._unchanged.get(workload.title) == workload.generation:
+                    continue
                 self._ready.add(workload.title)
                 self._tell(Finding("ok", workload.title, f"{_counts(workload)} ready after {self._elapsed():.0f} s"))
             for trouble in workload.troubles:
-                if trouble.reason and (workload.title, key := f"{trouble.pod} {trouble.reason}") not in self._told:
+                if trouble.reason and (workload.title, key := f"{trouble.pod} {trouble.cause}") not in self._told:
                     self._told.add((workload.title, key))
                     self._tell(Finding("warn", workload.title, str(trouble), trouble.next_step))
         waited_for = [workload for workload in workloads if not workload.settled]

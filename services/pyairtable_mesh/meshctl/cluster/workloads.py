@@ -11,6 +11,7 @@ KINDS = "deployments,statefulsets,jobs,pods"
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
 _WAITS = frozenset({"", "ContainerCreating", "PodInitializing"})
 """Reasons that only say that something else is to be waited for."""
+_NO_LOG = "unable to retrieve container logs"
 _MAX_WORDS = 240
 
 
@@ -25,6 +26,11 @@ class Trouble:
     container: str = ""
     crashed: bool = False
     """Whether a container of it has ended, so that its last log line says more."""
+
+    @property
+    def cause(self) -> str:
+        """What it has in common with what the same pod meets next, so that it is told once."""
+        return "image" if self.reason in _IMAGE_REASONS else "crash" if self.crashed else self.reason
 
     def __str__(self) -> str:
         return f"pod {self.pod}: {self.text}"
@@ -121,7 +127,8 @@ def _of_container(pod: str, namespace: str, container: Object) -> Trouble | None
             f"see that nodes can get {container['image']} (kind load docker-image, imagePullSecrets), or set another"
             " with --set image.repository=...,image.tag=..."
         )
-        return Trouble(pod, reason, _words(waiting), step, name)
+        why = " ".join((waiting.get("message") or "").split()).rpartition(": ")[2]
+        return Trouble(pod, reason, f"{reason}: {why}"[:_MAX_WORDS], step, name)
     if ended and ended.get("exitCode") and not container.get("ready"):
         step = f"kubectl logs --namespace {namespace} {pod} --container {name} --previous"
         text = f"{name} has ended with {ended['exitCode']} ({ended.get('reason', 'Error')})"
@@ -157,7 +164,7 @@ def last_log_line(kubectl: Kubectl, place: Place, found: Trouble) -> str:
             line = kubectl.text(*words, *previous).strip()
         except Problem:
             continue
-        if line:
+        if line and not line.startswith(_NO_LOG):
             return line.splitlines()[-1][:_MAX_WORDS]
     return ""
 
