@@ -200,6 +200,15 @@ def test_a_failed_upgrade_tells_the_way_back(programs: Programs) -> None:
     assert "helm rollback mesh 1 --namespace pyairtable --wait" in steps["release mesh"]
 
 
+def test_a_cluster_that_goes_away_meanwhile_leaves_helm_s_words(programs: Programs) -> None:
+    healthy_cluster(programs, installed=release(2))
+    programs.helm.answer("upgrade", stderr=TIMED_OUT, code=1)
+    programs.helm.answer("upgrade --dry-run", release(3))
+    programs.helm.answer("history", stderr="Error: Kubernetes cluster unreachable\n", code=1)
+    steps = failures(run("upgrade", "-o", "json"))
+    assert steps["release mesh"] == "correct it and meshctl upgrade --set ..."
+
+
 def test_an_upgrade_without_a_release_points_to_install(programs: Programs) -> None:
     healthy_cluster(programs)
     assert (

@@ -73,7 +73,7 @@ def test_a_laptop_is_looked_at_as_before(programs: Programs) -> None:
             "get deployments,statefulsets,jobs,pods",
             {"said": items(deployment("user", ready=0))},
             "deployment/user",
-            "kubectl describe deployment/user",
+            "kubectl describe --namespace pyairtable deployment/user",
         ),
         (
             "kubectl",

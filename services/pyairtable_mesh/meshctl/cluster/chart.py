@@ -71,7 +71,7 @@ async def resolved(given: str, values: Values, helm: "Helm", stack: AsyncExitSta
     if remote:
         fetched = await helm.fetched(reference, version)
         stack.callback(rmtree, fetched, ignore_errors=True)
-        folder = next(fetched.glob("*/Chart.yaml")).parent
+        folder = next((found.parent for found in fetched.glob("*/Chart.yaml")), folder)
     if not (folder / HA).is_file():
         raise Problem(f"{reference} has no {HA}, which --ha stands for.", "name the file that you mean: --values FILE")
     options = ("--values", str(folder / HA), *values.options())

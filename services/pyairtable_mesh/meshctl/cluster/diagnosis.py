@@ -64,7 +64,7 @@ def _of_cluster(kubectl: Kubectl, place: Place, now: datetime) -> Iterator[Findi
         yield Finding("fail", "workloads", problem.told(), problem.next_step)
         return
     looks: Sequence[Callable[[], Iterable[Finding]]] = (
-        lambda: of_workloads(workloads.fetch(kubectl, place)),
+        lambda: of_workloads(workloads.fetch(kubectl, place), place.namespace),
         lambda: of_lease(kubectl.find("lease", OPERATOR, "--namespace", place.namespace), now),
         lambda: of_membership(membership(kubectl, deployments)),
         lambda: of_events(
@@ -80,14 +80,14 @@ def _of_cluster(kubectl: Kubectl, place: Place, now: datetime) -> Iterator[Findi
             yield Finding("fail", "cluster", problem.told(), problem.next_step)
 
 
-def of_workloads(found: Sequence[workloads.Workload]) -> Iterator[Finding]:
+def of_workloads(found: Sequence[workloads.Workload], namespace: str) -> Iterator[Finding]:
     """Which workloads are ready, and what each pod that is not waits for."""
     if not found:
         yield Finding("fail", "workloads", "there are none", "meshctl status --cluster tells of the release")
     for workload in found:
         if workload.settled:
             yield Finding("ok", workload.title, f"{workload.ready}/{workload.desired} ready")
-    yield from progress.verdict(found)
+    yield from progress.verdict(found, namespace)
 
 
 def of_lease(lease: Object | None, now: datetime) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """The ``helm`` program, version 3 or 4, through pyhelm3.
 
-pyhelm3 is not needed by the other commands, and takes half a second to import: `opened` imports this module when it is
-called for.
+pyhelm3 is not needed by the other commands, and takes half a second to import: `releases.opened` imports this module
+when it is called for.
 """
 
 import asyncio
@@ -14,12 +14,11 @@ from typing import Any
 import pyhelm3
 
 from pyairtable_mesh.meshctl.cluster.place import Place
+from pyairtable_mesh.meshctl.cluster.releases import SECONDS
 from pyairtable_mesh.meshctl.problems import Problem
 
 OLDEST = (3, 14)
 """The first with ``--reset-then-reuse-values``."""
-SECONDS = 60.0
-"""For what only asks; a change has its own timeout besides."""
 END_SECONDS = 10.0
 """For Helm to note a release as failed when it is told to end."""
 SOURCE = "https://helm.sh/docs/intro/install"
@@ -67,7 +66,7 @@ class Helm(pyhelm3.Command):
         finally:
             await _ended(process)
         if process.returncode:
-            raise error_class(complaint)(process.returncode, told, complaint)
+            raise _error_class(complaint)(process.returncode, told, complaint)
         return told
 
     def with_values(self, values: Sequence[str]) -> "Helm":
@@ -161,7 +160,7 @@ def failure(what: str, error: pyhelm3.Error) -> Problem:
     return Problem(f"{what} fails.", "correct what it names, and try again", details=_lines(error))
 
 
-def error_class(complaint: bytes) -> type[pyhelm3.Error]:
+def _error_class(complaint: bytes) -> type[pyhelm3.Error]:
     """Which of pyhelm3's errors Helm's words stand for, as far as it matters here."""
     return pyhelm3.ReleaseNotFoundError if b"release: not found" in complaint.lower() else pyhelm3.Error
 

@@ -1,7 +1,7 @@
 """``meshctl install`` and ``meshctl upgrade``: Helm, with a look before and a line for each step."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,8 +144,9 @@ async def _apply_and_tell(kubectl: Kubectl, helm: "Helm", chart: Chart, change: 
         work = _apply(helm, chart, change)
         made = await progress.follow(work, fetch, progress.Progress(told, before)) if change.wait else await work
     except Problem as problem:
-        for finding in progress.verdict(await asyncio.to_thread(fetch)):
-            told(finding)
+        with suppress(Problem):  # when the cluster is away, Helm's words say so
+            for finding in progress.verdict(await asyncio.to_thread(fetch), place.namespace):
+                told(finding)
         told(Finding("fail", f"release {place.release}", problem.told(), await _way_back(helm, change)))
         return
     verb = "upgraded" if change.upgrade else "installed"
@@ -157,13 +158,14 @@ async def _apply_and_tell(kubectl: Kubectl, helm: "Helm", chart: Chart, change: 
 
 
 async def _way_back(helm: "Helm", change: Change) -> str:
-    place, again = change.place, "meshctl upgrade" if change.upgrade else "meshctl uninstall"
+    place = change.place
+    correct = f"correct it and meshctl upgrade --set ...{place.options()}"
     if not change.upgrade:
-        return f"correct it and meshctl upgrade{place.options()}, or remove it: {again}{place.options()}"
-    good = [row["revision"] for row in await helm.history_of_release() if row["status"] in {"deployed", "superseded"}]
-    correct = f"correct it and {again} --set ...{place.options()}"
-    return f"{_rollback(place, good[-1])} takes it back; or {correct}" if good else correct
-
-
-def _rollback(place: Place, revision: int) -> str:
-    return f"helm rollback {place.release} {revision} --namespace {place.namespace} --wait"
+        return f"{correct}, or remove it: meshctl uninstall{place.options()}"
+    good: list[int] = []
+    with suppress(Problem):
+        rows = await helm.history_of_release()
+        good = [row["revision"] for row in rows if row["status"] in {"deployed", "superseded"}]
+    if not good:
+        return correct
+    return f"helm rollback {place.release} {good[-1]} --namespace {place.namespace} --wait takes it back; or {correct}"

@@ -85,14 +85,15 @@ async def _look(fetch: Callable[[], list[Workload]], take: Callable[[Sequence[Wo
         return
 
 
-def verdict(workloads: Sequence[Workload]) -> list[Finding]:
+def verdict(workloads: Sequence[Workload], namespace: str) -> list[Finding]:
     """What keeps the release from being ready, one line for each pod that is not."""
     lines: list[Finding] = []
     for workload in workloads:
         if workload.settled:
             continue
+        step = f"kubectl describe --namespace {namespace} {workload.title}"
         lines += [Finding("fail", workload.title, str(each), each.next_step) for each in workload.troubles] or [
-            Finding("fail", workload.title, f"{_counts(workload)} ready", f"kubectl describe {workload.title}")
+            Finding("fail", workload.title, f"{_counts(workload)} ready", step)
         ]
     return lines
 

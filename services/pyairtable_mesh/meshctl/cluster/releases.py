@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pyairtable_mesh.meshctl.cluster.helm import Helm
 
 SECONDS = 60.0
+"""For what Helm is only asked; a change has its own timeout besides."""
 PENDING = "pending-"
 """How the status of a release begins that Helm works on, or has left in the middle."""
 
