@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pyairtable_mesh.meshctl.environment import run_program
 from tests import tools
 from tests.unit.meshctl import programs
 from tests.unit.meshctl.fakes import endpoint, invoke, platform, service
@@ -47,7 +46,7 @@ def test_output(
     name: str, form: str, suffix: str, golden: Callable[[str, str], None], ill_release: programs.Programs
 ) -> None:
     mesh = platform(service("permission", endpoint("10.0.0.7:50051")), service("user"))
-    done = invoke(mesh, *COMMANDS[name], "-o", form, program=run_program)
+    done = invoke(mesh, *COMMANDS[name], "-o", form, program=ill_release.run)
     assert (done.exit_code, done.stderr) == (int(name in FAILING), "")
     golden(f"{name}.{suffix}", done.stdout)
 
@@ -57,6 +56,6 @@ def test_installation(
     form: str, suffix: str, golden: Callable[[str, str], None], ill_release: programs.Programs
 ) -> None:
     programs.healthy_cluster(ill_release)
-    done = invoke(platform(), "install", *CHART, "-o", form, program=run_program)
+    done = invoke(platform(), "install", *CHART, "-o", form, program=ill_release.run)
     assert (done.exit_code, done.stderr) == (0, "")
     golden(f"install.{suffix}", re.sub(r"after \d+ s", "after 0 s", done.stdout))

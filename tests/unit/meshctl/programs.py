@@ -1,6 +1,7 @@
 """Fake `helm` and `kubectl` on PATH: small programs that answer from tables, and note how they were called."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,16 @@ class Program:
         self.answers.insert(0, (words.split(), text, stderr, code, stay))
         self.path.with_name(f"{self.path.name}.json").write_text(json.dumps(self.answers))
 
+    def respond(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """What the program would do, without a process for it."""
+        if not self.path.exists():
+            raise FileNotFoundError(self.path.name)
+        words = list(command[1:])
+        with self.path.with_name(f"{self.path.name}.calls").open("a") as noted:
+            noted.write(json.dumps(words) + "\n")
+        answer = next(found for found in self.answers if all(word in words for word in found[0]))
+        return subprocess.CompletedProcess(command, answer[3], answer[1], answer[2])
+
     def calls(self, *words: str) -> list[list[str]]:
         """The command lines with these words, as they came."""
         noted = self.path.with_name(f"{self.path.name}.calls")
@@ -56,6 +67,11 @@ class Program:
 class Programs:
     helm: Program
     kubectl: Program
+
+    def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """For `Environment.run_program`, which only kubectl is run by: most tests need no process for each question."""
+        assert command[0] == "kubectl", command
+        return self.kubectl.respond(command)
 
 
 def put_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:

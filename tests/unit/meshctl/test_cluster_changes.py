@@ -30,8 +30,8 @@ from tests.unit.meshctl.programs import (
 TIMED_OUT = "Error: UPGRADE FAILED: context deadline exceeded\n"
 
 
-def run(*words: str) -> click.testing.Result:
-    return invoke(FakeMesh(), *words, program=run_program)
+def run(programs: Programs, *words: str) -> click.testing.Result:
+    return invoke(FakeMesh(), *words, program=programs.run)
 
 
 def lines(done: click.testing.Result) -> list[dict[str, str]]:
@@ -44,7 +44,7 @@ def failures(done: click.testing.Result) -> dict[str, str]:
 
 def test_install_names_the_cluster_before_it_changes_anything_and_ends_with_the_notes(programs: Programs) -> None:
     healthy_cluster(programs)
-    done = run("install")
+    done = run(programs, "install")
     said = done.stdout
     assert done.exit_code == 0
     assert said.index("kind-mesh at https://127.0.0.1:41041") < said.index("installed: revision 1 in pyairtable")
@@ -61,7 +61,16 @@ def test_values_reach_helm_as_they_were_given_and_no_shell(programs: Programs, t
     values.write_text("logLevel: DEBUG\n")
     given = "auth.issuer=https://x/$(touch pwned);'\"`id`"
     done = run(
-        "install", "--values", str(values), "--set", given, "--set-file", f"auth.jwks={values}", "--ha", "--no-wait"
+        programs,
+        "install",
+        "--values",
+        str(values),
+        "--set",
+        given,
+        "--set-file",
+        f"auth.jwks={values}",
+        "--ha",
+        "--no-wait",
     )
     assert done.exit_code == 0
     [call] = programs.helm.calls("upgrade")
@@ -75,7 +84,7 @@ def test_values_reach_helm_as_they_were_given_and_no_shell(programs: Programs, t
 
 def test_the_context_is_passed_to_both_programs(programs: Programs) -> None:
     healthy_cluster(programs)
-    assert run("install", "--context", "staging", "--namespace", "n", "--release", "r").exit_code == 0
+    assert run(programs, "install", "--context", "staging", "--namespace", "n", "--release", "r").exit_code == 0
     assert all(arguments(call, "--context") == ["staging"] for call in programs.kubectl.calls())
     [call] = programs.helm.calls("upgrade")
     assert (arguments(call, "--kube-context"), call[1]) == (["staging"], "r")
@@ -103,7 +112,7 @@ def test_nothing_is_changed_when_something_is_not_as_it_must_be(
 ) -> None:
     healthy_cluster(programs)
     getattr(programs, program).answer(words, **answer)
-    done = run("install", "--output", "json")
+    done = run(programs, "install", "--output", "json")
     assert done.exit_code == 1
     assert step in failures(done)[subject]
     assert programs.helm.calls("upgrade") == []
@@ -113,14 +122,14 @@ def test_an_old_cluster_is_refused(programs: Programs) -> None:
     healthy_cluster(programs)
     versions = {"clientVersion": {"gitVersion": "v1.30.1"}, "serverVersion": {"gitVersion": "v1.29.3"}}
     programs.kubectl.answer("version", versions)
-    assert failures(run("install", "-o", "json")) == {"Kubernetes": "use a cluster of 1.30 or newer"}
+    assert failures(run(programs, "install", "-o", "json")) == {"Kubernetes": "use a cluster of 1.30 or newer"}
 
 
 @pytest.mark.parametrize("name", ["helm", "kubectl"])
 def test_a_missing_program_is_told_with_its_source(programs: Programs, name: str) -> None:
     healthy_cluster(programs)
     getattr(programs, name).path.unlink()
-    done = run("install", "-o", "json")
+    done = run(programs, "install", "-o", "json")
     assert done.exit_code == 1
     assert f"{name} is not on PATH." in done.stdout
 
@@ -129,7 +138,7 @@ def test_a_meshctl_without_pyhelm3_says_what_to_install(programs: Programs, monk
     healthy_cluster(programs)
     monkeypatch.setitem(sys.modules, "pyhelm3", None)
     monkeypatch.delitem(sys.modules, "pyairtable_mesh.meshctl.cluster.helm", raising=False)
-    assert failures(run("install", "-o", "json")) == {"helm": "pip install 'pyairtable-mesh[cluster]'"}
+    assert failures(run(programs, "install", "-o", "json")) == {"helm": "pip install 'pyairtable-mesh[cluster]'"}
 
 
 def test_a_failed_installation_tells_each_pod_that_is_not_ready(programs: Programs) -> None:
@@ -152,7 +161,7 @@ def test_a_failed_installation_tells_each_pod_that_is_not_ready(programs: Progra
         ),
     )
     programs.kubectl.answer("logs audit-1 --previous", "Error: no database at \x1b[31mdb\n")
-    done = run("install")
+    done = run(programs, "install")
     assert done.exit_code == 1
     assert "pod user-1: ImagePullBackOff: Back-off pulling image" in done.stdout
     assert "pod audit-1: audit has ended with 3 (Error), restarts: 2: Error: no database at  [31mdb" in done.stdout
@@ -163,7 +172,7 @@ def test_a_failed_installation_tells_each_pod_that_is_not_ready(programs: Progra
 
 def test_a_dry_run_changes_nothing_and_says_what_would_be_made(programs: Programs) -> None:
     healthy_cluster(programs)
-    done = run("install", "--dry-run", "-o", "json")
+    done = run(programs, "install", "--dry-run", "-o", "json")
     assert [call for call in programs.helm.calls("upgrade") if "--dry-run" not in call] == []
     assert {"persistentvolumeclaim/user-data", "deployment/user"} <= {line["subject"] for line in lines(done)}
     assert lines(done)[-1]["text"] == "nothing was changed: --dry-run"
@@ -178,7 +187,7 @@ def test_an_upgrade_says_first_what_changes_and_no_secret(programs: Programs) ->
         defaults={"replicas": 3},
     )
     programs.helm.answer("upgrade --dry-run", after)
-    done = run("upgrade", "-o", "json", "--reuse-values")
+    done = run(programs, "upgrade", "-o", "json", "--reuse-values")
     told = {line["subject"]: line["text"] for line in lines(done)}
     assert told["deployment/user"].endswith("unchanged")
     assert ("deployment/user", "image services:1 -> services:2") in [
@@ -196,7 +205,7 @@ def test_a_failed_upgrade_tells_the_way_back(programs: Programs) -> None:
     healthy_cluster(programs, installed=release(2))
     programs.helm.answer("upgrade", stderr=TIMED_OUT, code=1)
     programs.helm.answer("upgrade --dry-run", release(3))
-    steps = failures(run("upgrade", "-o", "json"))
+    steps = failures(run(programs, "upgrade", "-o", "json"))
     assert "helm rollback mesh 1 --namespace pyairtable --wait" in steps["release mesh"]
 
 
@@ -205,14 +214,15 @@ def test_a_cluster_that_goes_away_meanwhile_leaves_helm_s_words(programs: Progra
     programs.helm.answer("upgrade", stderr=TIMED_OUT, code=1)
     programs.helm.answer("upgrade --dry-run", release(3))
     programs.helm.answer("history", stderr="Error: Kubernetes cluster unreachable\n", code=1)
-    steps = failures(run("upgrade", "-o", "json"))
+    steps = failures(run(programs, "upgrade", "-o", "json"))
     assert steps["release mesh"] == "correct it and meshctl upgrade --set ..."
 
 
 def test_an_upgrade_without_a_release_points_to_install(programs: Programs) -> None:
     healthy_cluster(programs)
     assert (
-        failures(run("upgrade", "-o", "json", "-n", "elsewhere"))["release"] == "meshctl install --namespace elsewhere"
+        failures(run(programs, "upgrade", "-o", "json", "-n", "elsewhere"))["release"]
+        == "meshctl install --namespace elsewhere"
     )
 
 
@@ -222,15 +232,21 @@ def test_helm_4_cites_no_value_that_breaks_the_schema(programs: Programs) -> Non
         "Error: values don't meet the schema:\n- at '/postgresql/password': 'hush!' does not match pattern '^a$'\n"
     )
     programs.helm.answer("upgrade", stderr=complaint, code=1)
-    done = run("install")
+    done = run(programs, "install")
     assert (done.exit_code, "hush" in done.output) == (1, False)
     assert "at '/postgresql/password': what is given does not match pattern" in done.stdout
+
+
+def test_both_are_programs_on_path(programs: Programs) -> None:
+    healthy_cluster(programs)
+    assert invoke(FakeMesh(), "install", program=run_program).exit_code == 0
+    assert programs.kubectl.calls("config", "view")
 
 
 def test_a_chart_that_is_not_there_is_told(programs: Programs) -> None:
     healthy_cluster(programs)
     programs.helm.answer("show chart", stderr="Error: path nowhere not found\n", code=1)
-    done = run("install", "--chart", "nowhere")
+    done = run(programs, "install", "--chart", "nowhere")
     assert (done.exit_code, done.stderr.splitlines()[0]) == (1, "Error: No chart can be read at nowhere.")
     assert "name one that is there: --chart" in done.stderr
 
@@ -242,7 +258,7 @@ def test_the_chart_is_that_of_the_checkout_else_the_published_one(tmp_path: Path
 
 def test_uninstall_without_a_terminal_needs_a_yes(programs: Programs) -> None:
     healthy_cluster(programs, installed=release())
-    done = run("uninstall")
+    done = run(programs, "uninstall")
     assert (done.exit_code, "meshctl uninstall --yes" in done.stderr) == (1, True)
     assert programs.helm.calls("uninstall") == []
 
@@ -253,14 +269,14 @@ def test_uninstall_asks_on_a_terminal(
 ) -> None:
     healthy_cluster(programs, installed=release())
     monkeypatch.setattr(uninstall, "interactive", lambda: True)
-    invoke(FakeMesh(), "uninstall", program=run_program, standard_input=answer)
+    invoke(FakeMesh(), "uninstall", program=programs.run, standard_input=answer)
     assert len(programs.helm.calls("uninstall")) == removed
 
 
 def test_uninstall_names_what_stays(programs: Programs) -> None:
     healthy_cluster(programs, installed=release())
     programs.kubectl.answer("get crds", "customresourcedefinition.apiextensions.k8s.io/policies.mesh.pyairtable.io\n")
-    done = run("uninstall", "--yes", "-o", "json")
+    done = run(programs, "uninstall", "--yes", "-o", "json")
     stays = [line["text"] for line in lines(done) if line["subject"] == "stays"]
     claims = "persistentvolumeclaim/data-postgresql-0, persistentvolumeclaim/user-data"
     assert stays == [claims, "policies.mesh.pyairtable.io"]
@@ -270,7 +286,7 @@ def test_uninstall_names_what_stays(programs: Programs) -> None:
 
 def test_uninstall_of_nothing_is_told(programs: Programs) -> None:
     healthy_cluster(programs)
-    assert "helm list --all-namespaces" in failures(run("uninstall", "--yes", "-o", "json"))["release"]
+    assert "helm list --all-namespaces" in failures(run(programs, "uninstall", "--yes", "-o", "json"))["release"]
 
 
 async def test_an_interrupted_helm_is_ended(programs: Programs) -> None:

@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 CONTROL_PLANE = ("service/pyairtable-operator", 18_000)
 LABELS = "app.kubernetes.io/part-of=pyairtable-mesh"
@@ -63,14 +64,14 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--cluster`` and the options of a place; it gets `place`, None without ``--cluster``."""
+    """Give a command ``--cluster`` and the options of a place; it gets `place`, None when none of them is given."""
 
-    @click.option(
-        "--cluster", is_flag=True, help="Look at a release in a Kubernetes cluster, which the next three name."
-    )
+    @click.option("--cluster", is_flag=True, help="Look at a release in a Kubernetes cluster; so do the next three.")
     @place_options
     @wraps(command)
     def wrapped(*args: Any, cluster: bool, place: Place, **kwargs: Any) -> Any:
-        return command(*args, place=place if cluster else None, **kwargs)
+        source = click.get_current_context().get_parameter_source
+        named = any(source(name) is ParameterSource.COMMANDLINE for name in ("namespace", "release", "context"))
+        return command(*args, place=place if cluster or named else None, **kwargs)
 
     return wrapped
