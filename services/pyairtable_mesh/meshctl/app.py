@@ -12,7 +12,10 @@ from pyairtable_mesh.meshctl.problems import EXIT_CODES, INTERRUPTED, WRONG, Pro
 COMMANDS = {
     "check": ("check", "Look whether this machine has what the platform needs."),
     "doctor": ("doctor", "Look for what is wrong with a running platform."),
-    "status": ("mesh", "Show the mesh at a glance."),
+    "install": ("cluster.install", "Install the platform in a Kubernetes cluster."),
+    "upgrade": ("cluster.install", "Upgrade a release in a Kubernetes cluster."),
+    "uninstall": ("cluster.uninstall", "Remove a release from a Kubernetes cluster."),
+    "status": ("status", "Show the mesh at a glance."),
     "services": ("mesh", "List the services that clients can reach by name."),
     "endpoints": ("mesh", "List the addresses that services answer at."),
     "clients": ("mesh", "List who is connected to the control plane, and who refuses what it serves."),
@@ -69,6 +72,12 @@ def cli(context: click.Context) -> None:
       meshctl doctor
       meshctl login --user alice
       meshctl call user GetMe
+
+    \b
+    In a Kubernetes cluster, that of the kubeconfig's current context:
+      meshctl check --cluster
+      meshctl install
+      meshctl status --cluster
     """
     if context.obj is None:
         context.obj = import_module("pyairtable_mesh.meshctl.environment").of_process()

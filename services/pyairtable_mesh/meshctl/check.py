@@ -1,11 +1,16 @@
 """``meshctl check``: whether this machine has what the platform needs, before anything runs."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import click
 
 from pyairtable_mesh.meshctl import output
+from pyairtable_mesh.meshctl.cluster import preflight
+from pyairtable_mesh.meshctl.cluster.kubectl import Kubectl
+from pyairtable_mesh.meshctl.cluster.place import Place, cluster_options
+from pyairtable_mesh.meshctl.cluster.preflight import Wanted
 from pyairtable_mesh.meshctl.environment import Environment
 from pyairtable_mesh.meshctl.findings import Finding, report
 from pyairtable_mesh.meshctl.machine import LocalMachine, Machine
@@ -55,15 +60,21 @@ TOOLS = (
 
 
 @click.command()
+@cluster_options
 @output.output_option
 @click.pass_obj
-def check(environment: Environment, form: output.Form) -> None:
+def check(environment: Environment, form: output.Form, place: Place | None) -> None:
     """Look whether this machine has what the platform needs.
 
     Python and packages must fit; ports must be free, or in use by the platform itself; other tools are optional, and it
-    is said what each is for. Ends with 1 when something that is needed is not there.
+    is said what each is for. With --cluster: whether the cluster and you have what an installation needs. Ends with 1
+    when something that is needed is not there.
     """
-    if not report(list(examine(LocalMachine(environment.run_program))), form):
+    if place is None:
+        findings = list(examine(LocalMachine(environment.run_program)))
+    else:
+        findings = asyncio.run(preflight.examine(Kubectl(environment.run_program, place.context), place, Wanted()))
+    if not report(findings, form):
         click.get_current_context().exit(WRONG)
 
 

@@ -88,7 +88,8 @@ async def opened(connect: rpc.Connect, address: str) -> AsyncIterator[ControlPla
                 raise
             raise Problem(
                 f"No control plane answers at {address}.",
-                "start the platform (make run), or name its address: --control-plane or PYAIRTABLE_CONTROL_PLANE",
+                "start the platform (make run), or name its address: --control-plane or PYAIRTABLE_CONTROL_PLANE;"
+                " status and doctor find one in a cluster with --cluster",
                 exit_code=NO_CONTROL_PLANE,
             ) from None
 

@@ -13,6 +13,9 @@ from pyairtable.common.v1 import common_pb2
 from pyairtable.mesh.v1 import mesh_pb2
 from pyairtable_mesh.meshctl import control_plane, mesh, output, rpc
 from pyairtable_mesh.meshctl.call import is_loopback
+from pyairtable_mesh.meshctl.cluster import diagnosis, preflight
+from pyairtable_mesh.meshctl.cluster.kubectl import Kubectl
+from pyairtable_mesh.meshctl.cluster.place import CONTROL_PLANE, Place, cluster_options
 from pyairtable_mesh.meshctl.control_plane import Inventory
 from pyairtable_mesh.meshctl.credentials import Credentials, Token
 from pyairtable_mesh.meshctl.environment import Environment, control_plane_option
@@ -40,16 +43,18 @@ class Visit:
 
 
 @click.command()
+@cluster_options
 @output.output_option
 @control_plane_option
 @click.pass_obj
-def doctor(environment: Environment, form: output.Form, plane: str) -> None:
+def doctor(environment: Environment, form: output.Form, plane: str, place: Place | None) -> None:
     """Look for what is wrong with a running platform.
 
     Asks the control plane for services and clients, every endpoint for its health and dependencies, and tries your
-    token. Ends with 1 when something is wrong.
+    token. With --cluster: looks at a release, its pods, Lease and tokens, and at what its control plane knows. Ends
+    with 1 when something is wrong.
     """
-    if not report(asyncio.run(examine(environment, plane)), form):
+    if not report(asyncio.run(examine_release(environment, place) if place else examine(environment, plane)), form):
         click.get_current_context().exit(WRONG)
 
 
@@ -69,6 +74,37 @@ async def examine(environment: Environment, address: str) -> list[Finding]:
         *(finding for visit in visits for finding in of_visit(visit)),
         *findings,
         *of_token(token, visits),
+        *of_clients(clients),
+    ]
+
+
+async def examine_release(environment: Environment, place: Place) -> list[Finding]:
+    """Every finding about a release in a cluster; its endpoints can't be asked from here, so its pods are looked at."""
+    kubectl = Kubectl(environment.run_program, place.context)
+    reached = await asyncio.to_thread(preflight.reached, kubectl)
+    if any(finding.state == "fail" for finding in reached):
+        return reached
+    findings = reached + await diagnosis.examine(kubectl, place, environment.now())
+    return findings + await _of_control_plane(environment, kubectl, place)
+
+
+async def _of_control_plane(environment: Environment, kubectl: Kubectl, place: Place) -> list[Finding]:
+    try:
+        async with (
+            kubectl.forwarded(place.namespace, *CONTROL_PLANE) as address,
+            control_plane.opened(environment.connect, address) as plane,
+        ):
+            inventory, clients = await plane.inventory(), await plane.clients()
+        members = await asyncio.to_thread(diagnosis.members, kubectl, place)
+    except CallError as refusal:
+        step = "meshctl looks at the rest without; give it a token as the words above say"
+        return [Finding("warn", "control plane", f"does not tell what it knows: {refusal.message}", step)]
+    except Problem as problem:
+        return [Finding("fail", "control plane", problem.told(), problem.next_step)]
+    return [
+        Finding("ok", "control plane", f"answers, snapshot {inventory.snapshot_version[:12]}"),
+        *(finding for service in inventory.services for finding in of_service(service)),
+        *diagnosis.of_registered(members, inventory.services),
         *of_clients(clients),
     ]
 

@@ -8,6 +8,9 @@ from pyairtable_mesh.meshctl import output
 
 State = Literal["ok", "warn", "fail"]
 
+STEP_WIDTH = 30
+"""Of subjects that come one after the other, so that the widest is not known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -29,14 +32,34 @@ def report(findings: Sequence[Finding], form: output.Form) -> bool:
     if form == "table":
         width = max((len(finding.subject) for finding in findings), default=0)
         for finding in findings:
-            output.print_line(f"{finding.subject:<{width}}  {finding.text}", state=finding.state)
-            if finding.next_step:
-                output.print_line(f"{'':6}{'':{width}}  next: {finding.next_step}")
+            _print(finding, width)
         warnings = sum(finding.state == "warn" for finding in findings)
         output.print_line(f"{_counted(failures, 'failure')}, {_counted(warnings, 'warning')}.")
     else:
         output.print_data(form, [finding.to_data() for finding in findings])
     return not failures
+
+
+@dataclass(slots=True)
+class Told:
+    """Prints findings as they come, and knows whether one of them was a failure."""
+
+    form: output.Form
+    failed: bool = False
+
+    def __call__(self, finding: Finding) -> None:
+        """Print it: a line for a person, an object in a line of its own for a program."""
+        self.failed |= finding.state == "fail"
+        if self.form == "table":
+            _print(finding, STEP_WIDTH)
+        else:
+            output.print_data(self.form, finding.to_data(), lines=True)
+
+
+def _print(finding: Finding, width: int) -> None:
+    output.print_line(f"{finding.subject:<{width}}  {finding.text}", state=finding.state)
+    if finding.next_step:
+        output.print_line(f"{'':6}{'':{width}}  next: {finding.next_step}")
 
 
 def _counted(number: int, word: str) -> str:

@@ -1,8 +1,7 @@
-"""``meshctl status``, ``services``, ``endpoints``, ``clients``: what the control plane knows."""
+"""``meshctl services``, ``endpoints``, ``clients``: what the control plane knows."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import aclosing
 from typing import Any
 
 import click
@@ -21,16 +20,6 @@ SHORT_TYPES = {
     mesh_pb2.RESOURCE_TYPE_POLICY: "policy",
 }
 State = tuple[Inventory, list[mesh_pb2.Client]]
-
-
-@click.command()
-@click.option("-w", "--watch", is_flag=True, help="Show it again after each change, until Ctrl-C.")
-@output.output_option
-@control_plane_option
-@click.pass_obj
-def status(environment: Environment, watch: bool, form: Form, plane: str) -> None:
-    """Show the mesh at a glance: each service with its endpoints, and whether clients take what is served."""
-    asyncio.run(_watch(environment.connect, plane, form) if watch else _status(environment.connect, plane, form))
 
 
 @click.command()
@@ -75,22 +64,6 @@ async def fetch_inventory(connect: rpc.Connect, address: str) -> Inventory:
 async def _clients(connect: rpc.Connect, address: str) -> list[mesh_pb2.Client]:
     async with control_plane.opened(connect, address) as plane:
         return await plane.clients()
-
-
-async def _status(connect: rpc.Connect, address: str, form: Form) -> None:
-    async with control_plane.opened(connect, address) as plane:
-        state = await plane.inventory(), await plane.clients()
-    output.emit(form, status_data(address, state), lambda: status_table(address, state))
-
-
-async def _watch(connect: rpc.Connect, address: str, form: Form) -> None:
-    async with control_plane.opened(connect, address) as plane, aclosing(plane.watch()) as states:
-        async for state in states:
-            if form == "table":
-                output.clear()
-                output.print_table(status_table(address, state))
-            else:
-                output.print_data(form, status_data(address, state), lines=True)
 
 
 def status_data(address: str, state: State) -> dict[str, Any]:

@@ -32,6 +32,10 @@ class Problem(Exception):
         self.exit_code = exit_code
         self.details = tuple(details)
 
+    def told(self) -> str:
+        """The sentence with its details, in one line."""
+        return f"{self.message} {'; '.join(self.details)}".strip()
+
     def show(self) -> None:
         """Write it to standard error."""
         lines = [f"Error: {self.message}", *(f"  {line}" for line in self.details)]
