@@ -22,6 +22,7 @@ CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     "default": (),
     "ha": (*HA, "--set", "database.existingSecret=databases,telemetry.otlpEndpoint=http://collector.o11y:4317"),
     "bundled": (*HA, "--set", "postgresql.enabled=true"),
+    "monitored": ("--set", "podMonitor.enabled=true,rules.enabled=true,dashboards.enabled=true"),
     "keys": ("--set-json", 'auth={"jwks": "{\\"keys\\": []}"}'),
 }
 """What the tests look at: values by a name."""
