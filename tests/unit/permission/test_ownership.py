@@ -78,6 +78,14 @@ async def test_the_code_works_once_in_the_installation(unowned: Permissions) -> 
     assert await unowned.may(BOB, "delete", f"tenant:{ELSEWHERE}", ELSEWHERE)
 
 
+async def test_who_owns_the_tenant_is_told_so_and_leaves_the_code_alone(unowned: Permissions) -> None:
+    granted = await unowned.grant(TENANT_SERVICE, schema.OWNER, TENANT, ALICE)
+    await refused(unowned, ALICE, PermissionDenied, "CLAIM_CODE_WRONG", code=WRONG)
+    assert (await claim(unowned, ALICE)).role_binding == granted.role_binding
+    first = await claim(unowned, BOB, tenant_id=ELSEWHERE)
+    assert (await claim(unowned, BOB, tenant_id=ELSEWHERE)).role_binding == first.role_binding
+
+
 async def test_a_refused_claim_does_not_use_the_code_up(unowned: Permissions) -> None:
     await unowned.grant(TENANT_SERVICE, schema.OWNER, TENANT, ALICE)
     await refused(unowned, BOB, FailedPrecondition, "TENANT_HAS_OWNER")

@@ -36,8 +36,8 @@ class Ownership:
     async def claim(self, caller: RequestContext, code: str, answer: Callable[[RoleBinding, str], M]) -> M:
         """Make the caller owner of its tenant; `answer` gets the binding and the token of the new state.
 
-        FailedPrecondition where there is no code, the code was used or the tenant has an owner; PermissionDenied for a
-        wrong code, ResourceExhausted after too many of them.
+        Who owns it already is told so, and the code stays as it is. FailedPrecondition where there is no code, the code
+        was used or the tenant has another owner; PermissionDenied for a wrong code, ResourceExhausted after too many.
         """
         expected = await self._code()
         if not expected:
@@ -45,16 +45,19 @@ class Ownership:
         if not hmac.compare_digest(_digest(code), _digest(expected)):
             await self._count_failure(caller)
             raise PermissionDenied("this is not the code for the first administrator", reason="CLAIM_CODE_WRONG")
-        tenant = Resource(schema.TENANT, caller.tenant_id)
+        tenant, me = Resource(schema.TENANT, caller.tenant_id), caller.user()
         async with self._acts.begin(caller) as act:
             claims = Claims(act.data.connection, caller.tenant_id, act.data.now)
-            await _require_attempt(claims, caller.user())
+            await _require_attempt(claims, me)
+            for mine in await act.data.bindings(1, resource=str(tenant), subject=me, role=schema.OWNER):
+                if mine.keeps_ownership:
+                    return act.answer(answer(mine, act.token))
             if await has_owner(act.data, tenant):
                 raise _refused("TENANT_HAS_OWNER", str(tenant), f"{tenant} has an owner: ask them to make you one")
             if not await claims.use(_digest(code)):
                 words = "the code was used: put a new one into its Secret to claim another tenant"
                 raise _refused("CLAIM_CODE_USED", str(tenant), words)
-            me, now, at = caller.user(), act.data.now, act.data.at
+            now, at = act.data.now, act.data.at
             binding = RoleBinding(ids.new_id("rbn"), schema.OWNER, tenant, Subject.parse(me), me, now, revision=at)
             await act.data.put_binding(binding)
             act.announce_binding(binding, "granted", kept=True)

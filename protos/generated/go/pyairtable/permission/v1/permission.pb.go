@@ -94,7 +94,7 @@ const (
 	ErrorReason_ERROR_REASON_CLAIM_CODE_MISSING ErrorReason = 27
 	// The code has made an owner already.
 	ErrorReason_ERROR_REASON_CLAIM_CODE_USED ErrorReason = 28
-	// The tenant has an owner, who can make others owner.
+	// The tenant has another owner, who can make the caller one too.
 	ErrorReason_ERROR_REASON_TENANT_HAS_OWNER ErrorReason = 29
 	// The caller has given too many wrong codes for now.
 	ErrorReason_ERROR_REASON_TOO_MANY_CLAIMS ErrorReason = 30

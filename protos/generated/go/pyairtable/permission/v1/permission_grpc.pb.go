@@ -185,11 +185,12 @@ type PermissionServiceClient interface {
 	// one-time code for the first administrator.
 	//
 	// Permission: none; the code is the authority. It works once, and only in a
-	// tenant that has no owner.
+	// tenant that has no owner. Who owns the tenant already gets that binding,
+	// and the code is not used up.
 	// Errors: PERMISSION_DENIED with reason CLAIM_CODE_WRONG,
 	// RESOURCE_EXHAUSTED with reason TOO_MANY_CLAIMS (ten wrong codes of one
 	// caller in an hour), FAILED_PRECONDITION with reason CLAIM_CODE_MISSING
-	// (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER.
+	// (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER (another).
 	// A retry with the same request_id is safe.
 	ClaimOwnership(ctx context.Context, in *ClaimOwnershipRequest, opts ...grpc.CallOption) (*ClaimOwnershipResponse, error)
 	// Removes a role binding.
@@ -784,11 +785,12 @@ type PermissionServiceServer interface {
 	// one-time code for the first administrator.
 	//
 	// Permission: none; the code is the authority. It works once, and only in a
-	// tenant that has no owner.
+	// tenant that has no owner. Who owns the tenant already gets that binding,
+	// and the code is not used up.
 	// Errors: PERMISSION_DENIED with reason CLAIM_CODE_WRONG,
 	// RESOURCE_EXHAUSTED with reason TOO_MANY_CLAIMS (ten wrong codes of one
 	// caller in an hour), FAILED_PRECONDITION with reason CLAIM_CODE_MISSING
-	// (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER.
+	// (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER (another).
 	// A retry with the same request_id is safe.
 	ClaimOwnership(context.Context, *ClaimOwnershipRequest) (*ClaimOwnershipResponse, error)
 	// Removes a role binding.

@@ -91,7 +91,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CLAIM_CODE_USED: _ErrorReason.ValueType  # 28
     """The code has made an owner already."""
     ERROR_REASON_TENANT_HAS_OWNER: _ErrorReason.ValueType  # 29
-    """The tenant has an owner, who can make others owner."""
+    """The tenant has another owner, who can make the caller one too."""
     ERROR_REASON_TOO_MANY_CLAIMS: _ErrorReason.ValueType  # 30
     """The caller has given too many wrong codes for now."""
 
@@ -159,7 +159,7 @@ ERROR_REASON_CLAIM_CODE_MISSING: ErrorReason.ValueType  # 27
 ERROR_REASON_CLAIM_CODE_USED: ErrorReason.ValueType  # 28
 """The code has made an owner already."""
 ERROR_REASON_TENANT_HAS_OWNER: ErrorReason.ValueType  # 29
-"""The tenant has an owner, who can make others owner."""
+"""The tenant has another owner, who can make the caller one too."""
 ERROR_REASON_TOO_MANY_CLAIMS: ErrorReason.ValueType  # 30
 """The caller has given too many wrong codes for now."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -158,11 +158,12 @@ class PermissionServiceStub:
     one-time code for the first administrator.
 
     Permission: none; the code is the authority. It works once, and only in a
-    tenant that has no owner.
+    tenant that has no owner. Who owns the tenant already gets that binding,
+    and the code is not used up.
     Errors: PERMISSION_DENIED with reason CLAIM_CODE_WRONG,
     RESOURCE_EXHAUSTED with reason TOO_MANY_CLAIMS (ten wrong codes of one
     caller in an hour), FAILED_PRECONDITION with reason CLAIM_CODE_MISSING
-    (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER.
+    (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER (another).
     A retry with the same request_id is safe.
     """
     RevokeRole: _aio.UnaryUnaryMultiCallable[_permission_pb2.RevokeRoleRequest, _permission_pb2.RevokeRoleResponse]
@@ -508,11 +509,12 @@ class PermissionServiceServicer:
         one-time code for the first administrator.
 
         Permission: none; the code is the authority. It works once, and only in a
-        tenant that has no owner.
+        tenant that has no owner. Who owns the tenant already gets that binding,
+        and the code is not used up.
         Errors: PERMISSION_DENIED with reason CLAIM_CODE_WRONG,
         RESOURCE_EXHAUSTED with reason TOO_MANY_CLAIMS (ten wrong codes of one
         caller in an hour), FAILED_PRECONDITION with reason CLAIM_CODE_MISSING
-        (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER.
+        (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER (another).
         A retry with the same request_id is safe.
         """
 
