@@ -16,6 +16,7 @@ MESH = CHARTS / "pyairtable"
 OPERATOR = CHARTS / "pyairtable-operator"
 LIBRARY = CHARTS / "pyairtable-lib"
 KUBERNETES = "1.34"
+KUBE_SCORE = "github.com/zegl/kube-score/cmd/kube-score@v1.20.0"
 PACKAGES = {"helm": "helm.sh/helm/v3/cmd/helm@v3.22.0", "helm4": "helm.sh/helm/v4/cmd/helm@v4.3.1"}
 HA = ("--values", str(MESH / "values-ha.yaml"))
 CONFIGURATIONS: dict[str, tuple[str, ...]] = {
@@ -42,6 +43,16 @@ def program(name: str = "helm") -> Path:
         tools.go("install", "-trimpath", PACKAGES[name], folder=tools.REPOSITORY, GOBIN=str(folder), CGO_ENABLED="0")
         (folder / "helm").replace(built)
         folder.rmdir()
+    return built
+
+
+def kube_score() -> Path:
+    """kube-score, which looks at rendered objects: that on PATH, else one that is built once into .tools."""
+    if found := shutil.which("kube-score"):
+        return Path(found)
+    built = tools.BIN / "kube-score"
+    if not built.exists():
+        tools.go("install", "-trimpath", KUBE_SCORE, folder=tools.REPOSITORY, GOBIN=str(tools.BIN), CGO_ENABLED="0")
     return built
 
 
