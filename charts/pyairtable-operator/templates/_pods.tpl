@@ -2,6 +2,7 @@
 PYAIRTABLE_OPERATOR_PROVIDER: kubernetes
 PYAIRTABLE_OPERATOR_HOST: 0.0.0.0
 PYAIRTABLE_OPERATOR_PORT: 18000
+PYAIRTABLE_OPERATOR_METRICS_PORT: 9464
 PYAIRTABLE_OPERATOR_NAMESPACE_SELECTOR: {{ .Values.namespaceSelector | default (printf "kubernetes.io/metadata.name=%s" .Release.Namespace) }}
 PYAIRTABLE_OPERATOR_LEASE_NAMESPACE:
   fieldRef: {fieldPath: metadata.namespace}
@@ -18,7 +19,7 @@ server that is away restarts nothing.
 {{- define "pyairtable-operator.pods" -}}
 image: {{ toJson .Values.image }}
 arguments: []
-ports: {grpc: 18000}
+ports: {grpc: 18000, metrics: 9464}
 probes:
   readinessProbe:
     grpc: {port: 18000}
@@ -54,6 +55,12 @@ spec:
         - namespaceSelector: {}
       ports:
         - {port: 18000, protocol: TCP}
+    {{- with .config.networkPolicy.scrapers }}
+    - from:
+        {{- toYaml . | nindent 8 }}
+      ports:
+        - {port: 9464, protocol: TCP}
+    {{- end }}
   egress:
     {{- include "pyairtable-lib.clusterEgress" . | nindent 4 }}
 {{- end }}

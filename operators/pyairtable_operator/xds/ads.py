@@ -38,6 +38,7 @@ class Client:
 class Hub:
     """The newest answers, the clients that wait for them, and the last few snapshots by version.
 
+    `published` counts snapshots, `refused` answers that clients refused; both since the process began.
     `changed` is set, and another event put in its place, with a new snapshot and with whatever clients do: who takes
     it before looking misses nothing. Belongs to one event loop.
     """
@@ -47,11 +48,14 @@ class Hub:
         self.kept: dict[str, Snapshot] = {}
         self.changed = asyncio.Event()
         self.clients: dict[int, Client] = {}
+        self.published = 0
+        self.refused = 0
         self.closing = False
         self._ids = itertools.count(1)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Let every client have the snapshot. One that is busy finds the newest when it is done."""
+        self.published += 1
         self.responses = Responses(snapshot)
         self.kept.pop(snapshot.version, None)
         self.kept[snapshot.version] = snapshot
@@ -73,6 +77,7 @@ class Hub:
 
     def receive(self, client: Client, request: discovery_pb2.DiscoveryRequest) -> None:
         """Take in what a client asks or says. Raises ProtocolError."""
+        self.refused += request.HasField("error_detail")
         client.session.receive(request)
         client.wake.set()
         self._tell()
