@@ -1,0 +1,187 @@
+"""Roles and scope modes against their definition, written once more as plain sets, at every revision."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pyairtable_mesh.runtime.authorization import product
+from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Relationship, Term, Verdict
+from pyairtable_mesh.runtime.authorization.roles import (
+    Binding,
+    BindingChange,
+    ModeChange,
+    RoleChange,
+    ScopedChange,
+    ScopeMode,
+)
+from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
+from pyairtable_mesh.runtime.authorization.verdicts import both, either, negation
+
+many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+NOW = 100.0
+TENANT, WORKSPACE, BASES = "tenant:t", "workspace:w", ["base:a", "base:b"]
+TABLES, RECORDS = ["table:a", "table:b"], ["record:1", "record:2", "record:3"]
+USERS, GROUPS = ["user:a", "user:b", "user:c"], ["group:g", "group:h"]
+RESOURCES = [TENANT, WORKSPACE, *BASES, *TABLES, *RECORDS]
+ROLES = {
+    **product.system_roles(),
+    "rol1": frozenset({"record.read", "base.read", "record.comment"}),
+    "rol2": frozenset({"record.update", "table.read"}),
+}
+LINKS = [
+    *(Relationship(base, "workspace", WORKSPACE) for base in BASES),
+    Relationship("table:a", "base", "base:a"),
+    Relationship("table:b", "base", "base:b"),
+    *(Relationship(record, "table", "table:a") for record in RECORDS[:2]),
+]
+
+
+@dataclass
+class Definition:
+    """effective(s, r) by the letter: for each permission, whether it is held, in three-valued logic."""
+
+    links: dict[str, str] = field(default_factory=dict)
+    members: dict[tuple[str, str], Term] = field(default_factory=dict)
+    bindings: dict[str, Binding] = field(default_factory=dict)
+    modes: dict[str, ScopeMode] = field(default_factory=dict)
+    roles: dict[str, frozenset[str]] = field(default_factory=dict)
+    context: dict[str, str] = field(default_factory=dict)
+
+    def apply(self, change: ScopedChange) -> None:
+        match change:
+            case Change(each, removed) if each.relation == "member":
+                self.members.pop((each.object, each.subject), None)
+                if not removed:
+                    self.members[each.object, each.subject] = each.term
+            case Change(each, True):
+                self.links.pop(each.object, None)
+            case Change(each):
+                self.links[each.object] = each.subject
+            case RoleChange(role, permissions):
+                self.roles[role] = permissions or frozenset()
+            case BindingChange(binding, removed):
+                self.bindings.pop(binding.id, None)
+                if not removed:
+                    self.bindings[binding.id] = binding
+            case ModeChange(resource, mode):
+                self.modes[resource] = mode
+
+    def term(self, term: Term) -> Verdict:
+        if term.expires is not None and term.expires <= NOW:
+            return False
+        if not term.condition:
+            return True
+        values = {**self.context, **term.context}
+        if "address" not in values:
+            return frozenset({"address"})
+        return values["address"].startswith("10.")
+
+    def counts_as(self, subject: str, other: str) -> Verdict:
+        found: dict[str, Verdict] = {subject: True, f"{subject.partition(':')[0]}:*": "#" not in subject}
+        for _ in range(len(self.members) + 1):
+            for (group, member), term in self.members.items():
+                holds = both(found.get(member, False) if member != "user:*" else False, self.term(term))
+                found[f"{group}#member"] = either(found.get(f"{group}#member", False), holds)
+        return found.get(other, False)
+
+    def bound(self, subject: str, resource: str) -> Iterable[tuple[Binding, Verdict]]:
+        for each in self.bindings.values():
+            if each.resource == resource:
+                yield each, both(self.counts_as(subject, each.subject), self.term(each.term))
+
+    def parent(self, resource: str) -> str | None:
+        kind = resource.partition(":")[0]
+        return None if kind == "tenant" else TENANT if kind == "workspace" else self.links.get(resource)
+
+    def owns(self, subject: str, resource: str | None) -> Verdict:
+        owner: Verdict = False
+        while resource is not None:
+            for each, holds in self.bound(subject, resource):
+                if each.role == "owner":
+                    owner = either(owner, holds)
+            resource = self.parent(resource)
+        return owner
+
+    def holds(self, subject: str, resource: str, permission: str) -> Verdict:
+        own: Verdict = False
+        present: Verdict = False
+        for each, holds in self.bound(subject, resource):
+            present = either(present, holds)
+            if permission in self.roles.get(each.role, frozenset()):
+                own = either(own, holds)
+        parent = self.parent(resource)
+        above = False if parent is None else self.holds(subject, parent, permission)
+        match self.modes.get(resource, ScopeMode.INHERIT):
+            case ScopeMode.INHERIT:
+                reduced = either(own, above)
+            case ScopeMode.RESTRICT:
+                reduced = both(own, above)
+            case ScopeMode.OVERRIDE:
+                reduced = either(both(present, own), both(negation(present), above))
+        return either(reduced, self.owns(subject, resource) if permission in self.roles["owner"] else False)
+
+
+terms = st.one_of(
+    st.just(Term()),
+    st.sampled_from([NOW - 1, NOW, NOW + 1]).map(lambda moment: Term(expires=moment)),
+    st.sampled_from([{}, {"address": "10.0.0.1"}, {"address": "192.168.0.1"}]).map(
+        lambda values: Term("in_network", {"network": "10.0.0.0/8", **values})
+    ),
+)
+members = st.one_of(
+    st.builds(Relationship, st.sampled_from(GROUPS), st.just("member"), st.sampled_from(USERS), terms),
+    st.builds(Relationship, st.sampled_from(GROUPS), st.just("member"), st.sampled_from(["group:g#member", "group:h#member"])),
+)
+bindings = st.builds(
+    Binding,
+    st.sampled_from(["1", "2", "3", "4", "5", "6"]),
+    st.sampled_from(list(ROLES)),
+    st.sampled_from(RESOURCES),
+    st.sampled_from([*USERS, "user:*", *(f"{group}#member" for group in GROUPS)]),
+    terms,
+)
+changes: st.SearchStrategy[ScopedChange] = st.one_of(
+    members.map(Change),
+    members.map(lambda each: Change(each, removed=True)),
+    bindings.map(BindingChange),
+    bindings.map(BindingChange),
+    bindings.map(lambda each: BindingChange(each, removed=True)),
+    st.builds(ModeChange, st.sampled_from(RESOURCES[1:]), st.sampled_from(ScopeMode)),
+    st.builds(RoleChange, st.just("rol1"), st.sampled_from([frozenset({"record.update"}), None])),
+    st.sampled_from(LINKS).map(lambda each: Change(each, removed=True)),
+)
+START: list[ScopedChange] = [*map(Change, LINKS), *(RoleChange(role, each) for role, each in ROLES.items())]
+contexts = st.sampled_from([{}, {"address": "10.1.1.1"}, {"address": "1.1.1.1"}])
+QUESTIONS = [
+    (resource, verb, subject)
+    for resource in RESOURCES
+    for verb in (["read", "update", "comment"] if resource.startswith("record") else ["read", "update"])
+    for subject in [*USERS, "group:g#member", "user:nobody"]
+]
+
+
+@many
+@given(st.lists(changes, max_size=20), contexts)
+def test_checks_agree_with_the_definition_at_every_revision(
+    history: list[ScopedChange], context: dict[str, str]
+) -> None:
+    engine = ScopedEngine(product.policy(), TENANT)
+    definition = Definition(context=context)
+    given = Circumstances(NOW, context)
+    for revision, batch in enumerate([START, *([each] for each in history)]):
+        for change in batch:
+            engine.validate(change)
+            definition.apply(change)
+        engine.apply(revision, batch)
+        for target, verb, subject in QUESTIONS[revision % 3 :: 3]:
+            permission = f"{target.partition(':')[0]}.{verb}"
+            expected = Decision.of(definition.holds(subject, target, permission), revision)
+            found = engine.check((target, verb, subject), given)
+            assert replace(found, missing=frozenset()) == replace(expected, missing=frozenset())
+            assert bool(found.missing) == bool(expected.missing)
+            if subject != "user:nobody":
+                handles = engine.handle(subject), engine.permission(permission), engine.handle(target)
+                sure = replace(definition, context={}).holds(subject, target, permission) is True
+                assert engine.allowed(*handles, NOW) == sure
