@@ -1,10 +1,16 @@
 """The compiled engine against the oracle, at every revision of generated histories."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pyairtable_mesh.runtime.authorization.compiler import monotone
 from pyairtable_mesh.runtime.authorization.derivation import solve
+from pyairtable_mesh.runtime.authorization.explanation import explain
 from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Relationship
+from pyairtable_mesh.runtime.authorization.lookup import Found, Listing, lookup_resources, lookup_subjects
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
 from tests.unit.authorization import worlds
 from tests.unit.authorization.oracle import Oracle
@@ -64,3 +70,78 @@ def test_contextual_relationships_answer_as_if_they_were_stored(data: st.DataObj
             found = engine.check(question, Circumstances(worlds.NOW, contextual=facts[cut:]))
             assert found == whole.check(question, Circumstances(worlds.NOW))
     assert len(engine.graph.names) == names
+
+
+@many
+@given(st.data(), contexts, st.integers(1, 3))
+def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
+    data: st.DataObject, context: dict[str, object], limit: int
+) -> None:
+    schema = data.draw(worlds.schemas())
+    facts = stored(data.draw(worlds.histories(schema)))
+    engine = RelationEngine(schema)
+    engine.apply(1, map(Change, facts))
+    given = Circumstances(worlds.NOW, context)
+    for relation in worlds.COMPUTED:
+        for subject in worlds.SUBJECTS:
+            expected = [
+                Found(target, decision.missing)
+                for target in worlds.FOLDERS
+                if (decision := engine.check((target, relation, subject), given)).allowed or decision.missing
+            ]
+
+            def page(after: str, limit: int, relation: str = relation, subject: str = subject) -> Listing:
+                return lookup_resources(engine, "folder", relation, subject, given, after=after, limit=limit)
+
+            assert page("", 0) == Listing(tuple(expected), complete=True)
+            assert pages(page, limit) == expected
+        for target in worlds.FOLDERS:
+            found = lookup_subjects(engine, target, relation, "user", given).entries
+            listed = {each.reference: each for each in found}
+            for subject in [*worlds.USERS, "user:*", "user:nobody"]:
+                decision = engine.check((target, relation, subject), given)
+                entry = listed.get(subject)
+                everyone = listed.get("user:*")
+                if entry is None and everyone is not None and subject not in everyone.excluded:
+                    entry = everyone
+                assert (decision.allowed, decision.missing) == (
+                    (False, frozenset()) if entry is None else (not entry.missing, entry.missing)
+                )
+
+
+def pages(page: Callable[[str, int], Listing], limit: int) -> list[Found]:
+    found: list[Found] = []
+    while True:
+        listing = page(found[-1].reference if found else "", limit)
+        found += listing.entries
+        if listing.complete:
+            return found
+
+
+@many
+@given(st.data(), contexts)
+def test_explanations_say_what_checks_say_and_name_relationships_that_matter(
+    data: st.DataObject, context: dict[str, object]
+) -> None:
+    schema = data.draw(worlds.schemas())
+    facts = stored(data.draw(worlds.histories(schema)))
+    engine = RelationEngine(schema)
+    engine.apply(1, map(Change, facts))
+    given = Circumstances(worlds.NOW, context)
+    known = {each.key for each in facts}
+    for target, relation in worlds.QUESTIONS:
+        for subject in worlds.SUBJECTS:
+            question = target, relation, subject
+            explanation = explain(engine, question, given)
+            assert explanation.decision == engine.check(question, given)
+            assert {each.key for each in explanation.path} <= known
+            if explanation.path and monotone(engine.graph, engine.graph.slots.by_type[engine.graph.slots.type_index[target.partition(":")[0]]][relation]):
+                alone = RelationEngine(schema)
+                alone.apply(1, [Change(each) for each in facts if each.key in {step.key for step in explanation.path}])
+                assert alone.check(question, given).allowed
+            if explanation.missing:
+                more = replace(given, contextual=explanation.missing)
+                assert engine.check(question, more).allowed
+                for index in range(len(explanation.missing)):
+                    fewer = [*explanation.missing[:index], *explanation.missing[index + 1 :]]
+                    assert not engine.check(question, replace(given, contextual=fewer)).allowed

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pyairtable_mesh.runtime.authorization import product
 from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Relationship, Term, Verdict
+from pyairtable_mesh.runtime.authorization.lookup import Found, Listing
 from pyairtable_mesh.runtime.authorization.roles import (
     Binding,
     BindingChange,
@@ -16,6 +17,7 @@ from pyairtable_mesh.runtime.authorization.roles import (
     ScopedChange,
     ScopeMode,
 )
+from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 from pyairtable_mesh.runtime.authorization.verdicts import both, either, negation
 
@@ -185,3 +187,37 @@ def test_checks_agree_with_the_definition_at_every_revision(
                 handles = engine.handle(subject), engine.permission(permission), engine.handle(target)
                 sure = replace(definition, context={}).holds(subject, target, permission) is True
                 assert engine.allowed(*handles, NOW) == sure
+
+
+@many
+@given(st.lists(changes, max_size=20), contexts, st.integers(1, 2))
+def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
+    history: list[ScopedChange], context: dict[str, str], limit: int
+) -> None:
+    engine = ScopedEngine(product.policy(), TENANT)
+    engine.apply(1, [*START, *history])
+    given = Circumstances(NOW, context)
+    lookup = ScopedLookup(engine)
+
+    def answer(target: str, subject: str) -> Found | None:
+        decision = engine.check((target, "read", subject), given)
+        return Found(target, decision.missing) if decision.allowed or decision.missing else None
+
+    for subject in [*USERS, "group:g#member", "user:*", "user:nobody"]:
+        expected = [found for target in RECORDS if (found := answer(target, subject))]
+
+        def page(after: str, limit: int, subject: str = subject) -> Listing:
+            return lookup.resources("record", "read", subject, given, after=after, limit=limit)
+
+        assert page("", 0) == Listing(tuple(expected), complete=True)
+        first = page("", limit)
+        assert [*first.entries, *page(first.entries[-1].reference, 0).entries] == expected if expected else True
+    for target in RESOURCES:
+        listed = {each.reference: each for each in lookup.subjects(target, "read", "user", given).entries}
+        for subject in [*USERS, "user:*", "user:nobody"]:
+            found = answer(target, subject)
+            everyone = listed.get("user:*")
+            covered = everyone if everyone is not None and subject not in everyone.excluded else None
+            entry = listed.get(subject, covered)
+            assert (entry is None) == (found is None)
+            assert bool(entry and entry.missing) == bool(found and found.missing)

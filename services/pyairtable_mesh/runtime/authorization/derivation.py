@@ -80,12 +80,13 @@ def equations(query: Query, key: int) -> dict[int, Formula]:
     for each in waiting:
         if each not in found:
             query.spend(1)
-            found[each] = _formula(query, each)
+            found[each] = formula_of(query, each)
             waiting += [other for other in _asked(found[each]) if other not in found]
     return found
 
 
-def _formula(query: Query, key: int) -> Formula:
+def formula_of(query: Query, key: int) -> Formula:
+    """The equation of one question."""
     if key == query.own:
         return All(())
     slot = key >> SHIFT
@@ -185,13 +186,13 @@ def _least(query: Query, system: dict[int, Formula], against: Collection[int], *
     found: set[int] = set()
     while True:
         query.spend(len(system))
-        more = {key for key, each in system.items() if key not in found and holds(each, found, against, optimistic)}
+        more = {key for key, each in system.items() if key not in found and holds(each, found, against, optimistic=optimistic)}
         if not more:
             return found
         found |= more
 
 
-def holds(formula: Formula, positive: Collection[int], negative: Collection[int], optimistic: bool) -> bool:  # noqa: FBT001
+def holds(formula: Formula, positive: Collection[int], negative: Collection[int], *, optimistic: bool) -> bool:
     """Whether a formula is true; what lacks context is true where this is `optimistic`."""
     match formula:
         case Fact(verdict=verdict, key=key):
@@ -199,13 +200,13 @@ def holds(formula: Formula, positive: Collection[int], negative: Collection[int]
         case Asked(key):
             return key in positive
         case All(found):
-            return all(holds(each, positive, negative, optimistic) for each in found)
+            return all(holds(each, positive, negative, optimistic=optimistic) for each in found)
         case Without(base, subtracted):
-            return holds(base, positive, negative, optimistic) and not holds(
-                subtracted, negative, positive, not optimistic
+            return holds(base, positive, negative, optimistic=optimistic) and not holds(
+                subtracted, negative, positive, optimistic=not optimistic
             )
         case _:
-            return any(holds(each, positive, negative, optimistic) for each in parts(formula))
+            return any(holds(each, positive, negative, optimistic=optimistic) for each in parts(formula))
 
 
 def _missing(system: dict[int, Formula], undecided: Collection[int]) -> dict[int, frozenset[str]]:

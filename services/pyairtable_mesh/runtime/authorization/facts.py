@@ -16,7 +16,7 @@ class Term:
     """What a relationship or binding holds under: a condition with stored values, an expiry, or both."""
 
     condition: str = ""
-    context: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict, hash=False)
     expires: float | None = None
 
     def __bool__(self) -> bool:

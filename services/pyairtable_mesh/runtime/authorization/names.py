@@ -3,6 +3,8 @@
 import re
 from array import array
 
+from pyroaring import BitMap
+
 from pyairtable_mesh.runtime.authorization.facts import WILDCARD, refused
 from pyairtable_mesh.runtime.authorization.language.syntax import Relation, Schema
 
@@ -55,6 +57,8 @@ class Names:
         self.usersets: dict[int, tuple[int, int]] = {}
         self.userset_of: dict[tuple[int, int], int] = {}
         self.wildcards: dict[int, int] = {}
+        self.objects = [BitMap() for _ in slots.types]
+        """For each type its objects."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -68,7 +72,9 @@ class Names:
         index = self._type(kind, field)
         if not _ID.fullmatch(identifier):
             raise refused(field, f"{text[:200]!r} is not written type:id", "MALFORMED_REFERENCE")
-        return self._add(text, index)
+        handle = self._add(text, index)
+        self.objects[index].add(handle)
+        return handle
 
     def subject(self, text: str, field: str = "subject") -> int:
         """The handle of ``type:id``, ``type:*`` or ``type:id#relation``; InvalidArgument on `field`."""
@@ -113,6 +119,8 @@ class Names:
                 del self.userset_of[key]
             elif self.wildcards.get(index) == handle:
                 del self.wildcards[index]
+            else:
+                self.objects[index].discard(handle)
 
     def _type(self, name: str, field: str) -> int:
         index = self.slots.type_index.get(name)
