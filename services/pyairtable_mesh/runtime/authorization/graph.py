@@ -86,8 +86,7 @@ class Graph:
         slot = self.slots.of(names.types[target], relationship.relation, f"{field}.relation")
         subject = names.subject(relationship.subject, f"{field}.subject")
         kind, condition = names.kind(subject), relationship.term.condition
-        admitted = self.slots.relations[slot].admitted
-        if not any(each.kind == kind and each.condition == condition for each in admitted):
+        if (kind, condition) not in self.slots.admitted[slot]:
             self._refuse(slot, kind, condition, field)
         return slot, target, subject
 
@@ -104,7 +103,8 @@ class Graph:
         for change in changes:
             each = change.relationship
             if change.removed:
-                self.remove(each)
+                if (found := self.find(each)) is not None:
+                    self.remove(*found)
             else:
                 self.put(*self.resolve(each), each.term)
 
@@ -119,15 +119,17 @@ class Graph:
         else:
             edges.terms.pop((target, subject), None)
 
-    def remove(self, relationship: Relationship) -> None:
-        """Remove one relationship, whatever its term."""
+    def find(self, relationship: Relationship) -> tuple[int, int, int] | None:
+        """(slot, object, subject) of a relationship that is stored; None else."""
         handles = self.names.handles
         target, subject = handles.get(relationship.object), handles.get(relationship.subject)
         if target is None or subject is None:
-            return
+            return None
         slot = self.slots.by_type[self.names.types[target]].get(relationship.relation)
-        if slot is None or not self.holds(slot, target, subject):
-            return
+        return None if slot is None or not self.holds(slot, target, subject) else (slot, target, subject)
+
+    def remove(self, slot: int, target: int, subject: int) -> None:
+        """Remove one relationship that is stored, whatever its term."""
         edges = self.edges[slot]
         self.count -= 1
         discard(edges.sets if subject in self.names.usersets else edges.subjects, target, subject)

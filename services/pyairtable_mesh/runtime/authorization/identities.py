@@ -63,9 +63,12 @@ class Identities:
         group = graph.slots.type_index[GROUP]
         self._slot = graph.slots.by_type[group][MEMBER]
 
-    def forget(self) -> None:
-        """Forget what was kept: memberships or the time have changed."""
-        self._kept.clear()
+    def forget(self, subject: int | None = None) -> None:
+        """Forget what was kept for a subject, or for all: memberships or the time have changed."""
+        if subject is None:
+            self._kept.clear()
+        else:
+            self._kept.pop(subject, None)
 
     def of(self, subject: int, now: float) -> Known:
         """What a subject counts as by what is stored; a condition without stored values for all is unknown."""

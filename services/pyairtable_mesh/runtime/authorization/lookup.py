@@ -7,6 +7,7 @@ terms: everything allowed is among them. Each is then checked, in order, as it i
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
+from typing import NamedTuple
 
 from pyroaring import BitMap
 
@@ -19,8 +20,7 @@ from pyairtable_mesh.runtime.authorization.query import SHIFT, Query
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An entry of a list: what is allowed, or (`missing` is not empty) conditional. A wildcard stands for all of its
     type but the `excluded`, which are in byte order.
     """

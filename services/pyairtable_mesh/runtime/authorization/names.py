@@ -25,7 +25,10 @@ class Slots:
             self.by_type.append({name: len(self.relations) + offset for offset, name in enumerate(definition.relations)})
             self.relations += definition.relations.values()
             self.owner += [index] * len(definition.relations)
-        self.admitted = [frozenset(each.kind for each in relation.admitted) for relation in self.relations]
+        self.admitted = [
+            frozenset((each.kind, each.condition) for each in relation.admitted) for relation in self.relations
+        ]
+        """For each slot whom it admits: kinds with the condition that they need."""
 
     def __len__(self) -> int:
         return len(self.relations)

@@ -68,7 +68,10 @@ class ScopedLookup:
         index = engine.graph.slots.type_index[type_name]
         everything = self._ordered.get(index, [])
         tops = {place for each in engine.identities.within(view, who) for place in engine.places.get(each, ())}
-        if view.parents or engine.root in tops:
+        if view.parents:
+            new = {names.texts[each] for each in view.parents if names.types[each] == index}
+            return ordered(new.union(everything), after, 0)
+        if engine.root in tops:
             return _behind(everything, after)
         below = self._below(tops, type_name)
         if len(below) * FEW > len(everything):
@@ -129,19 +132,20 @@ class ScopedLookup:
             index = engine.graph.slots.type_index[subject_type]
             sure, possible = _Who(engine, view, index, permission).effective(target)
             texts = names.texts
-
-            def decide(name: str) -> Found | None:
-                if name.endswith(":*"):
-                    named = sorted(texts[each] for each in possible.members if not texts[each].endswith(":*"))
-                    return Found(name, self._missing(view, name, target, permission, sure=sure.inverted), tuple(named))
-                certain = names.handles[name] in sure
-                return Found(name, self._missing(view, name, target, permission, sure=certain))
-
             # Beside a wildcard only those are listed whose answer may be another than its own.
             listed = sure.members - possible.members if possible.inverted else possible.members
             found = [texts[each] for each in listed]
             if possible.inverted:
                 found.append(f"{subject_type}:*")
+            if not possible.inverted and sure == possible:
+                return part(ordered(found, after, limit), Found, limit)
+
+            def decide(name: str) -> Found | None:
+                if name.endswith(":*"):
+                    named = sorted(texts[each] for each in possible.members)
+                    return Found(name, self._missing(view, name, target, permission, sure=sure.inverted), tuple(named))
+                return Found(name, self._missing(view, name, target, permission, sure=names.handles[name] in sure))
+
             return part(ordered(found, after, limit), decide, limit)
 
     def _missing(self, view: View, name: str, target: int, permission: int, *, sure: bool) -> frozenset[str]:

@@ -32,7 +32,7 @@ from pyairtable_mesh.runtime.authorization.facts import (
     refused,
 )
 from pyairtable_mesh.runtime.authorization.graph import Graph
-from pyairtable_mesh.runtime.authorization.identities import Identities, Known, View
+from pyairtable_mesh.runtime.authorization.identities import MEMBER, Identities, Known, View
 from pyairtable_mesh.runtime.authorization.names import Slots
 from pyairtable_mesh.runtime.authorization.policy import Policy
 from pyairtable_mesh.runtime.authorization.roles import (
@@ -102,6 +102,10 @@ class ScopedEngine:
         self._own: set[int] = set()
         self._kept: dict[int, dict[int, Held]] = {}
         self._sure: dict[int, dict[int, int]] = {}
+        self._asked: set[int] = set()
+        """Resources that something is kept for; what is not in it can be moved without forgetting anything."""
+        self._stale: set[int] | None = set()
+        """Subjects whose answers the changes in hand touch; None for all."""
         self._count = 0
         self._begin, self._end = -inf, inf
         self._decisions = Decision(True, 0), Decision(False, 0)
@@ -169,39 +173,81 @@ class ScopedEngine:
 
     def apply(self, revision: int, changes: Iterable[ScopedChange]) -> None:
         """Apply the validated changes of one revision, in their order: a move removes the old link first."""
+        self._stale = set()
         for change in changes:
             match change:
                 case Change(relationship, removed):
-                    self._relate(change, relationship, removed=removed)
-                case RoleChange(role, None):
-                    self.roles.pop(role, None)
+                    self._relate(relationship, removed=removed)
                 case RoleChange(role, permissions):
                     self.roles[role] = self.policy.mask(permissions or ())
+                    self._stale = None
                 case BindingChange(binding, removed):
                     self._bind(binding, removed=removed)
                 case ModeChange(resource, mode):
                     self._set_mode(self.graph.names.object(resource), mode)
         self.revision = revision
         self._decisions = Decision(True, revision), Decision(False, revision)
-        self.forget()
+        if self._stale is None:
+            self.forget()
+        for subject in self._stale or ():
+            self._kept.pop(subject, None)
+            self._sure.pop(subject, None)
+            self.identities.forget(subject)
+
+    def restore(
+        self,
+        revision: int,
+        roles: Mapping[str, frozenset[str]],
+        modes: Mapping[str, ScopeMode],
+        bindings: Iterable[Binding],
+    ) -> None:
+        """Take over roles, modes and bindings in bulk; relationships are in the graph already."""
+        changes: list[ScopedChange] = [RoleChange(role, permissions) for role, permissions in roles.items()]
+        changes += [ModeChange(resource, mode) for resource, mode in modes.items()]
+        changes += map(BindingChange, bindings)
+        self.apply(revision, changes)
 
     def forget(self) -> None:
         """Forget everything that was kept; what follows is computed anew."""
         self._kept.clear()
         self._sure.clear()
+        self._asked.clear()
         self._count = 0
         self._begin, self._end = inf, -inf
         self.identities.forget()
 
-    def _relate(self, change: Change, each: Relationship, *, removed: bool) -> None:
+    def _relate(self, each: Relationship, *, removed: bool) -> None:
+        found = self.graph.find(each) if removed else self.graph.resolve(each)
+        if found is None:
+            return
+        slot, target, subject = found
+        old = self.graph.edges[slot].terms.get((target, subject))
+        self._expire(old, None if removed else each.term)
+        if removed:
+            self.graph.remove(slot, target, subject)
+        else:
+            self.graph.put(slot, target, subject, each.term)
+        if each.relation == MEMBER:
+            # A group is asked for by its members' userset, whether or not anything is bound to it yet.
+            if (target, slot) not in self.graph.names.userset_of:
+                self.graph.names.subject(f"{each.object}#{MEMBER}")
+            self._touch(subject)
+        elif target in self._asked:
+            self._stale = None
+
+    def _touch(self, subject: int) -> None:
+        """Count what a subject holds as changed; a userset or wildcard stands for many."""
         names = self.graph.names
-        slot, target, subject = self.graph.resolve(each)
-        self.expiries.remove(self.graph.edges[slot].terms.get((target, subject)))
-        self.graph.apply([change])
-        self.expiries.add(None if removed else each.term)
-        # A group is asked for by its members' userset, whether or not anything is bound to it yet.
-        if each.relation == "member":
-            names.subject(f"{each.object}#member")
+        if subject in names.usersets or names.wildcards.get(names.types[subject]) == subject:
+            self._stale = None
+        elif self._stale is not None:
+            self._stale.add(subject)
+
+    def _expire(self, old: Term | None, new: Term | None) -> None:
+        for term, count in ((old, self.expiries.remove), (new, self.expiries.add)):
+            if term is not None and term.expires is not None:
+                count(term)
+                self._stale = None
 
     def _bind(self, binding: Binding, *, removed: bool) -> None:
         old = self.bindings.pop(binding.id, None)
@@ -212,14 +258,16 @@ class ScopedEngine:
             self._replace(resource, left)
             if all(each.subject != subject for each in left):
                 self.places[subject].discard(resource)
-            self.expiries.remove(old.term)
+            self._expire(old.term, None)
+            self._touch(subject)
         if removed:
             return
         self.bindings[binding.id] = binding
         resource, subject = names.object(binding.resource), names.subject(binding.subject)
         self._replace(resource, [*self.bound.get(resource, ()), Bound(subject, binding.role, binding.term, binding.id)])
         self.places.setdefault(subject, set()).add(resource)
-        self.expiries.add(binding.term)
+        self._expire(None, binding.term)
+        self._touch(subject)
 
     def _replace(self, resource: int, bound: list[Bound]) -> None:
         if bound:
@@ -233,6 +281,7 @@ class ScopedEngine:
             self.modes.pop(resource, None)
         else:
             self.modes[resource] = mode
+        self._stale = None
         self._anchor(resource)
 
     def _anchor(self, resource: int) -> None:
@@ -346,6 +395,7 @@ class ScopedEngine:
                 self._turn(now)
                 kept = self._kept.setdefault(subject, {})
             self._count += 1
+            self._asked.add(resource)
             kept[resource] = found
             self._sure.setdefault(subject, {})[resource] = found.sure
         return found
