@@ -91,9 +91,7 @@ class World:
         found = self.schema.relation(kind(target), relation)
         return found is not None and self.rewrite(key, found.rewrite, positive, negative, optimistic=optimistic)
 
-    def rewrite(
-        self, key: Key, rewrite: Rewrite, positive: set[Key], negative: set[Key], *, optimistic: bool
-    ) -> bool:
+    def rewrite(self, key: Key, rewrite: Rewrite, positive: set[Key], negative: set[Key], *, optimistic: bool) -> bool:
         target, relation = key
         match rewrite:
             case Direct():
@@ -104,7 +102,9 @@ class World:
             case Computed(other):
                 return (target, other) in positive
             case Indirect(other, tupleset):
-                return any((each.subject, other) in positive for each in self.at(target, tupleset, optimistic=optimistic))
+                return any(
+                    (each.subject, other) in positive for each in self.at(target, tupleset, optimistic=optimistic)
+                )
             case Union(children):
                 return any(self.rewrite(key, each, positive, negative, optimistic=optimistic) for each in children)
             case Intersection(children):

@@ -135,7 +135,10 @@ def test_explanations_say_what_checks_say_and_name_relationships_that_matter(
             explanation = explain(engine, question, given)
             assert explanation.decision == engine.check(question, given)
             assert {each.key for each in explanation.path} <= known
-            if explanation.path and monotone(engine.graph, engine.graph.slots.by_type[engine.graph.slots.type_index[target.partition(":")[0]]][relation]):
+            if explanation.path and monotone(
+                engine.graph,
+                engine.graph.slots.by_type[engine.graph.slots.type_index[target.partition(":")[0]]][relation],
+            ):
                 alone = RelationEngine(schema)
                 alone.apply(1, [Change(each) for each in facts if each.key in {step.key for step in explanation.path}])
                 assert alone.check(question, given).allowed

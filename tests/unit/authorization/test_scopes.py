@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pyairtable_mesh.permission import schema
 from pyairtable_mesh.runtime.authorization import product
 from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Relationship, Term, Verdict
+from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing
+from pyairtable_mesh.runtime.authorization.relations import RelationEngine
 from pyairtable_mesh.runtime.authorization.roles import (
     Binding,
     BindingChange,
@@ -17,8 +21,10 @@ from pyairtable_mesh.runtime.authorization.roles import (
     ScopedChange,
     ScopeMode,
 )
+from pyairtable_mesh.runtime.authorization.scope_explanation import MissingGrant, explain_scoped
 from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
+from pyairtable_mesh.runtime.authorization.snapshot import dump, load_scoped
 from pyairtable_mesh.runtime.authorization.verdicts import both, either, negation
 
 many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -134,7 +140,9 @@ terms = st.one_of(
 )
 members = st.one_of(
     st.builds(Relationship, st.sampled_from(GROUPS), st.just("member"), st.sampled_from(USERS), terms),
-    st.builds(Relationship, st.sampled_from(GROUPS), st.just("member"), st.sampled_from(["group:g#member", "group:h#member"])),
+    st.builds(
+        Relationship, st.sampled_from(GROUPS), st.just("member"), st.sampled_from(["group:g#member", "group:h#member"])
+    ),
 )
 bindings = st.builds(
     Binding,
@@ -221,3 +229,93 @@ def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
             entry = listed.get(subject, covered)
             assert (entry is None) == (found is None)
             assert bool(entry and entry.missing) == bool(found and found.missing)
+
+
+@many
+@given(st.lists(changes, max_size=20), contexts)
+def test_explanations_say_what_checks_say_and_their_grants_turn_denials_around(
+    history: list[ScopedChange], context: dict[str, str]
+) -> None:
+    engine = ScopedEngine(product.policy(), TENANT)
+    engine.apply(1, [*START, *history])
+    given = Circumstances(NOW, context)
+    for target, verb, subject in QUESTIONS[::2]:
+        explanation = explain_scoped(engine, (target, verb, subject), given)
+        assert explanation.decision == engine.check((target, verb, subject), given)
+        assert bool(explanation.path) == explanation.decision.allowed
+        if explanation.path:
+            granting = [each for each in explanation.path if each.kind == "role_binding"]
+            assert all(engine.bindings[each.binding].resource == each.object for each in granting)
+            assert explanation.path[-1].object == target
+        if explanation.missing:
+            assert decided(engine, explanation.missing, (target, verb, subject), given).allowed
+            for index in range(len(explanation.missing)):
+                fewer = [*explanation.missing[:index], *explanation.missing[index + 1 :]]
+                assert not decided(engine, fewer, (target, verb, subject), given).allowed
+
+
+def decided(
+    engine: ScopedEngine, grants: Iterable[MissingGrant], question: tuple[str, str, str], given: Circumstances
+) -> Decision:
+    """The answer with more grants, which are taken back."""
+    more = [Binding(f"more{index}", each.role, each.resource, question[2]) for index, each in enumerate(grants)]
+    engine.apply(engine.revision, map(BindingChange, more))
+    decision = engine.check(question, given)
+    engine.apply(engine.revision, [BindingChange(each, removed=True) for each in more])
+    return decision
+
+
+def test_the_model_says_what_the_service_s_own_tables_say() -> None:
+    policy = product.policy()
+    assert set(policy.permissions) == schema.PERMISSIONS
+    assert product.system_roles() == schema.SYSTEM_ROLES
+    assert policy.parents == {name: each.parent for name, each in schema.TYPES.items() if each.parent}
+    assert product.PRINCIPALS == schema.PRINCIPALS
+    assert product.OWNED == schema.OWNED
+    for name in schema.TYPES:
+        assert policy.below(name) == schema.descendants(name)
+
+
+def test_the_document_is_that_of_the_model() -> None:
+    assert product.make_document() == (Path(product.__file__).parent / "model.json").read_bytes()
+    assert parse(product.source()) == product.schema()
+
+
+@many
+@given(st.lists(bindings.filter(lambda each: not each.term), max_size=6))
+def test_without_modes_roles_say_what_relations_of_the_model_say(bound: list[Binding]) -> None:
+    """A binding stands for a relationship to each permission: any tool that reads the model answers the same."""
+    policy = product.policy()
+    scoped, plain = ScopedEngine(policy, TENANT), RelationEngine(product.schema())
+    bound = list({each.id: each for each in bound}.values())
+    scoped.apply(1, [*START, *map(BindingChange, bound)])
+    plain.apply(1, map(Change, [*LINKS, Relationship(WORKSPACE, "tenant", TENANT)]))
+    plain.apply(2, (Change(each) for binding in bound for each in expanded(binding)))
+    for target, verb, subject in QUESTIONS:
+        found = plain.check((target, verb, subject), Circumstances(NOW))
+        assert scoped.check((target, verb, subject), Circumstances(NOW)).allowed == found.allowed
+
+
+def expanded(binding: Binding) -> Iterable[Relationship]:
+    place = binding.resource.partition(":")[0]
+    for permission in ROLES[binding.role]:
+        kind, _, verb = permission.partition(".")
+        if kind in product.policy().below(place):
+            relation = verb if kind == place else f"{kind}_{verb}"
+            yield Relationship(binding.resource, relation, binding.subject)
+
+
+@many
+@given(st.lists(changes, max_size=20), contexts)
+def test_a_snapshot_answers_as_the_engine_that_it_was_taken_from(
+    history: list[ScopedChange], context: dict[str, str]
+) -> None:
+    engine = ScopedEngine(product.policy(), TENANT)
+    engine.apply(7, [*START, *history])
+    copy = load_scoped(dump(engine), product.policy())
+    given = Circumstances(NOW, context)
+    more: list[ScopedChange] = [Change(Relationship("group:g", "member", "user:c"))]
+    for _ in range(2):
+        assert [copy.check(each, given) for each in QUESTIONS] == [engine.check(each, given) for each in QUESTIONS]
+        engine.apply(8, more)
+        copy.apply(8, more)

@@ -91,7 +91,9 @@ def schemas(draw: st.DrawFn) -> Schema:
         rewrites |= {each: draw(_rewrites(COMPUTED[:index])) for index, each in enumerate(COMPUTED)}
         relations = {each: Relation(each, rewrite) for each, rewrite in rewrites.items()}
         types[name] = TypeDefinition(name, relations)
-    used = {subject.condition for each in types.values() for found in each.relations.values() for subject in found.admitted}
+    used = {
+        subject.condition for each in types.values() for found in each.relations.values() for subject in found.admitted
+    }
     schema = Schema(types, {name: each for name, each in CONDITIONS.items() if name in used})
     # What has no entry point is given one, so that no draw is thrown away.
     broken = {(each.position, each.description.split()[0]) for each in validate(schema)}
@@ -120,7 +122,9 @@ def relationships(draw: st.DrawFn, schema: Schema) -> Relationship:
     expires = draw(st.sampled_from([None, None, None, NOW - 1, NOW, NOW + 1]))
     given = {"flag": {"x": draw(st.booleans())}, "large": {"y": 2}}.get(admitted.condition, {})
     context = given if draw(st.booleans()) else {}
-    return Relationship(target, relation.name, draw(_subject(schema, admitted)), Term(admitted.condition, context, expires))
+    return Relationship(
+        target, relation.name, draw(_subject(schema, admitted)), Term(admitted.condition, context, expires)
+    )
 
 
 @st.composite

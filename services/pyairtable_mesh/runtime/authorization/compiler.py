@@ -6,8 +6,8 @@ answered within one query is kept for it, unless it hangs on a question that is 
 
 from collections.abc import Callable, Sequence
 
-from pyairtable_mesh.runtime.authorization.facts import Verdict, exhausted
-from pyairtable_mesh.runtime.authorization.graph import Graph
+from pyairtable_mesh.runtime.authorization.facts import Term, Verdict, exhausted
+from pyairtable_mesh.runtime.authorization.graph import Graph, every
 from pyairtable_mesh.runtime.authorization.language import syntax
 from pyairtable_mesh.runtime.authorization.language.syntax import (
     Computed,
@@ -79,13 +79,52 @@ def _rewrite(graph: Graph, answers: Sequence[Answer], slot: int, rewrite: Rewrit
         case Intersection(children):
             return _intersection([_rewrite(graph, answers, slot, each) for each in children])
         case Exclusion(base, subtracted):
-            return _exclusion(
-                _rewrite(graph, answers, slot, base), _rewrite(graph, answers, slot, subtracted)
-            )
+            return _exclusion(_rewrite(graph, answers, slot, base), _rewrite(graph, answers, slot, subtracted))
 
 
 def _direct(graph: Graph, answers: Sequence[Answer], slot: int) -> Answer:
     edges, usersets, base = graph.edges[slot], graph.names.usersets, slot << SHIFT
+    sets, terms = edges.sets, edges.terms
+    stored, member = _stored(graph, slot), _member(graph, answers)
+
+    def contextual(query: Query, found: Sequence[tuple[int, Term]]) -> Verdict:
+        verdict: Verdict = False
+        for subject, term in found:
+            if subject in (query.subject, query.wildcard):
+                verdict = either(verdict, query.term(term))
+            elif subject in usersets:
+                verdict = either(verdict, member(query, subject, term))
+        return verdict
+
+    def direct(query: Query, target: int) -> Verdict:
+        verdict = stored(query, target, query.subject)
+        if verdict is not True and query.wildcard >= 0:
+            verdict = either(verdict, stored(query, target, query.wildcard))
+        if verdict is True:
+            return True
+        for subject in every(sets.get(target)):
+            verdict = either(verdict, member(query, subject, terms.get((target, subject)) if terms else None))
+            if verdict is True:
+                return True
+        extra = query.extra
+        return verdict if extra is None else either(verdict, contextual(query, extra.get(base | target, ())))
+
+    return direct
+
+
+def _member(graph: Graph, answers: Sequence[Answer]) -> Callable[[Query, int, Term | None], Verdict]:
+    usersets = graph.names.usersets
+
+    def member(query: Query, subject: int, term: Term | None) -> Verdict:
+        owner, relation = usersets[subject]
+        holds = True if term is None else query.term(term)
+        return False if holds is False else both(holds, answers[relation](query, owner))
+
+    return member
+
+
+def _stored(graph: Graph, slot: int) -> Callable[[Query, int, int], Verdict]:
+    edges, usersets = graph.edges[slot], graph.names.usersets
     subjects, sets, terms = edges.subjects, edges.sets, edges.terms
 
     def stored(query: Query, target: int, subject: int) -> Verdict:
@@ -95,32 +134,7 @@ def _direct(graph: Graph, answers: Sequence[Answer], slot: int) -> Answer:
         term = terms.get((target, subject)) if terms else None
         return True if term is None else query.term(term)
 
-    def direct(query: Query, target: int) -> Verdict:
-        verdict = stored(query, target, query.subject)
-        if verdict is not True and query.wildcard >= 0:
-            verdict = either(verdict, stored(query, target, query.wildcard))
-        if verdict is True:
-            return True
-        found = sets.get(target)
-        if found is not None:
-            for subject in (found,) if isinstance(found, int) else found:
-                verdict = either(verdict, member(query, subject, terms.get((target, subject)) if terms else None))
-                if verdict is True:
-                    return True
-        if query.extra is not None:
-            for subject, term in query.extra.get(base | target, ()):
-                if subject in (query.subject, query.wildcard):
-                    verdict = either(verdict, query.term(term))
-                elif subject in usersets:
-                    verdict = either(verdict, member(query, subject, term))
-        return verdict
-
-    def member(query: Query, subject: int, term: object) -> Verdict:
-        owner, relation = usersets[subject]
-        holds = True if term is None else query.term(term)  # type: ignore[arg-type]
-        return False if holds is False else both(holds, answers[relation](query, owner))
-
-    return direct
+    return stored
 
 
 def _computed(answers: Sequence[Answer], other: int) -> Answer:
@@ -149,9 +163,9 @@ def _indirect(graph: Graph, answers: Sequence[Answer], tupleset: int, relation: 
                 verdict = either(verdict, above(query, parent, term))
         return verdict
 
-    def above(query: Query, parent: int, term: object) -> Verdict:
+    def above(query: Query, parent: int, term: Term | None) -> Verdict:
         slot = slot_of[types[parent]]
-        holds = True if term is None else query.term(term)  # type: ignore[arg-type]
+        holds = True if term is None else query.term(term)
         return False if slot < 0 or holds is False else both(holds, answers[slot](query, parent))
 
     return indirect

@@ -64,12 +64,12 @@ class _Program:
             environment = cel.NewEnv(variables=variables, functions=_functions(cel))
             self._expression = environment.compile(condition.expression)
         except RuntimeError as error:
-            words = str(error).partition("ERROR: ")[2].splitlines() or ["it cannot be read"]
-            words = f"the expression of {condition.name!r}: {words[0].strip()}"  # type: ignore[assignment]
-            raise SchemaError([Problem(condition.position, str(words))]) from None
-        if self._expression.return_type() not in (cel.Type.BOOL, cel.Type.DYN):  # noqa: PLR6201 # types have no hash
+            found = [*str(error).partition("ERROR: ")[2].splitlines(), "it cannot be read"][0].strip()
+            words = f"the expression of {condition.name!r}: {found}"
+            raise SchemaError([Problem(condition.position, words)]) from None
+        if self._expression.return_type() not in (cel.Type.BOOL, cel.Type.DYN):  # types have no hash
             words = f"the expression of {condition.name!r} gives {self._expression.return_type().name()}, not BOOL"
-            raise SchemaError([Problem(condition.position, str(words))])
+            raise SchemaError([Problem(condition.position, words)])
 
     def evaluate(self, context: Mapping[str, Any]) -> Verdict:
         values = self.values({name: value for name, value in context.items() if name in self.parameters})

@@ -35,7 +35,8 @@ class Crowd(NamedTuple):
         """Who is in this one only."""
         return self.intersection(other.complement())
 
-    def __contains__(self, subject: object) -> bool:
+    def has(self, subject: int) -> bool:
+        """Whether a subject of the type is in it."""
         return (subject in self.members) != self.inverted
 
 

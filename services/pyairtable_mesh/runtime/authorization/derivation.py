@@ -186,7 +186,11 @@ def _least(query: Query, system: dict[int, Formula], against: Collection[int], *
     found: set[int] = set()
     while True:
         query.spend(len(system))
-        more = {key for key, each in system.items() if key not in found and holds(each, found, against, optimistic=optimistic)}
+        more = {
+            key
+            for key, each in system.items()
+            if key not in found and holds(each, found, against, optimistic=optimistic)
+        }
         if not more:
             return found
         found |= more

@@ -26,7 +26,7 @@ from pyairtable_mesh.runtime.authorization.derivation import (
     stored,
 )
 from pyairtable_mesh.runtime.authorization.facts import Circumstances, Decision, Relationship
-from pyairtable_mesh.runtime.authorization.query import SHIFT, Query, question_name
+from pyairtable_mesh.runtime.authorization.query import Query, question_name
 from pyairtable_mesh.runtime.authorization.relations import Question, RelationEngine
 
 MISSING = 1_000_000
@@ -111,7 +111,9 @@ class _Reasons:
 
     def _admits(self, slot: int) -> bool:
         kind = self._query.graph.names.kind(self._query.subject)
-        return any(each.kind == kind and not each.condition for each in self._query.graph.slots.relations[slot].admitted)
+        return any(
+            each.kind == kind and not each.condition for each in self._query.graph.slots.relations[slot].admitted
+        )
 
     def steps(self, key: int) -> Iterator[Relationship]:
         """The relationships of the cheapest derivation, nearest to the subject first."""

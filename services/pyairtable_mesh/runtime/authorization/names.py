@@ -22,7 +22,9 @@ class Slots:
         self.owner: list[int] = []
         self.by_type: list[dict[str, int]] = []
         for index, definition in enumerate(schema.types.values()):
-            self.by_type.append({name: len(self.relations) + offset for offset, name in enumerate(definition.relations)})
+            self.by_type.append(
+                {name: len(self.relations) + offset for offset, name in enumerate(definition.relations)}
+            )
             self.relations += definition.relations.values()
             self.owner += [index] * len(definition.relations)
         self.admitted = [

@@ -18,9 +18,7 @@ class Policy:
         self.schema = schema
         self.root = root
         self.links = {name: link for name in schema.types if (link := _link(schema, name))}
-        self.parents = {
-            name: schema.types[name].relations[link].admitted[0].type for name, link in self.links.items()
-        }
+        self.parents = {name: schema.types[name].relations[link].admitted[0].type for name, link in self.links.items()}
         taken = {(self.parents[name], each.relation) for name in self.links for each in _indirect(schema, name)}
         self.verbs: Mapping[str, tuple[str, ...]] = {
             name: tuple(

@@ -23,7 +23,21 @@ class Query:
     that was asked again, and so was answered False for the time being.
     """
 
-    __slots__ = ("context", "cut", "evaluate", "extra", "graph", "known", "limits", "now", "open", "own", "steps", "subject", "wildcard")
+    __slots__ = (
+        "context",
+        "cut",
+        "evaluate",
+        "extra",
+        "graph",
+        "known",
+        "limits",
+        "now",
+        "open",
+        "own",
+        "steps",
+        "subject",
+        "wildcard",
+    )
 
     def __init__(
         self, graph: Graph, subject: int, now: float, context: Mapping[str, Any], evaluate: Evaluate, limits: Limits

@@ -51,7 +51,10 @@ class RelationEngine:
 
     def allowed(self, subject: int, slot: int, target: int, now: float) -> bool:
         """Whether it is allowed, unconditionally, by handles and the slot of the relation."""
-        return self._verdict(Query(self.graph, subject, now, {}, self.conditions.evaluate, self.limits), slot, target) is True
+        return (
+            self._verdict(Query(self.graph, subject, now, {}, self.conditions.evaluate, self.limits), slot, target)
+            is True
+        )
 
     def check(self, question: Question, given: Circumstances) -> Decision:
         """The answer to one question."""

@@ -144,7 +144,7 @@ class ScopedLookup:
                 if name.endswith(":*"):
                     named = sorted(texts[each] for each in possible.members)
                     return Found(name, self._missing(view, name, target, permission, sure=sure.inverted), tuple(named))
-                return Found(name, self._missing(view, name, target, permission, sure=names.handles[name] in sure))
+                return Found(name, self._missing(view, name, target, permission, sure=sure.has(names.handles[name])))
 
             return part(ordered(found, after, limit), decide, limit)
 
@@ -243,7 +243,9 @@ class _Who:
                 sure |= plain
             nested = ((each, edges.terms.get((here, each))) for each in every(edges.sets.get(here)))
             identities, view = self._engine.identities, self._view
-            others = [(each, True if term is None else identities.term(term, view.now, view.context)) for each, term in nested]
+            others = [
+                (each, True if term is None else identities.term(term, view.now, view.context)) for each, term in nested
+            ]
             for each, verdict in (*termed, *others, *self._joined.get(here, ())):
                 if verdict is False:
                     continue

@@ -3,8 +3,8 @@
 own(s, r) is the union of the permissions of the roles bound at r to s, to ``type:*`` of its type or to any group that
 s is in. effective(s, r) is, by the mode of r:
 
-- INHERIT: own(s, r) ∪ effective(s, parent)
-- RESTRICT: own(s, r) ∩ effective(s, parent)
+- INHERIT: own(s, r) | effective(s, parent)
+- RESTRICT: own(s, r) & effective(s, parent)
 - OVERRIDE: own(s, r) where s has any binding at r, else effective(s, parent)
 
 and always also the permissions of the owner role, where that one is bound to s at r or anywhere above: owners are
@@ -18,7 +18,7 @@ bindings nor a mode of its own has those of its parent, so nothing is kept for e
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyairtable_mesh.runtime.authorization.conditions import Conditions
 from pyairtable_mesh.runtime.authorization.facts import (
@@ -44,7 +44,8 @@ from pyairtable_mesh.runtime.authorization.roles import (
     ScopedChange,
     ScopeMode,
 )
-from pyairtable_mesh.runtime.authorization.verdicts import both, either
+from pyairtable_mesh.runtime.authorization.scope_rules import NOTHING, Bound, Held, Missing, combine
+from pyairtable_mesh.runtime.authorization.verdicts import both
 from pyairtable_mesh.runtime.errors import MeshError
 
 OWNER = "owner"
@@ -53,26 +54,6 @@ MAX_KEPT = 2_000_000
 Question = tuple[str, str, str]
 """(resource, verb, subject)."""
 _NO_CIRCUMSTANCES: Mapping[str, Any] = {}
-
-
-class Held(NamedTuple):
-    """What a subject holds: surely, and possibly, as masks; and whether it is an owner by what is bound so far."""
-
-    sure: int
-    possible: int
-    owner: Verdict
-
-
-NOTHING = Held(0, 0, False)
-
-
-class Bound(NamedTuple):
-    """A binding at its resource, by handles."""
-
-    subject: int
-    role: str
-    term: Term
-    id: str
 
 
 class ScopedEngine:
@@ -404,7 +385,7 @@ class ScopedEngine:
         self.forget()
         self._begin, self._end = self.expiries.around(now)
 
-    def held_in(self, view: View, subject: int, resource: int) -> tuple[Held, "Missing"]:
+    def held_in(self, view: View, subject: int, resource: int) -> tuple[Held, Missing]:
         """What a subject holds at a resource in a view, and what names the missing context of a permission."""
         known = self.identities.within(view, subject)
         missing = Missing()
@@ -439,48 +420,11 @@ class ScopedEngine:
         above: Held,
         now: float,
         context: Mapping[str, Any],
-        missing: "Missing | None" = None,
+        missing: Missing | None = None,
     ) -> Held:
-        """effective(s, r) from what is held above, as the module's definition has it."""
-        sure = possible = 0
-        owner, present = above.owner, False
-        for each, holds in self.own(resource, known, now, context):
-            mask = self.roles.get(each.role, 0)
-            present = either(present, holds)
-            possible |= mask
-            if holds is True:
-                sure |= mask
-            elif missing is not None:
-                missing.add(-1 if each.role == OWNER or resource in self.modes else mask, holds)
-            if each.role == OWNER:
-                owner = either(owner, holds)
-        match self.modes.get(resource, ScopeMode.INHERIT):
-            case ScopeMode.INHERIT:
-                sure, possible = sure | above.sure, possible | above.possible
-            case ScopeMode.RESTRICT:
-                sure, possible = sure & above.sure, possible & above.possible
-            case ScopeMode.OVERRIDE if present is False:
-                sure, possible = above.sure, above.possible
-            case ScopeMode.OVERRIDE if present is not True:
-                sure, possible = sure & above.sure, possible | above.possible
-        owned = self.roles.get(OWNER, 0)
-        if owner is not False:
-            possible |= owned
-        if owner is True:
-            sure |= owned
-        return Held(sure, possible, owner)
-
-
-class Missing:
-    """Collects which context is missing for which permissions."""
-
-    def __init__(self) -> None:
-        self._found: list[tuple[int, Verdict]] = []
-
-    def add(self, mask: int, names: Verdict) -> None:
-        """Count what a grant, or a choice, of these permissions hangs on."""
-        self._found.append((mask, names))
-
-    def __call__(self, permission: int) -> frozenset[str]:
-        """The names of the context that a conditional permission lacks."""
-        return frozenset(name for mask, names in self._found if mask & permission and names for name in names)  # type: ignore[union-attr] # sets
+        """What is held at a resource with what is bound there, from what is held above."""
+        own = [
+            (self.roles.get(each.role, 0), each.role == OWNER, holds)
+            for each, holds in self.own(resource, known, now, context)
+        ]
+        return combine(self.modes.get(resource, ScopeMode.INHERIT), own, above, self.roles.get(OWNER, 0), missing)

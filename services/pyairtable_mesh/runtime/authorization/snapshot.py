@@ -96,7 +96,11 @@ def _names(graph: Graph, order: list[int], moved: "array[int]") -> Iterator[byte
     names = graph.names
     yield "\n".join(names.texts[old] for old in order).encode()
     yield _packed(array("H", (names.types[old] for old in order)))
-    yield _packed(array("I", (part for each, (owner, slot) in names.usersets.items() for part in (moved[each], moved[owner], slot))))
+    yield _packed(
+        array(
+            "I", (part for each, (owner, slot) in names.usersets.items() for part in (moved[each], moved[owner], slot))
+        )
+    )
     yield _packed(array("I", (moved[each] for each in names.wildcards.values())))
 
 
@@ -131,7 +135,8 @@ def _scopes(engine: ScopedEngine) -> dict[str, Any]:
 
 def _restore(engine: ScopedEngine, found: Mapping[str, Any], revision: int) -> None:
     bindings = (
-        Binding(name, role, resource, subject, Term(*term)) for name, role, resource, subject, *term in found["bindings"]
+        Binding(name, role, resource, subject, Term(*term))
+        for name, role, resource, subject, *term in found["bindings"]
     )
     roles = {name: frozenset(permissions) for name, permissions in found["roles"].items()}
     modes = {resource: ScopeMode(mode) for resource, mode in found["modes"].items()}
@@ -192,7 +197,8 @@ def _fill(graph: Graph, sections: Iterator[memoryview]) -> None:
     names.objects[:] = [BitMap(each) - others for each in kinds]
     for edges in graph.edges:
         for table in (edges.subjects, edges.sets, edges.objects):
-            _read_map(table, *(_unpacked("I", next(sections)) for _ in range(3)), shared)
+            keys, counts, values = (_unpacked("I", next(sections)) for _ in range(3))
+            _read_map(table, keys, counts, values, shared)
         for target, subject, condition, context, expires in json.loads(bytes(next(sections))):
             edges.terms[shared[target], shared[subject]] = Term(condition, context, expires)
 

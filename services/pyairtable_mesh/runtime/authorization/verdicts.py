@@ -26,7 +26,7 @@ def either(one: Verdict, other: Verdict) -> Verdict:
         return True
     if one is False:
         return other
-    return one if other is False else one | other  # type: ignore[operator] # both are sets here
+    return one if other is False else one | other
 
 
 def both(one: Verdict, other: Verdict) -> Verdict:
@@ -35,7 +35,7 @@ def both(one: Verdict, other: Verdict) -> Verdict:
         return False
     if one is True:
         return other
-    return one if other is True else one | other  # type: ignore[operator] # both are sets here
+    return one if other is True else one | other
 
 
 def negation(one: Verdict) -> Verdict:

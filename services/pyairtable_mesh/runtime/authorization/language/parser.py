@@ -154,9 +154,7 @@ class _Tree(lark.Transformer[Any, syntax.Schema]):
 
     def condition(self, found: list[Any]) -> syntax.Condition:
         name, *parameters, expression = found
-        return syntax.Condition(
-            str(name), _parameters(parameters), expression[1:-1].strip(), _position(name)
-        )
+        return syntax.Condition(str(name), _parameters(parameters), expression[1:-1].strip(), _position(name))
 
     def parameter(self, found: list[Any]) -> tuple[Any, syntax.ParameterType]:
         return found[0], found[1]

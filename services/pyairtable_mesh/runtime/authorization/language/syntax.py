@@ -198,5 +198,9 @@ class Schema:
         return None if found is None else found.relations.get(name)
 
     def __str__(self) -> str:
-        parts = [f"model\n  schema {SCHEMA_VERSION}", *map(str, self.types.values()), *map(str, self.conditions.values())]
+        parts = [
+            f"model\n  schema {SCHEMA_VERSION}",
+            *map(str, self.types.values()),
+            *map(str, self.conditions.values()),
+        ]
         return "\n\n".join(parts) + "\n"

@@ -76,7 +76,9 @@ def _known(kind: ParameterType) -> bool:
     return kind.name in _CONTAINERS and _known(kind.element)
 
 
-def _leaf(schema: Schema, owner: TypeDefinition, relation: Relation, leaf: Direct | Computed | Indirect) -> list[Problem]:
+def _leaf(
+    schema: Schema, owner: TypeDefinition, relation: Relation, leaf: Direct | Computed | Indirect
+) -> list[Problem]:
     match leaf:
         case Direct(subjects):
             return _subjects(schema, subjects)
@@ -138,7 +140,9 @@ def _without_entry(schema: Schema) -> Iterator[Problem]:
     relations = {(owner.name, each.name): each for owner in schema.types.values() for each in owner.relations.values()}
     entered: set[_Node] = set()
     while more := {
-        node for node, each in relations.items() if node not in entered and _enters(schema, node[0], each.rewrite, entered)
+        node
+        for node, each in relations.items()
+        if node not in entered and _enters(schema, node[0], each.rewrite, entered)
     }:
         entered |= more
     for node, relation in relations.items():
