@@ -12,10 +12,11 @@ from pyairtable_mesh.runtime.authorization.explanation import explain
 from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Relationship
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing, lookup_resources, lookup_subjects
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
+from pyairtable_mesh.runtime.authorization.snapshot import dump, load_relations
 from tests.unit.authorization import worlds
 from tests.unit.authorization.oracle import Oracle
 
-many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 contexts = st.sampled_from([{}, {"x": True}, {"x": False, "y": 1}, {"y": 5}])
 
 
@@ -148,3 +149,19 @@ def test_explanations_say_what_checks_say_and_name_relationships_that_matter(
                 for index in range(len(explanation.missing)):
                     fewer = [*explanation.missing[:index], *explanation.missing[index + 1 :]]
                     assert not engine.check(question, replace(given, contextual=fewer)).allowed
+
+
+@many
+@given(st.data())
+def test_a_snapshot_answers_as_the_engine_that_it_was_taken_from(data: st.DataObject) -> None:
+    schema = data.draw(worlds.schemas())
+    engine = RelationEngine(schema)
+    engine.apply(3, data.draw(worlds.histories(schema)))
+    copy = load_relations(dump(engine), schema)
+    more = [Change(data.draw(worlds.relationships(schema)))]
+    for _ in range(2):
+        for target, relation in worlds.QUESTIONS:
+            batch = [(target, relation, subject) for subject in worlds.SUBJECTS]
+            assert copy.batch(batch, Circumstances(worlds.NOW)) == engine.batch(batch, Circumstances(worlds.NOW))
+        engine.apply(4, more)
+        copy.apply(4, more)

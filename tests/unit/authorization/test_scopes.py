@@ -27,7 +27,7 @@ from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 from pyairtable_mesh.runtime.authorization.snapshot import dump, load_scoped
 from pyairtable_mesh.runtime.authorization.verdicts import both, either, negation
 
-many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 NOW = 100.0
 TENANT, WORKSPACE, BASES = "tenant:t", "workspace:w", ["base:a", "base:b"]
 TABLES, RECORDS = ["table:a", "table:b"], ["record:1", "record:2", "record:3"]

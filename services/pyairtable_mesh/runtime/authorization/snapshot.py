@@ -181,15 +181,19 @@ def _sections(view: memoryview) -> Iterator[memoryview]:
 
 def _fill(graph: Graph, sections: Iterator[memoryview]) -> None:
     """Names and maps. All maps share the same integer objects, which are most of what a map would cost."""
+    # In place: the compiled closures hold on to these very objects.
     names = graph.names
-    names.texts = bytes(next(sections)).decode().split("\n")
-    names.handles = dict(zip(names.texts, range(len(names.texts)), strict=True))
+    names.rollback(0)
+    names.texts += bytes(next(sections)).decode().splitlines()
+    names.handles.update(zip(names.texts, range(len(names.texts)), strict=True))
     shared = list(names.handles.values())
-    names.types = _unpacked("H", next(sections))
+    names.types.extend(_unpacked("H", next(sections)))
     triples = _unpacked("I", next(sections))
-    names.usersets = {shared[triples[i]]: (shared[triples[i + 1]], triples[i + 2]) for i in range(0, len(triples), 3)}
-    names.userset_of = {key: userset for userset, key in names.usersets.items()}
-    names.wildcards = {names.types[each]: shared[each] for each in _unpacked("I", next(sections))}
+    names.usersets.update(
+        (shared[triples[i]], (shared[triples[i + 1]], triples[i + 2])) for i in range(0, len(triples), 3)
+    )
+    names.userset_of.update((key, userset) for userset, key in names.usersets.items())
+    names.wildcards.update((names.types[each], shared[each]) for each in _unpacked("I", next(sections)))
     kinds: list[list[int]] = [[] for _ in graph.slots.types]
     for handle, kind in enumerate(names.types):
         kinds[kind].append(handle)
