@@ -4,10 +4,10 @@ Candidates are what a walk over the relationships alone reaches, without regard 
 terms: everything allowed is among them. Each is then checked, in order, as it is asked for.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from pyroaring import BitMap
 
@@ -34,8 +34,25 @@ class Found(NamedTuple):
 class Listing:
     """A part of a list; `complete` says whether nothing comes behind it, and the last entry resumes it if so not."""
 
-    entries: tuple[Found, ...]
+    entries: Sequence[Found]
     complete: bool
+
+
+class Certain(Sequence[Found]):
+    """Entries that hang on nothing: made as they are read, for a long list is mostly passed on."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Found: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Found]: ...
+    def __getitem__(self, index: int | slice) -> Found | Sequence[Found]:
+        return Certain(self.names[index]) if isinstance(index, slice) else Found(self.names[index])
 
 
 def part(names: Iterable[str], decide: Callable[[str], Found | None], limit: int) -> Listing:
@@ -52,7 +69,7 @@ def part(names: Iterable[str], decide: Callable[[str], Found | None], limit: int
 
 def ordered(names: Iterable[str], after: str, limit: int) -> Iterable[str]:
     """The names behind `after`, sorted; for a small limit without sorting them all first."""
-    behind = [name for name in names if name > after]
+    behind = [name for name in names if name > after] if after else list(names)
     if not limit or limit * 8 > len(behind):
         return sorted(behind)
     return _in_pieces(behind, limit)

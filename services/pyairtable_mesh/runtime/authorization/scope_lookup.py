@@ -6,6 +6,7 @@ a subject's bindings reach few of them, only these are looked at. Subjects are c
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from pyroaring import BitMap
 
@@ -13,10 +14,9 @@ from pyairtable_mesh.runtime.authorization.crowds import EVERYBODY, NOBODY, Crow
 from pyairtable_mesh.runtime.authorization.facts import Circumstances, Verdict
 from pyairtable_mesh.runtime.authorization.graph import bitmap, every
 from pyairtable_mesh.runtime.authorization.identities import GROUP, MEMBER, View
-from pyairtable_mesh.runtime.authorization.lookup import Found, Listing, ordered, part
+from pyairtable_mesh.runtime.authorization.lookup import Certain, Found, Listing, ordered, part
 from pyairtable_mesh.runtime.authorization.roles import ScopeMode
 from pyairtable_mesh.runtime.authorization.scopes import OWNER, ScopedEngine
-from pyairtable_mesh.runtime.authorization.verdicts import both
 
 FEW = 20
 """A subject's resources are few where they are less than one in so many."""
@@ -138,7 +138,9 @@ class ScopedLookup:
             if possible.inverted:
                 found.append(f"{subject_type}:*")
             if not possible.inverted and sure == possible:
-                return part(ordered(found, after, limit), Found, limit)
+                names_behind = list(islice(ordered(found, after, limit), limit + 1 if limit else None))
+                complete = not limit or len(names_behind) <= limit
+                return Listing(Certain(names_behind if complete else names_behind[:limit]), complete)
 
             def decide(name: str) -> Found | None:
                 if name.endswith(":*"):
@@ -169,6 +171,7 @@ class _Who:
         self._permission = permission
         group = engine.graph.slots.type_index[GROUP]
         self._slot = engine.graph.slots.by_type[group][MEMBER]
+        self._known: dict[int, tuple[BitMap, BitMap]] = {}
         self._joined: dict[int, list[tuple[int, Verdict]]] = {}
         for subject, groups in view.groups.items():
             for each, term in groups:
@@ -180,16 +183,22 @@ class _Who:
         held: Crowds = NOBODY, NOBODY
         owners: Crowds = NOBODY, NOBODY
         for each in reversed(engine.chain_in(self._view, target)):
-            own = present = (NOBODY, NOBODY)
+            own, present, owning = _Tally(), _Tally(), _Tally()
+            mode = engine.modes.get(each, ScopeMode.INHERIT)
             for bound in engine.bound.get(each, ()):
+                gives = engine.roles.get(bound.role, 0) & self._permission != 0
+                if not gives and mode is not ScopeMode.OVERRIDE:
+                    continue
                 verdict = engine.identities.term(bound.term, self._view.now, self._view.context)
                 crowds = self._counting(bound.subject, verdict)
-                present = _union(present, crowds)
-                if engine.roles.get(bound.role, 0) & self._permission:
-                    own = _union(own, crowds)
+                present.add(crowds)
+                if gives:
+                    own.add(crowds)
                 if bound.role == OWNER and engine.roles.get(OWNER, 0) & self._permission:
-                    owners = _union(owners, crowds)
-            held = _union(self._reduced(engine.modes.get(each, ScopeMode.INHERIT), own, present, held), owners)
+                    owning.add(crowds)
+            owners = _union(owners, owning.crowds())
+            reduced = self._reduced(mode, own.crowds(), present.crowds(), held)
+            held = _union(reduced, owners)
         return held
 
     @staticmethod
@@ -209,7 +218,10 @@ class _Who:
             return NOBODY, NOBODY
         names = self._engine.graph.names
         if subject in names.usersets:
-            sure, possible = self._members(names.usersets[subject][0])
+            group = names.usersets[subject][0]
+            if group not in self._known:
+                self._known[group] = self._members(group)
+            sure, possible = self._known[group]
             crowds = self._of_type(sure), self._of_type(possible)
         elif names.types[subject] != self._index:
             return NOBODY, NOBODY
@@ -236,32 +248,53 @@ class _Who:
                 continue
             best[here] = certain
             stored = bitmap(edges.subjects.get(here))
-            termed = self._termed(here, stored) if edges.terms else []
-            plain = stored - BitMap(each for each, _ in termed)
+            termed = self._termed(here, stored) if edges.terms else {}
+            plain = stored - BitMap(termed) if termed else stored
             possible |= plain
             if certain:
                 sure |= plain
-            nested = ((each, edges.terms.get((here, each))) for each in every(edges.sets.get(here)))
-            identities, view = self._engine.identities, self._view
-            others = [
-                (each, True if term is None else identities.term(term, view.now, view.context)) for each, term in nested
-            ]
-            for each, verdict in (*termed, *others, *self._joined.get(here, ())):
+            nested = every(edges.sets.get(here))
+            others = self._termed(here, nested)
+            unconditional = [(each, True) for each in nested if each not in others]
+            for each, verdict in (*termed.items(), *others.items(), *unconditional, *self._joined.get(here, ())):
                 if verdict is False:
                     continue
                 if each in usersets:
                     waiting.append((usersets[each][0], certain and verdict is True))
                 else:
                     possible.add(each)
-                    if certain and both(certain, verdict) is True:
+                    if certain and verdict is True:
                         sure.add(each)
         return sure, possible
 
-    def _termed(self, group: int, stored: BitMap) -> list[tuple[int, Verdict]]:
-        terms, view = self._engine.graph.edges[self._slot].terms, self._view
-        found = ((each, terms.get((group, each))) for each in stored)
-        term = self._engine.identities.term
-        return [(each, term(held, view.now, view.context)) for each, held in found if held is not None]
+    def _termed(self, group: int, members: Iterable[int]) -> dict[int, Verdict]:
+        """The members of a group that are so under a term, with its verdict."""
+        terms, view, verdict = self._engine.graph.edges[self._slot].terms, self._view, self._engine.identities.term
+        found = ((each, terms.get((group, each))) for each in members)
+        return {each: verdict(term, view.now, view.context) for each, term in found if term is not None}
+
+
+class _Tally:
+    """Adds up crowds in place: there may be many bindings at one resource."""
+
+    def __init__(self) -> None:
+        self._members = BitMap(), BitMap()
+        self._everybody = [False, False]
+
+    def add(self, crowds: Crowds) -> None:
+        """Count who is bound; a binding's crowd is a few, or everybody."""
+        for index, crowd in enumerate(crowds):
+            self._everybody[index] |= crowd.inverted
+            members = self._members[index]
+            members |= crowd.members
+
+    def crowds(self) -> Crowds:
+        """Everybody who was counted."""
+        sure, possible = (
+            EVERYBODY if everybody else Crowd(members)
+            for members, everybody in zip(self._members, self._everybody, strict=True)
+        )
+        return sure, possible
 
 
 def _union(one: Crowds, other: Crowds) -> Crowds:
