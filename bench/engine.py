@@ -162,9 +162,10 @@ def peer(workspaces: int, _: Path) -> None:
     above = {child: parent for child, _, parent in links(workspaces)}
     pairs: dict[tuple[str, str], None] = {}
     for _, at, _ in questions:
-        while at in above:
-            pairs[at, above[at]] = None
-            at = above[at]
+        child = at
+        while child in above:
+            pairs[child, above[child]] = None
+            child = above[child]
     enforcer.add_named_grouping_policies("g2", [list(each) for each in pairs])
     print(json.dumps({"peer": times(enforcer.enforce, questions)}), flush=True)
 

@@ -24,8 +24,7 @@ def read(case: Path) -> tuple[RelationEngine, dict[str, Any]]:
     content = yaml.safe_load(case.read_text(encoding="utf-8"))
     engine = RelationEngine(parse(content["model"]))
     changes = [Change(relationship(each)) for each in content["tuples"]]
-    for each in changes:
-        engine.validate(each.relationship)
+    engine.validate(changes)
     engine.apply(1, changes)
     return engine, content
 

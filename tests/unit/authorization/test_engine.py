@@ -36,7 +36,7 @@ def engine(*relationships: str, limits: Limits = Limits()) -> RelationEngine:  #
 
 
 def conditional(parameters: str, expression: str) -> RelationEngine:
-    text = f"model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define viewer: [user with c]\n"
+    text = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define viewer: [user with c]\n"
     found = RelationEngine(parse(f"{text}condition c({parameters}) {{ {expression} }}"))
     found.apply(1, [Change(Relationship("doc:1", "viewer", "user:a", Term("c")))])
     return found
@@ -148,15 +148,15 @@ def test_bad_questions_are_refused_and_leave_no_names(question: tuple[str, str, 
 @pytest.mark.parametrize(
     ("relationship", "field"),
     [
-        (Relationship("folder:1", "reader", "user:a"), "relationship.subject"),
-        (Relationship("folder:1", "blocked", "user:*"), "relationship.subject"),
-        (Relationship("folder:1", "viewer", "user:a", Term("c")), "relationship.condition"),
-        (Relationship("file:1", "viewer", "user:a"), "relationship.resource"),
+        (Relationship("folder:1", "reader", "user:a"), "changes[0].subject"),
+        (Relationship("folder:1", "blocked", "user:*"), "changes[0].subject"),
+        (Relationship("folder:1", "viewer", "user:a", Term("c")), "changes[0].condition"),
+        (Relationship("file:1", "viewer", "user:a"), "changes[0].resource"),
     ],
 )
 def test_relationships_that_the_schema_does_not_admit_are_refused(relationship: Relationship, field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        engine().validate(relationship)
+        engine().validate([Change(relationship)])
     assert caught.value.violations[0].field == field
 
 
@@ -192,7 +192,7 @@ def test_a_snapshot_that_is_damaged_cut_or_of_another_schema_is_refused() -> Non
 
 def test_who_only_checks_imports_neither_the_grammar_nor_cel() -> None:
     program = (
-        "import sys; from pyairtable_mesh.runtime.authorization import RelationEngine, ScopedEngine, load_scoped, product;"
+        "import sys; from pyairtable_mesh.runtime.authorization import RelationEngine, load_scoped, product;"
         "product.schema(); print(sorted({'lark', 'cel_expr_python', 'grpc', 'sqlalchemy'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -208,5 +208,5 @@ def test_what_roles_give_cannot_be_written_as_a_relationship() -> None:
         (Relationship("table:a", "base", "base:b"), "RESOURCE_HAS_PARENT"),
     ):
         with pytest.raises(InvalidArgument) as caught:
-            scoped.validate(Change(relationship))
+            scoped.validate([Change(relationship)])
         assert caught.value.reason == reason

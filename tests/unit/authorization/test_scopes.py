@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,11 +22,13 @@ from pyairtable_mesh.runtime.authorization.roles import (
     ScopedChange,
     ScopeMode,
 )
+from pyairtable_mesh.runtime.authorization.scope_expansion import expand_scoped
 from pyairtable_mesh.runtime.authorization.scope_explanation import MissingGrant, explain_scoped
 from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 from pyairtable_mesh.runtime.authorization.snapshot import dump, load_scoped
 from pyairtable_mesh.runtime.authorization.verdicts import both, either, negation
+from pyairtable_mesh.runtime.errors import InvalidArgument
 
 many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 NOW = 100.0
@@ -181,8 +184,8 @@ def test_checks_agree_with_the_definition_at_every_revision(
     definition = Definition(context=context)
     given = Circumstances(NOW, context)
     for revision, batch in enumerate([START, *([each] for each in history)]):
+        engine.validate(batch)
         for change in batch:
-            engine.validate(change)
             definition.apply(change)
         engine.apply(revision, batch)
         for target, verb, subject in QUESTIONS[revision % 3 :: 3]:
@@ -319,3 +322,37 @@ def test_a_snapshot_answers_as_the_engine_that_it_was_taken_from(
         assert [copy.check(each, given) for each in QUESTIONS] == [engine.check(each, given) for each in QUESTIONS]
         engine.apply(8, more)
         copy.apply(8, more)
+
+
+def test_a_move_is_one_write_and_children_move_along() -> None:
+    engine = ScopedEngine(product.policy(), TENANT)
+    engine.apply(1, [*START, BindingChange(Binding("1", "viewer", "base:b", "user:a"))])
+    given = Circumstances(NOW)
+    assert not engine.check(("record:1", "read", "user:a"), given).allowed
+    move = [Change(LINKS[2], removed=True), Change(Relationship("table:a", "base", "base:b"))]
+    engine.validate(move)
+    engine.apply(2, move)
+    assert engine.check(("record:1", "read", "user:a"), given) == Decision(True, 2)
+    with pytest.raises(InvalidArgument) as caught:
+        engine.validate([Change(Relationship("table:a", "base", "base:a"))])
+    assert caught.value.reason == "RESOURCE_HAS_PARENT"
+
+
+def test_exceptions_are_the_children_with_something_of_their_own() -> None:
+    engine = ScopedEngine(product.policy(), TENANT)
+    engine.apply(1, [*START, ModeChange("record:2", ScopeMode.RESTRICT)])
+    assert engine.exceptions("table:a", "record") == ["record:2"]
+    assert engine.exceptions("table:none", "record") == []
+
+
+def test_expansion_shows_how_scope_modes_combine_bindings() -> None:
+    engine = ScopedEngine(product.policy(), TENANT)
+    bound = [Binding("1", "viewer", "table:a", "user:a"), Binding("2", "editor", "base:a", "group:g#member")]
+    engine.apply(1, [*START, *map(BindingChange, bound), ModeChange("table:a", ScopeMode.RESTRICT)])
+    tree = expand_scoped(engine, "table:a", "read", NOW, depth=2)
+    reduced, owners = tree.children
+    assert (tree.operation, reduced.operation, owners.subjects) == ("union", "intersection", ())
+    assert reduced.children[0].subjects == ("user:a",)
+    above = reduced.children[1]
+    assert (above.name, above.children[0].subjects) == ("base:a#table.read", ("group:g#member",))
+    assert above.children[1].truncated

@@ -23,7 +23,7 @@ relations           `RelationEngine`
 lookup, explanation lists and reasons for it: `lookup_resources`, `lookup_subjects`, `explain`, `expand`
 policy, identities  the hierarchy and permission bits of a model with roles; groups that a subject is in
 scope_rules, scopes effective permissions; `ScopedEngine`
-scope_lookup, ...   `ScopedLookup(engine).resources / .subjects`, `explain_scoped`
+scope_lookup, ...   `ScopedLookup(engine).resources / .subjects`, `explain_scoped`, `expand_scoped`
 product/            the product's model (model.fga) and system roles
 snapshot            `dump(engine)`, `load_relations(bytes, schema)`, `load_scoped(bytes, policy)`
 ==================  ================================================================================================
@@ -31,7 +31,7 @@ snapshot            `dump(engine)`, `load_relations(bytes, schema)`, `load_scope
 Use::
 
     engine = RelationEngine(parse(text))                        # or ScopedEngine(product.policy(), "tenant:ten…")
-    engine.validate(relationship)                               # InvalidArgument on a part of the field
+    engine.validate([Change(relationship), ...])                # InvalidArgument on a part of changes[index]
     engine.apply(revision, [Change(relationship), ...])         # validated changes, one revision
     engine.check(("doc:1", "viewer", "user:a"), Circumstances(now, context, contextual))  # Decision
     engine.allowed(handle, bit, handle, now)                    # by engine.handle and engine.permission: the fast way
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         ScopedChange,
         ScopeMode,
     )
+    from pyairtable_mesh.runtime.authorization.scope_expansion import expand_scoped
     from pyairtable_mesh.runtime.authorization.scope_explanation import explain_scoped
     from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
     from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
@@ -91,6 +92,7 @@ _HOME = {
     "dump": "snapshot",
     "expand": "explanation",
     "explain": "explanation",
+    "expand_scoped": "scope_expansion",
     "explain_scoped": "scope_explanation",
     "load_relations": "snapshot",
     "load_scoped": "snapshot",
@@ -119,6 +121,7 @@ __all__ = [
     "Term",
     "dump",
     "expand",
+    "expand_scoped",
     "explain",
     "explain_scoped",
     "load_relations",

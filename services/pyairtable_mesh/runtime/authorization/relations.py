@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pyairtable_mesh.runtime.authorization.compiler import compile_schema
 from pyairtable_mesh.runtime.authorization.conditions import Conditions
 from pyairtable_mesh.runtime.authorization.derivation import solve
-from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Limits, Relationship, Verdict
+from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Limits, Verdict
 from pyairtable_mesh.runtime.authorization.graph import Graph
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.authorization.names import Slots
@@ -35,10 +35,11 @@ class RelationEngine:
         self.conditions = Conditions(schema)
         self.answers = compile_schema(self.graph)
 
-    def validate(self, relationship: Relationship, field: str = "relationship") -> None:
-        """InvalidArgument on a part of `field` for a relationship that the schema does not admit."""
-        self.graph.validate(relationship, field)
-        self.conditions.validate(relationship.term, f"{field}.condition")
+    def validate(self, changes: Sequence[Change], field: str = "changes") -> None:
+        """InvalidArgument on a part of ``field[index]`` for a relationship that the schema does not admit."""
+        for index, change in enumerate(changes):
+            self.graph.validate(change.relationship, f"{field}[{index}]")
+            self.conditions.validate(change.relationship.term, f"{field}[{index}].condition")
 
     def apply(self, revision: int, changes: Iterable[Change]) -> None:
         """Apply the validated changes of one revision, which must be later than the present one."""

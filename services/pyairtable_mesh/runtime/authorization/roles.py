@@ -7,6 +7,9 @@ from math import inf
 
 from pyairtable_mesh.runtime.authorization.facts import ALWAYS, Change, Term
 
+OWNER = "owner"
+"""The role whose permissions nothing reduces."""
+
 
 class ScopeMode(Enum):
     """How a resource takes permissions from its parent; the definitions are in scopes.py."""

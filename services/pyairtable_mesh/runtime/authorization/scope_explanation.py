@@ -8,9 +8,9 @@ from itertools import pairwise
 from pyairtable_mesh.runtime.authorization.explanation import FailedCondition
 from pyairtable_mesh.runtime.authorization.facts import Circumstances, Decision
 from pyairtable_mesh.runtime.authorization.identities import MEMBER, View
-from pyairtable_mesh.runtime.authorization.roles import ScopeMode
+from pyairtable_mesh.runtime.authorization.roles import OWNER, ScopeMode
 from pyairtable_mesh.runtime.authorization.scope_rules import Bound
-from pyairtable_mesh.runtime.authorization.scopes import OWNER, Question, ScopedEngine
+from pyairtable_mesh.runtime.authorization.scopes import Question, ScopedEngine
 
 
 @dataclass(frozen=True, slots=True)

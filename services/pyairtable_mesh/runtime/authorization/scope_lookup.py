@@ -15,8 +15,8 @@ from pyairtable_mesh.runtime.authorization.facts import Circumstances, Verdict
 from pyairtable_mesh.runtime.authorization.graph import bitmap, every
 from pyairtable_mesh.runtime.authorization.identities import GROUP, MEMBER, View
 from pyairtable_mesh.runtime.authorization.lookup import Certain, Found, Listing, ordered, part
-from pyairtable_mesh.runtime.authorization.roles import ScopeMode
-from pyairtable_mesh.runtime.authorization.scopes import OWNER, ScopedEngine
+from pyairtable_mesh.runtime.authorization.roles import OWNER, ScopeMode
+from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 
 FEW = 20
 """A subject's resources are few where they are less than one in so many."""
