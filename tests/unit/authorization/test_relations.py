@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -91,11 +92,11 @@ def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
                 if (decision := engine.check((target, relation, subject), given)).allowed or decision.missing
             ]
 
-            def page(after: str, limit: int, relation: str = relation, subject: str = subject) -> Listing:
-                return lookup_resources(engine, "folder", relation, subject, given, after=after, limit=limit)
+            def page(relation: str = relation, subject: str = subject, **bounds: Any) -> Listing:
+                return lookup_resources(engine, "folder", relation, subject, given, **bounds)
 
-            assert page("", 0) == Listing(tuple(expected), complete=True)
-            assert pages(page, limit) == expected
+            assert page() == Listing(tuple(expected), complete=True)
+            assert pages(page, limit=limit) == pages(page, budget=limit) == expected
         for target in worlds.FOLDERS:
             found = lookup_subjects(engine, target, relation, "user", given).entries
             listed = {each.reference: each for each in found}
@@ -110,13 +111,15 @@ def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
                 )
 
 
-def pages(page: Callable[[str, int], Listing], limit: int) -> list[Found]:
+def pages(page: Callable[..., Listing], **bounds: int) -> list[Found]:
     found: list[Found] = []
+    after = ""
     while True:
-        listing = page(found[-1].reference if found else "", limit)
+        listing = page(after=after, **bounds)
         found += listing.entries
         if listing.complete:
             return found
+        after = listing.resume
 
 
 @many

@@ -83,8 +83,8 @@ class Limits:
 
     depth: int = 100
     """How many questions may be open within each other."""
-    steps: int = 200_000
-    """How many relationships and questions may be looked at; about 5,000 to a millisecond."""
+    steps: int = 100_000
+    """How many relationships and questions may be looked at; about 1,000 to a millisecond."""
 
 
 def exhausted(words: str, path: Sequence[str]) -> ResourceExhausted:

@@ -32,10 +32,13 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A part of a list; `complete` says whether nothing comes behind it, and the last entry resumes it if so not."""
+    """A part of a list. Where it is not `complete`, something may come behind it: `resume` continues it, given as
+    `after`.
+    """
 
     entries: Sequence[Found]
     complete: bool
+    resume: str = ""
 
 
 class Certain(Sequence[Found]):
@@ -55,15 +58,19 @@ class Certain(Sequence[Found]):
         return Certain(self.names[index]) if isinstance(index, slice) else Found(self.names[index])
 
 
-def part(names: Iterable[str], decide: Callable[[str], Found | None], limit: int) -> Listing:
-    """The first `limit` (0: all) of the names, in their order, that are decided to be entries."""
+def part(names: Iterable[str], decide: Callable[[str], Found | None], limit: int, budget: int = 0) -> Listing:
+    """The first `limit` (0: all) of the names, in their order, that are decided to be entries. After `budget` (0: any
+    number) of decisions it stops too, so that a list in which little is allowed holds nobody up.
+    """
     entries: list[Found] = []
-    for name in names:
+    last = ""
+    for number, name in enumerate(names):
+        if (limit and len(entries) == limit) or (budget and number == budget):
+            return Listing(tuple(entries), complete=False, resume=last)
         found = decide(name)
         if found is not None:
-            if limit and len(entries) == limit:
-                return Listing(tuple(entries), complete=False)
             entries.append(found)
+        last = name
     return Listing(tuple(entries), complete=True)
 
 
@@ -90,8 +97,10 @@ def lookup_resources(
     *,
     after: str = "",
     limit: int = 0,
+    budget: int = 0,
 ) -> Listing:
-    """The objects of a type that the subject stands in the relation to, behind `after`.
+    """The objects of a type that the subject stands in the relation to, behind `after`; at most `limit` of them, and
+    from at most `budget` candidates.
 
     InvalidArgument for names that the schema does not have; ResourceExhausted as for a check.
     """
@@ -111,7 +120,7 @@ def lookup_resources(
             again.extra = query.extra
             return _entry(name, engine.verdict(again, slot << SHIFT | graph.names.handles[name]))
 
-        return part(names, decide, limit)
+        return part(names, decide, limit, budget)
 
 
 def _entry(name: str, verdict: Verdict) -> Found | None:
@@ -209,6 +218,7 @@ def lookup_subjects(
     subject_relation: str = "",
     after: str = "",
     limit: int = 0,
+    budget: int = 0,
 ) -> Listing:
     """The subjects of a type (or its usersets of `subject_relation`) that stand in the relation to the object.
 
@@ -236,7 +246,7 @@ def lookup_subjects(
         wanted = {kind, f"{kind}:*"}
         names = [name for name in known if graph.names.kind(graph.names.handles[name]) in wanted]
         known = set(names)
-        return part(ordered(names, after, limit), decide, limit)
+        return part(ordered(names, after, limit), decide, limit, budget)
 
 
 def _mentioned(graph: Graph, query: Query, key: int) -> BitMap:

@@ -41,8 +41,11 @@ class ScopedLookup:
         *,
         after: str = "",
         limit: int = 0,
+        budget: int = 0,
     ) -> Listing:
-        """The resources of a type that the subject holds a verb on, behind `after`, in byte order."""
+        """The resources of a type that the subject holds a verb on, behind `after`, in byte order; at most `limit` of
+        them, and from at most `budget` candidates.
+        """
         engine, names = self._engine, self._engine.graph.names
         self._sort()
         with engine.view(given) as view:
@@ -61,7 +64,7 @@ class ScopedLookup:
                 verdict = engine.verdict(view, who, handle, permission)
                 return None if verdict is False else Found(name, frozenset() if verdict is True else verdict)
 
-            return part(self._candidates(type_name, who, view, after, limit), decide, limit)
+            return part(self._candidates(type_name, who, view, after, limit), decide, limit, budget)
 
     def _candidates(self, type_name: str, who: int, view: View, after: str, limit: int) -> Iterable[str]:
         engine, names = self._engine, self._engine.graph.names
@@ -140,7 +143,9 @@ class ScopedLookup:
             if not possible.inverted and sure == possible:
                 names_behind = list(islice(ordered(found, after, limit), limit + 1 if limit else None))
                 complete = not limit or len(names_behind) <= limit
-                return Listing(Certain(names_behind if complete else names_behind[:limit]), complete)
+                if complete:
+                    return Listing(Certain(names_behind), complete=True)
+                return Listing(Certain(names_behind[:limit]), complete=False, resume=names_behind[limit - 1])
 
             def decide(name: str) -> Found | None:
                 if name.endswith(":*"):
