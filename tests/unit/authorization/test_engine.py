@@ -125,6 +125,29 @@ def test_a_cycle_ends_and_its_parts_answer_alike_in_any_order() -> None:
 
 
 @pytest.mark.parametrize(
+    ("links", "viewers", "expected"),
+    [
+        (["1>2", "2>3"], "123", {1: True, 2: False, 3: True}),
+        (["1>1"], "1", {1: False}),
+        (["1>2", "2>1"], "12", {1: False, 2: False}),
+        (["1>2", "2>1"], "1", {1: True, 2: False}),
+        (["1>2", "2>3", "3>1"], "123", {1: False, 2: False, 3: False}),
+        (["1>2", "2>1", "2>3"], "123", {1: True, 2: False, 3: True}),
+    ],
+)
+def test_what_hangs_on_its_own_denial_is_denied(links: list[str], viewers: str, expected: dict[int, bool]) -> None:
+    text = MODEL.replace(
+        "reader: viewer but not blocked", "reader: blocked but not less\n    define less: [user] or reader from parent"
+    )
+    looped = RelationEngine(parse(text))
+    facts = [Relationship(f"folder:{each[0]}", "parent", f"folder:{each[2]}") for each in links]
+    facts += [Relationship(f"folder:{each}", "blocked", "user:a") for each in viewers]
+    looped.apply(1, map(Change, facts))
+    for folder, allowed in expected.items():
+        assert looped.check((f"folder:{folder}", "reader", "user:a"), NOW).allowed == allowed, folder
+
+
+@pytest.mark.parametrize(
     ("question", "reason"),
     [
         (("file:1", "viewer", "user:a"), "UNKNOWN_TYPE"),

@@ -35,6 +35,7 @@ NOW = 100.0
 TENANT, WORKSPACE, BASES = "tenant:t", "workspace:w", ["base:a", "base:b"]
 TABLES, RECORDS = ["table:a", "table:b"], ["record:1", "record:2", "record:3"]
 USERS, GROUPS = ["user:a", "user:b", "user:c"], ["group:g", "group:h"]
+CHAIN = [WORKSPACE, "base:a", "table:a", "record:1"]
 RESOURCES = [TENANT, WORKSPACE, *BASES, *TABLES, *RECORDS]
 ROLES = {
     **product.system_roles(),
@@ -149,9 +150,9 @@ members = st.one_of(
 )
 bindings = st.builds(
     Binding,
-    st.sampled_from(["1", "2", "3", "4", "5", "6"]),
-    st.sampled_from(list(ROLES)),
-    st.sampled_from(RESOURCES),
+    st.sampled_from(["1", "2", "3", "4", "5", "6", "7", "8"]),
+    st.sampled_from([*ROLES, "viewer", "editor", "rol1"]),
+    st.sampled_from([*RESOURCES, *CHAIN]),
     st.sampled_from([*USERS, "user:*", *(f"{group}#member" for group in GROUPS)]),
     terms,
 )
@@ -161,10 +162,11 @@ changes: st.SearchStrategy[ScopedChange] = st.one_of(
     bindings.map(BindingChange),
     bindings.map(BindingChange),
     bindings.map(lambda each: BindingChange(each, removed=True)),
-    st.builds(ModeChange, st.sampled_from(RESOURCES[1:]), st.sampled_from(ScopeMode)),
+    st.builds(ModeChange, st.sampled_from([*RESOURCES[1:], *CHAIN]), st.sampled_from(ScopeMode)),
     st.builds(RoleChange, st.just("rol1"), st.sampled_from([frozenset({"record.update"}), None])),
     st.sampled_from(LINKS).map(lambda each: Change(each, removed=True)),
 )
+histories = st.lists(changes, min_size=8, max_size=30)
 START: list[ScopedChange] = [*map(Change, LINKS), *(RoleChange(role, each) for role, each in ROLES.items())]
 contexts = st.sampled_from([{}, {"address": "10.1.1.1"}, {"address": "1.1.1.1"}])
 QUESTIONS = [
@@ -176,7 +178,7 @@ QUESTIONS = [
 
 
 @many
-@given(st.lists(changes, max_size=20), contexts)
+@given(histories, contexts)
 def test_checks_agree_with_the_definition_at_every_revision(
     history: list[ScopedChange], context: dict[str, str]
 ) -> None:
@@ -201,7 +203,7 @@ def test_checks_agree_with_the_definition_at_every_revision(
 
 
 @many
-@given(st.lists(changes, max_size=20), contexts, st.integers(1, 2))
+@given(histories, contexts, st.integers(1, 2))
 def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
     history: list[ScopedChange], context: dict[str, str], limit: int
 ) -> None:
@@ -236,7 +238,7 @@ def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
 
 
 @many
-@given(st.lists(changes, max_size=20), contexts)
+@given(histories, contexts)
 def test_explanations_say_what_checks_say_and_their_grants_turn_denials_around(
     history: list[ScopedChange], context: dict[str, str]
 ) -> None:
@@ -310,7 +312,7 @@ def expanded(binding: Binding) -> Iterable[Relationship]:
 
 
 @many
-@given(st.lists(changes, max_size=20), contexts)
+@given(histories, contexts)
 def test_a_snapshot_answers_as_the_engine_that_it_was_taken_from(
     history: list[ScopedChange], context: dict[str, str]
 ) -> None:
@@ -357,3 +359,28 @@ def test_expansion_shows_how_scope_modes_combine_bindings() -> None:
     above = reduced.children[1]
     assert (above.name, above.children[0].subjects) == ("base:a#table.read", ("group:g#member",))
     assert above.children[1].truncated
+
+
+@pytest.mark.parametrize(
+    ("mode", "own", "above", "may_read", "may_delete"),
+    [
+        (ScopeMode.INHERIT, "", "editor", True, True),
+        (ScopeMode.INHERIT, "viewer", "", True, False),
+        (ScopeMode.RESTRICT, "", "editor", False, False),
+        (ScopeMode.RESTRICT, "viewer", "editor", True, False),
+        (ScopeMode.RESTRICT, "editor", "viewer", True, False),
+        (ScopeMode.RESTRICT, "viewer", "owner", True, True),
+        (ScopeMode.OVERRIDE, "", "editor", True, True),
+        (ScopeMode.OVERRIDE, "viewer", "editor", True, False),
+        (ScopeMode.OVERRIDE, "viewer", "owner", True, True),
+    ],
+)
+@pytest.mark.parametrize("subject", ["user:a", "user:*", "group:g#member"])
+def test_scope_modes(mode: ScopeMode, own: str, above: str, subject: str, *, may_read: bool, may_delete: bool) -> None:
+    engine = ScopedEngine(product.policy(), TENANT)
+    given = [("table:a", own), (WORKSPACE, above)]
+    bound = [BindingChange(Binding(place, role, place, subject)) for place, role in given if role]
+    joined = Change(Relationship("group:g", "member", "user:a"))
+    engine.apply(1, [*START, *bound, joined, ModeChange("table:a", mode)])
+    assert engine.check(("record:1", "read", "user:a"), Circumstances(NOW)).allowed == may_read
+    assert engine.check(("record:1", "delete", "user:a"), Circumstances(NOW)).allowed == may_delete
