@@ -15,7 +15,8 @@ language/           the OpenFGA modelling language 1.1: `parser.parse(text)` (la
                     `difference.differences`, `document` (JSON form, no grammar needed)
 facts, verdicts     Relationship, Term, Change, Circumstances, Decision, Limits; the three-valued semantics in words
 names, graph        references as integers, relations as slots, relationships as maps of integers and roaring bitmaps
-roles, query        what is bound where; one question while it is answered
+roles, bindings     what is bound where, by handles
+query               one question while it is answered
 conditions          CEL, imported when a schema has a condition
 compiler            closures per slot: depth first, cuts cycles, keeps nothing that hangs on a cut
 derivation          the same as equations: the well-founded model where a cycle runs through an exclusion

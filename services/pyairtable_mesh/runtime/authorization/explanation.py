@@ -64,10 +64,28 @@ def explain(engine: RelationEngine, question: Question, given: Circumstances) ->
         path = tuple(reasons.steps(key)) if decision.allowed else ()
         missing = () if decision.allowed or decision.missing else reasons.absent(key)
         failed = () if decision.allowed else tuple(reasons.failed())
-    # What is added may be excluded elsewhere; a grant is named only if it really turns the answer around.
-    if missing and not engine.check(question, replace(given, contextual=(*given.contextual, *missing))).allowed:
-        missing = ()
+    missing = _needed(engine, question, given, missing)
     return Explanation(decision, _sentence(question, decision, path, missing, failed), path, missing, failed)
+
+
+def _needed(
+    engine: RelationEngine, question: Question, given: Circumstances, missing: tuple[Relationship, ...]
+) -> tuple[Relationship, ...]:
+    """What of the missing relationships really turns the answer around: nothing where they are excluded elsewhere, and
+    without those that the others make superfluous (a cost counts a relationship in each place that asks for it).
+    """
+
+    def enough(found: tuple[Relationship, ...]) -> bool:
+        return engine.check(question, replace(given, contextual=(*given.contextual, *found))).allowed
+
+    if not missing or not enough(missing):
+        return ()
+    fewer: tuple[Relationship, ...] | None = missing
+    while fewer is not None:
+        missing = fewer
+        less = (missing[:index] + missing[index + 1 :] for index in range(len(missing)))
+        fewer = next(filter(enough, less), None)
+    return missing
 
 
 class _Reasons:

@@ -1,6 +1,7 @@
 """Roles as data, where they are bound, and how resources take permissions from their parents."""
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -67,6 +68,11 @@ class Expiries:
         """Count a term that is stored."""
         if term is not None and term.expires is not None:
             insort(self._moments, term.expires)
+
+    def extend(self, terms: Iterable[Term]) -> None:
+        """Count many terms that are stored."""
+        self._moments += [each.expires for each in terms if each.expires is not None]
+        self._moments.sort()
 
     def remove(self, term: Term | None) -> None:
         """Count a term that is stored no longer."""

@@ -1,10 +1,10 @@
 """The tree of subjects behind a permission of the product: bindings, and how scope modes combine them."""
 
+from pyairtable_mesh.runtime.authorization.bindings import Bound
 from pyairtable_mesh.runtime.authorization.explanation import Node
 from pyairtable_mesh.runtime.authorization.facts import Circumstances
 from pyairtable_mesh.runtime.authorization.identities import View
 from pyairtable_mesh.runtime.authorization.roles import OWNER, ScopeMode
-from pyairtable_mesh.runtime.authorization.scope_rules import Bound
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 
 
@@ -28,7 +28,7 @@ class _Tree:
         name = f"{self._engine.graph.names.texts[resource]}#{self._name}"
         if depth == 0:
             return Node("leaf", name, truncated=True)
-        bound = self._engine.bound.get(resource, [])
+        bound = list(self._engine.bindings.here(resource))
         own = self._leaf(name, [each for each in bound if self._gives(each)])
         parent = self._engine.parent(resource)
         if parent is None:
@@ -42,7 +42,7 @@ class _Tree:
         else:
             others = Node("exclusion", name, children=(above, self._leaf(name, bound)))
             reduced = Node("union", name, children=(own, others))
-        owners = [each for place in self._engine.chain(resource) for each in self._engine.bound.get(place, [])]
+        owners = [each for place in self._engine.chain(resource) for each in self._engine.bindings.here(place)]
         return Node("union", name, children=(reduced, self._leaf(name, [each for each in owners if self._owns(each)])))
 
     def _gives(self, bound: Bound) -> bool:

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from pyairtable_mesh.runtime.authorization.bindings import Bound
 from pyairtable_mesh.runtime.authorization.explanation import FailedCondition
 from pyairtable_mesh.runtime.authorization.facts import Circumstances, Decision
 from pyairtable_mesh.runtime.authorization.identities import MEMBER, View
 from pyairtable_mesh.runtime.authorization.roles import OWNER, ScopeMode
-from pyairtable_mesh.runtime.authorization.scope_rules import Bound
 from pyairtable_mesh.runtime.authorization.scopes import Question, ScopedEngine
 
 
@@ -203,7 +203,7 @@ class _Reasons:
     def _failed(self, resource: int) -> Iterator[FailedCondition]:
         engine, view = self._engine, self._view
         for each in engine.chain_in(view, resource):
-            for bound in engine.bound.get(each, ()):
+            for bound in engine.bindings.here(each):
                 if not bound.term.condition or bound.subject not in self._known or not self._gives(bound):
                     continue
                 holds = engine.identities.term(bound.term, view.now, view.context)

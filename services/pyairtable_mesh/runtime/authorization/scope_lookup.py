@@ -70,7 +70,8 @@ class ScopedLookup:
         engine, names = self._engine, self._engine.graph.names
         index = engine.graph.slots.type_index[type_name]
         everything = self._ordered.get(index, [])
-        tops = {place for each in engine.identities.within(view, who) for place in engine.places.get(each, ())}
+        places = engine.bindings.places
+        tops = {place for each in engine.identities.within(view, who) for place in every(places.get(each))}
         if view.parents:
             new = {names.texts[each] for each in view.parents if names.types[each] == index}
             return ordered(new.union(everything), after, 0)
@@ -190,7 +191,7 @@ class _Who:
         for each in reversed(engine.chain_in(self._view, target)):
             own, present, owning = _Tally(), _Tally(), _Tally()
             mode = engine.modes.get(each, ScopeMode.INHERIT)
-            for bound in engine.bound.get(each, ()):
+            for bound in engine.bindings.here(each):
                 gives = engine.roles.get(bound.role, 0) & self._permission != 0
                 if not gives and mode is not ScopeMode.OVERRIDE:
                     continue

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pyairtable_mesh.runtime.authorization.facts import Term, Verdict
+from pyairtable_mesh.runtime.authorization.facts import Verdict
 from pyairtable_mesh.runtime.authorization.roles import ScopeMode
 from pyairtable_mesh.runtime.authorization.verdicts import either
 
@@ -18,15 +18,6 @@ class Held(NamedTuple):
 
 NOTHING = Held(0, 0, False)
 _FALSE: Verdict = False
-
-
-class Bound(NamedTuple):
-    """A binding at its resource, by handles."""
-
-    subject: int
-    role: str
-    term: Term
-    id: str
 
 
 class Missing:

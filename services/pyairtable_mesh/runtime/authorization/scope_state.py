@@ -7,6 +7,7 @@ asked about yet; a mode, a role, a binding to many or anything that expires touc
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 
+from pyairtable_mesh.runtime.authorization.bindings import Bindings, Bound
 from pyairtable_mesh.runtime.authorization.conditions import Conditions
 from pyairtable_mesh.runtime.authorization.facts import Change, Decision, Limits, Relationship, Term, refused
 from pyairtable_mesh.runtime.authorization.graph import Graph
@@ -22,7 +23,7 @@ from pyairtable_mesh.runtime.authorization.roles import (
     ScopedChange,
     ScopeMode,
 )
-from pyairtable_mesh.runtime.authorization.scope_rules import Bound, Held
+from pyairtable_mesh.runtime.authorization.scope_rules import Held
 
 
 class ScopedState:
@@ -36,16 +37,18 @@ class ScopedState:
         self.conditions = Conditions(policy.schema)
         self.root = self.graph.names.object(root)
         self.roles: dict[str, int] = {}
-        self.bindings: dict[str, Binding] = {}
-        self.bound: dict[int, list[Bound]] = {}
+        self.bindings = Bindings(self.graph.names)
         self.modes: dict[int, ScopeMode] = {}
-        self.places: dict[int, set[int]] = {}
-        """For each subject that has bindings the resources where they are."""
         self.expiries = Expiries()
         self.identities = Identities(self.graph, self.conditions.evaluate, limits)
         self._verbs = policy.verb_bits(self.graph.slots)
         self._links = self._linked()
         self._own: set[int] = set()
+        """Resources with bindings or a mode: all others have the permissions of their parents."""
+        self._anchors: list[int] = []
+        """For each handle of a linked resource whose permissions it has: its own, or its parent; -1 for what is not
+        known, also where the list ends.
+        """
         self._kept: dict[int, dict[int, Held]] = {}
         self._sure: dict[int, dict[int, int]] = {}
         self._asked: set[int] = set()
@@ -149,17 +152,24 @@ class ScopedState:
             self.identities.forget(subject)
 
     def restore(
-        self,
-        revision: int,
-        roles: Mapping[str, frozenset[str]],
-        modes: Mapping[str, ScopeMode],
-        bindings: Iterable[Binding],
+        self, revision: int, roles: Mapping[str, frozenset[str]], modes: Mapping[int, ScopeMode], bound: Iterable[Bound]
     ) -> None:
-        """Take over roles, modes and bindings in bulk; relationships are in the graph already."""
-        changes: list[ScopedChange] = [RoleChange(role, permissions) for role, permissions in roles.items()]
-        changes += [ModeChange(resource, mode) for resource, mode in modes.items()]
-        changes += map(BindingChange, bindings)
-        self.apply(revision, changes)
+        """Take over the state of a snapshot in bulk; its relationships are in the graph of this new engine already."""
+        self.roles.update((role, self.policy.mask(permissions)) for role, permissions in roles.items())
+        self.modes.update(modes)
+        for each in bound:
+            self.bindings.put(each)
+        self.expiries.extend(each.term for each in self.bindings.stored())
+        for edges in self.graph.edges:
+            self.expiries.extend(edges.terms.values())
+        self._anchors = [-1] * len(self.graph.names)
+        for links in self._links:
+            for resource, above in (links or {}).items():
+                self._anchors[resource] = above
+        for resource in (*self.bindings.at, *self.modes):
+            self._anchor(resource)
+        self.apply(revision, ())
+        self.forget()
 
     def forget(self) -> None:
         """Forget everything that was kept; what follows is computed anew."""
@@ -186,8 +196,10 @@ class ScopedState:
             if (target, slot) not in self.graph.names.userset_of:
                 self.graph.names.subject(f"{each.object}#{MEMBER}")
             self._touch(subject)
-        elif target in self._asked:
-            self._stale = None
+        else:
+            self._anchor(target)
+            if target in self._asked:
+                self._stale = None
 
     def _touch(self, subject: int) -> None:
         """Count what a subject holds as changed; a userset or wildcard stands for many."""
@@ -204,31 +216,19 @@ class ScopedState:
                 self._stale = None
 
     def _bind(self, binding: Binding, *, removed: bool) -> None:
-        old = self.bindings.pop(binding.id, None)
-        names = self.graph.names
+        old = self.bindings.pop(binding.id)
         if old is not None:
-            resource, subject = names.object(old.resource), names.subject(old.subject)
-            left = [each for each in self.bound[resource] if each.id != old.id]
-            self._replace(resource, left)
-            if all(each.subject != subject for each in left):
-                self.places[subject].discard(resource)
+            self._anchor(old.resource)
             self._expire(old.term, None)
-            self._touch(subject)
+            self._touch(old.subject)
         if removed:
             return
-        self.bindings[binding.id] = binding
+        names = self.graph.names
         resource, subject = names.object(binding.resource), names.subject(binding.subject)
-        self._replace(resource, [*self.bound.get(resource, ()), Bound(subject, binding.role, binding.term, binding.id)])
-        self.places.setdefault(subject, set()).add(resource)
+        self.bindings.put(Bound(subject, binding.role, binding.term, binding.id, resource))
+        self._anchor(resource)
         self._expire(None, binding.term)
         self._touch(subject)
-
-    def _replace(self, resource: int, bound: list[Bound]) -> None:
-        if bound:
-            self.bound[resource] = bound
-        else:
-            self.bound.pop(resource, None)
-        self._anchor(resource)
 
     def _set_mode(self, resource: int, mode: ScopeMode) -> None:
         if mode is ScopeMode.INHERIT:
@@ -239,7 +239,12 @@ class ScopedState:
         self._anchor(resource)
 
     def _anchor(self, resource: int) -> None:
-        if resource in self.bound or resource in self.modes:
+        """Note whose permissions a resource has, after a change of what is bound there, of its mode or its parent."""
+        links, anchors = self._links[self.graph.names.types[resource]], self._anchors
+        anchors.extend([-1] * (resource + 1 - len(anchors)))
+        if resource in self.bindings.at or resource in self.modes:
             self._own.add(resource)
+            anchors[resource] = resource
         else:
             self._own.discard(resource)
+            anchors[resource] = -1 if links is None else links.get(resource, -1)

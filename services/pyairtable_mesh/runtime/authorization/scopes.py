@@ -19,11 +19,12 @@ bindings nor a mode of its own has those of its parent, so nothing is kept for e
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pyairtable_mesh.runtime.authorization.bindings import Bound
 from pyairtable_mesh.runtime.authorization.facts import Circumstances, Decision, Verdict, refused
 from pyairtable_mesh.runtime.authorization.graph import every
 from pyairtable_mesh.runtime.authorization.identities import Known, View
 from pyairtable_mesh.runtime.authorization.roles import OWNER, ScopeMode
-from pyairtable_mesh.runtime.authorization.scope_rules import NOTHING, Bound, Held, Missing, combine
+from pyairtable_mesh.runtime.authorization.scope_rules import NOTHING, Held, Missing, combine
 from pyairtable_mesh.runtime.authorization.scope_state import ScopedState
 from pyairtable_mesh.runtime.authorization.verdicts import both
 from pyairtable_mesh.runtime.errors import MeshError
@@ -52,18 +53,20 @@ class ScopedEngine(ScopedState):
 
     def allowed(self, subject: int, permission: int, resource: int, now: float) -> bool:
         """Whether the subject holds a permission at a resource whatever the context, by handles; the fast way."""
-        if not self._begin <= now < self._end:
-            self._turn(now)
+        if self._begin <= now < self._end:
+            try:
+                return self._sure[subject][self._anchors[resource]] & permission != 0
+            except (KeyError, IndexError):
+                pass
+        return self._allowed(subject, permission, resource, now)
+
+    def _allowed(self, subject: int, permission: int, resource: int, now: float) -> bool:
         if resource not in self._own:
-            links = self._links[self.graph.names.types[resource]]
-            above = self.parent(resource) if links is None else links.get(resource)
+            above = self.parent(resource)
             if above is None:
                 return False
             resource = above
-        try:
-            return self._sure[subject][resource] & permission != 0
-        except KeyError:
-            return self.held(subject, resource, now).sure & permission != 0
+        return self.held(subject, resource, now).sure & permission != 0
 
     def check(self, question: Question, given: Circumstances) -> Decision:
         """The answer to one question."""
@@ -188,12 +191,17 @@ class ScopedEngine(ScopedState):
         self, resource: int, known: Known, now: float, context: Mapping[str, Any]
     ) -> Iterator[tuple[Bound, Verdict]]:
         """The bindings at a resource that count for what a subject counts as, each with its verdict."""
-        for each in self.bound.get(resource, ()):
-            holds = known.get(each.subject, False)
-            if holds is not False and each.term:
-                holds = both(holds, self.identities.term(each.term, now, context))
-            if holds is not False:
-                yield each, holds
+        here = self.bindings.at.get(resource, {})
+        fewer, others = (known, here) if len(known) < len(here) else (here, known)
+        for subject in fewer:
+            if subject not in others:
+                continue
+            for each in here[subject]:
+                holds = known[subject]
+                if each.term:
+                    holds = both(holds, self.identities.term(each.term, now, context))
+                if holds is not False:
+                    yield each, holds
 
     def _combined(
         self,

@@ -5,31 +5,36 @@
     magic "PAMZ" | version u16 | reserved u16 | header length u32 | header (JSON) | sections | BLAKE2b-256 of all before
 
 A section is its length (u64) and that many bytes; all integers are little-endian. The header names the schema by its
-digest, the revision and, in order, the sections. Names come sorted, so that handles are in the order of references;
-each map of the graph is three arrays of u32: keys, how many values each has, and all values.
+digest and the revision. Names come sorted, so that handles are in the order of references and those of a type stand
+together; each map of the graph is three arrays of u32: keys, how many values each has, and all values. Role bindings
+are arrays of u32 too: resources, subjects, and the places of their roles in a list.
 """
 
+import gc
 import json
 import struct
 import sys
 from array import array
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Any
 
 from pyroaring import BitMap
 
-from pyairtable_mesh.runtime.authorization.facts import Term
+from pyairtable_mesh.runtime.authorization.bindings import Bound
+from pyairtable_mesh.runtime.authorization.facts import ALWAYS, Term
 from pyairtable_mesh.runtime.authorization.graph import Edges, Graph, Map, every
 from pyairtable_mesh.runtime.authorization.language import document
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.authorization.policy import Policy
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
-from pyairtable_mesh.runtime.authorization.roles import Binding, ScopeMode
+from pyairtable_mesh.runtime.authorization.roles import ScopeMode
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 4 << 30
 """How large a snapshot may be."""
 _MAGIC = b"PAMZ"
@@ -58,7 +63,7 @@ def dump(engine: RelationEngine | ScopedEngine) -> bytes:
     header: dict[str, Any] = {"revision": engine.revision, "schema": digest(graph.slots.schema), "count": graph.count}
     if isinstance(engine, ScopedEngine):
         header["root"] = graph.names.texts[engine.root]
-        sections.append(json.dumps(_scopes(engine)).encode())
+        sections += _scopes(engine, moved)
     encoded = json.dumps(header).encode()
     body = [_HEAD.pack(_MAGIC, VERSION, 0, len(encoded)), encoded]
     for section in sections:
@@ -71,7 +76,8 @@ def load_relations(data: bytes, schema: Schema) -> RelationEngine:
     """A new engine with the state of a snapshot; `SnapshotError` for one that is damaged or of another schema."""
     header, sections = _opened(data, schema)
     engine = RelationEngine(schema)
-    _fill(engine.graph, sections)
+    with _uncollected():
+        _fill(engine.graph, sections)
     engine.graph.count, engine.revision = header["count"], header["revision"]
     return engine
 
@@ -82,20 +88,29 @@ def load_scoped(data: bytes, policy: Policy) -> ScopedEngine:
     if "root" not in header:
         raise SnapshotError("the snapshot has no roles")
     engine = ScopedEngine(policy, header["root"])
-    _fill(engine.graph, sections)
-    engine.root = engine.graph.names.handles[header["root"]]
-    engine.graph.count = header["count"]
-    for edges in engine.graph.edges:
-        for term in edges.terms.values():
-            engine.expiries.add(term)
-    _restore(engine, json.loads(bytes(next(sections))), header["revision"])
+    with _uncollected():
+        shared = _fill(engine.graph, sections)
+        engine.root = engine.graph.names.handles[header["root"]]
+        engine.graph.count = header["count"]
+        _restore(engine, sections, shared, header["revision"])
     return engine
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nothing becomes garbage while maps are filled, and looking for it takes as long as filling them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _names(graph: Graph, order: list[int], moved: "array[int]") -> Iterator[bytes]:
     names = graph.names
     yield "\n".join(names.texts[old] for old in order).encode()
-    yield _packed(array("H", (names.types[old] for old in order)))
     yield _packed(
         array(
             "I", (part for each, (owner, slot) in names.usersets.items() for part in (moved[each], moved[owner], slot))
@@ -121,26 +136,39 @@ def _of_term(term: Term) -> list[Any]:
     return [term.condition, dict(term.context), term.expires]
 
 
-def _scopes(engine: ScopedEngine) -> dict[str, Any]:
-    texts = engine.graph.names.texts
-    return {
+def _scopes(engine: ScopedEngine, moved: "array[int]") -> Iterator[bytes]:
+    bound = list(engine.bindings.stored())
+    roles = {role: place for place, role in enumerate(dict.fromkeys(each.role for each in bound))}
+    found = {
         "roles": {name: engine.policy.names(mask) for name, mask in engine.roles.items()},
-        "modes": {texts[resource]: mode.value for resource, mode in engine.modes.items()},
-        "bindings": [
-            [each.id, each.role, each.resource, each.subject, *(_of_term(each.term) if each.term else ())]
-            for each in engine.bindings.values()
-        ],
+        "modes": [[moved[resource], mode.value] for resource, mode in engine.modes.items()],
+        "bound": list(roles),
+        "ids": [each.id for each in bound],
+        "terms": [[index, *_of_term(each.term)] for index, each in enumerate(bound) if each.term],
     }
+    yield json.dumps(found).encode()
+    yield _packed(array("I", (moved[each.resource] for each in bound)))
+    yield _packed(array("I", (moved[each.subject] for each in bound)))
+    yield _packed(array("I", (roles[each.role] for each in bound)))
 
 
-def _restore(engine: ScopedEngine, found: Mapping[str, Any], revision: int) -> None:
-    bindings = (
-        Binding(name, role, resource, subject, Term(*term))
-        for name, role, resource, subject, *term in found["bindings"]
+def _restore(engine: ScopedEngine, sections: Iterator[memoryview], shared: list[int], revision: int) -> None:
+    found = json.loads(bytes(next(sections)))
+    resources, subjects, places = (_unpacked("I", next(sections)) for _ in range(3))
+    terms = [ALWAYS] * len(places)
+    for index, condition, context, expires in found["terms"]:
+        terms[index] = Term(condition, context, expires)
+    bound = map(
+        Bound,
+        map(shared.__getitem__, subjects),
+        map(found["bound"].__getitem__, places),
+        terms,
+        found["ids"],
+        map(shared.__getitem__, resources),
     )
     roles = {name: frozenset(permissions) for name, permissions in found["roles"].items()}
-    modes = {resource: ScopeMode(mode) for resource, mode in found["modes"].items()}
-    engine.restore(revision, roles, modes, bindings)
+    modes = {shared[resource]: ScopeMode(mode) for resource, mode in found["modes"]}
+    engine.restore(revision, roles, modes, bound)
 
 
 def _packed(values: "array[int]") -> bytes:
@@ -179,32 +207,34 @@ def _sections(view: memoryview) -> Iterator[memoryview]:
         view = view[_LENGTH.size + length :]
 
 
-def _fill(graph: Graph, sections: Iterator[memoryview]) -> None:
-    """Names and maps. All maps share the same integer objects, which are most of what a map would cost."""
+def _fill(graph: Graph, sections: Iterator[memoryview]) -> list[int]:
+    """Names and maps. All maps share the same integer objects, which are most of what a map would cost: by handle."""
     # In place: the compiled closures hold on to these very objects.
     names = graph.names
     names.rollback(0)
-    names.texts += bytes(next(sections)).decode().splitlines()
+    names.texts[:] = bytes(next(sections)).decode().splitlines()
     names.handles.update(zip(names.texts, range(len(names.texts)), strict=True))
     shared = list(names.handles.values())
-    names.types.extend(_unpacked("H", next(sections)))
     triples = _unpacked("I", next(sections))
     names.usersets.update(
         (shared[triples[i]], (shared[triples[i + 1]], triples[i + 2])) for i in range(0, len(triples), 3)
     )
     names.userset_of.update((key, userset) for userset, key in names.usersets.items())
-    names.wildcards.update((names.types[each], shared[each]) for each in _unpacked("I", next(sections)))
-    kinds: list[list[int]] = [[] for _ in graph.slots.types]
-    for handle, kind in enumerate(names.types):
-        kinds[kind].append(handle)
-    others = BitMap(names.usersets) | BitMap(names.wildcards.values())
-    names.objects[:] = [BitMap(each) - others for each in kinds]
+    wildcards = _unpacked("I", next(sections))
+    others = BitMap(names.usersets) | BitMap(wildcards)
+    for name in sorted(graph.slots.types, key=lambda name: f"{name}:"):
+        begin = len(names.types)
+        end = bisect_left(names.texts, f"{name};", begin)  # which is what comes after every text with a colon
+        names.types.extend(repeat(graph.slots.type_index[name], end - begin))
+        names.objects[graph.slots.type_index[name]] = BitMap(range(begin, end)) - others
+    names.wildcards.update((names.types[each], shared[each]) for each in wildcards)
     for edges in graph.edges:
         for table in (edges.subjects, edges.sets, edges.objects):
             keys, counts, values = (_unpacked("I", next(sections)) for _ in range(3))
             _read_map(table, keys, counts, values, shared)
         for target, subject, condition, context, expires in json.loads(bytes(next(sections))):
             edges.terms[shared[target], shared[subject]] = Term(condition, context, expires)
+    return shared
 
 
 def _read_map(table: Map, keys: "array[int]", counts: "array[int]", values: "array[int]", shared: list[int]) -> None:
