@@ -653,7 +653,7 @@ func (x SchemaDifference_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SchemaDifference_Kind.Descriptor instead.
 func (SchemaDifference_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76, 0}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78, 0}
 }
 
 // The state of the data that a read must see.
@@ -3912,6 +3912,307 @@ func (x *WatchRelationshipsResponse) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// Asks for the state of a tenant's engine and for what changes it.
+type StreamReplicaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tenant, `tenants/ten…`.
+	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Continues behind this checkpoint; empty begins with a snapshot.
+	CheckpointToken string `protobuf:"bytes,2,opt,name=checkpoint_token,json=checkpointToken,proto3" json:"checkpoint_token,omitempty"`
+	// The types of the resources that will be asked about; empty means all. What
+	// they inherit from, and groups, come with them.
+	ResourceTypes []string `protobuf:"bytes,3,rep,name=resource_types,json=resourceTypes,proto3" json:"resource_types,omitempty"`
+	// How often to send a message when nothing changes; empty means 10 s.
+	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *StreamReplicaRequest) Reset() {
+	*x = StreamReplicaRequest{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamReplicaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamReplicaRequest) ProtoMessage() {}
+
+func (x *StreamReplicaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamReplicaRequest.ProtoReflect.Descriptor instead.
+func (*StreamReplicaRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *StreamReplicaRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *StreamReplicaRequest) GetCheckpointToken() string {
+	if x != nil {
+		return x.CheckpointToken
+	}
+	return ""
+}
+
+func (x *StreamReplicaRequest) GetResourceTypes() []string {
+	if x != nil {
+		return x.ResourceTypes
+	}
+	return nil
+}
+
+func (x *StreamReplicaRequest) GetHeartbeatInterval() *durationpb.Duration {
+	if x != nil {
+		return x.HeartbeatInterval
+	}
+	return nil
+}
+
+// A part of the binary form of an engine's state.
+type ReplicaSnapshotChunk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bytes behind those of the chunk before; 1 MiB at most.
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// The size of the whole, in bytes.
+	TotalBytes int64 `protobuf:"varint,2,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	// Whether it is the last chunk.
+	Last          bool `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaSnapshotChunk) Reset() {
+	*x = ReplicaSnapshotChunk{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaSnapshotChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaSnapshotChunk) ProtoMessage() {}
+
+func (x *ReplicaSnapshotChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaSnapshotChunk.ProtoReflect.Descriptor instead.
+func (*ReplicaSnapshotChunk) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ReplicaSnapshotChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ReplicaSnapshotChunk) GetTotalBytes() int64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *ReplicaSnapshotChunk) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+// What changed.
+type ReplicaChanges struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they are applied; those of one revision are in one
+	// message. None when the revision changed nothing that was asked for.
+	Changes       []*PermissionChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaChanges) Reset() {
+	*x = ReplicaChanges{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaChanges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaChanges) ProtoMessage() {}
+
+func (x *ReplicaChanges) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaChanges.ProtoReflect.Descriptor instead.
+func (*ReplicaChanges) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ReplicaChanges) GetChanges() []*PermissionChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// A part of a snapshot, the changes of a revision, or (without payload) a
+// heartbeat.
+type StreamReplicaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of both; none in a heartbeat.
+	//
+	// Types that are valid to be assigned to Payload:
+	//
+	//	*StreamReplicaResponse_Snapshot
+	//	*StreamReplicaResponse_Changes
+	Payload isStreamReplicaResponse_Payload `protobuf_oneof:"payload"`
+	// The revision that the replica is at behind this message; in a heartbeat
+	// the newest, so that a replica that hears it knows that it is fresh.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Resumes behind this message; empty in all chunks of a snapshot but the last.
+	CheckpointToken string `protobuf:"bytes,4,opt,name=checkpoint_token,json=checkpointToken,proto3" json:"checkpoint_token,omitempty"`
+	// When the message was sent.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamReplicaResponse) Reset() {
+	*x = StreamReplicaResponse{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamReplicaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamReplicaResponse) ProtoMessage() {}
+
+func (x *StreamReplicaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamReplicaResponse.ProtoReflect.Descriptor instead.
+func (*StreamReplicaResponse) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *StreamReplicaResponse) GetPayload() isStreamReplicaResponse_Payload {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *StreamReplicaResponse) GetSnapshot() *ReplicaSnapshotChunk {
+	if x != nil {
+		if x, ok := x.Payload.(*StreamReplicaResponse_Snapshot); ok {
+			return x.Snapshot
+		}
+	}
+	return nil
+}
+
+func (x *StreamReplicaResponse) GetChanges() *ReplicaChanges {
+	if x != nil {
+		if x, ok := x.Payload.(*StreamReplicaResponse_Changes); ok {
+			return x.Changes
+		}
+	}
+	return nil
+}
+
+func (x *StreamReplicaResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *StreamReplicaResponse) GetCheckpointToken() string {
+	if x != nil {
+		return x.CheckpointToken
+	}
+	return ""
+}
+
+func (x *StreamReplicaResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+type isStreamReplicaResponse_Payload interface {
+	isStreamReplicaResponse_Payload()
+}
+
+type StreamReplicaResponse_Snapshot struct {
+	// A part of the snapshot; the replica begins anew with the first one.
+	Snapshot *ReplicaSnapshotChunk `protobuf:"bytes,1,opt,name=snapshot,proto3,oneof"`
+}
+
+type StreamReplicaResponse_Changes struct {
+	// The changes that lead to the revision.
+	Changes *ReplicaChanges `protobuf:"bytes,2,opt,name=changes,proto3,oneof"`
+}
+
+func (*StreamReplicaResponse_Snapshot) isStreamReplicaResponse_Payload() {}
+
+func (*StreamReplicaResponse_Changes) isStreamReplicaResponse_Payload() {}
+
 // Asks for all stored relationships.
 type ExportRelationshipsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3927,7 +4228,7 @@ type ExportRelationshipsRequest struct {
 
 func (x *ExportRelationshipsRequest) Reset() {
 	*x = ExportRelationshipsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[41]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3939,7 +4240,7 @@ func (x *ExportRelationshipsRequest) String() string {
 func (*ExportRelationshipsRequest) ProtoMessage() {}
 
 func (x *ExportRelationshipsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[41]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3952,7 +4253,7 @@ func (x *ExportRelationshipsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRelationshipsRequest.ProtoReflect.Descriptor instead.
 func (*ExportRelationshipsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{41}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ExportRelationshipsRequest) GetConsistency() *Consistency {
@@ -3991,7 +4292,7 @@ type ExportRelationshipsResponse struct {
 
 func (x *ExportRelationshipsResponse) Reset() {
 	*x = ExportRelationshipsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[42]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4003,7 +4304,7 @@ func (x *ExportRelationshipsResponse) String() string {
 func (*ExportRelationshipsResponse) ProtoMessage() {}
 
 func (x *ExportRelationshipsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[42]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4016,7 +4317,7 @@ func (x *ExportRelationshipsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRelationshipsResponse.ProtoReflect.Descriptor instead.
 func (*ExportRelationshipsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{42}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExportRelationshipsResponse) GetRelationships() []*Relationship {
@@ -4053,7 +4354,7 @@ type ImportRelationshipsRequest struct {
 
 func (x *ImportRelationshipsRequest) Reset() {
 	*x = ImportRelationshipsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[43]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4065,7 +4366,7 @@ func (x *ImportRelationshipsRequest) String() string {
 func (*ImportRelationshipsRequest) ProtoMessage() {}
 
 func (x *ImportRelationshipsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[43]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4078,7 +4379,7 @@ func (x *ImportRelationshipsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRelationshipsRequest.ProtoReflect.Descriptor instead.
 func (*ImportRelationshipsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{43}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ImportRelationshipsRequest) GetRelationships() []*Relationship {
@@ -4108,7 +4409,7 @@ type ImportRelationshipsResponse struct {
 
 func (x *ImportRelationshipsResponse) Reset() {
 	*x = ImportRelationshipsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[44]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4120,7 +4421,7 @@ func (x *ImportRelationshipsResponse) String() string {
 func (*ImportRelationshipsResponse) ProtoMessage() {}
 
 func (x *ImportRelationshipsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[44]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4133,7 +4434,7 @@ func (x *ImportRelationshipsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRelationshipsResponse.ProtoReflect.Descriptor instead.
 func (*ImportRelationshipsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{44}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ImportRelationshipsResponse) GetImportedCount() int64 {
@@ -4171,7 +4472,7 @@ type GrantRoleRequest struct {
 
 func (x *GrantRoleRequest) Reset() {
 	*x = GrantRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[45]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4183,7 +4484,7 @@ func (x *GrantRoleRequest) String() string {
 func (*GrantRoleRequest) ProtoMessage() {}
 
 func (x *GrantRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[45]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4196,7 +4497,7 @@ func (x *GrantRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantRoleRequest.ProtoReflect.Descriptor instead.
 func (*GrantRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{45}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GrantRoleRequest) GetRole() string {
@@ -4254,7 +4555,7 @@ type GrantRoleResponse struct {
 
 func (x *GrantRoleResponse) Reset() {
 	*x = GrantRoleResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[46]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4266,7 +4567,7 @@ func (x *GrantRoleResponse) String() string {
 func (*GrantRoleResponse) ProtoMessage() {}
 
 func (x *GrantRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[46]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4279,7 +4580,7 @@ func (x *GrantRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantRoleResponse.ProtoReflect.Descriptor instead.
 func (*GrantRoleResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{46}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GrantRoleResponse) GetRoleBinding() *RoleBinding {
@@ -4421,7 +4722,7 @@ type RevokeRoleRequest struct {
 
 func (x *RevokeRoleRequest) Reset() {
 	*x = RevokeRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4433,7 +4734,7 @@ func (x *RevokeRoleRequest) String() string {
 func (*RevokeRoleRequest) ProtoMessage() {}
 
 func (x *RevokeRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4446,7 +4747,7 @@ func (x *RevokeRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRoleRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{49}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RevokeRoleRequest) GetName() string {
@@ -4481,7 +4782,7 @@ type RevokeRoleResponse struct {
 
 func (x *RevokeRoleResponse) Reset() {
 	*x = RevokeRoleResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4493,7 +4794,7 @@ func (x *RevokeRoleResponse) String() string {
 func (*RevokeRoleResponse) ProtoMessage() {}
 
 func (x *RevokeRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4506,7 +4807,7 @@ func (x *RevokeRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRoleResponse.ProtoReflect.Descriptor instead.
 func (*RevokeRoleResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{50}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RevokeRoleResponse) GetConsistencyToken() string {
@@ -4537,7 +4838,7 @@ type ListRoleBindingsRequest struct {
 
 func (x *ListRoleBindingsRequest) Reset() {
 	*x = ListRoleBindingsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4549,7 +4850,7 @@ func (x *ListRoleBindingsRequest) String() string {
 func (*ListRoleBindingsRequest) ProtoMessage() {}
 
 func (x *ListRoleBindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4562,7 +4863,7 @@ func (x *ListRoleBindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoleBindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListRoleBindingsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{51}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListRoleBindingsRequest) GetPageSize() int32 {
@@ -4622,7 +4923,7 @@ type ListRoleBindingsResponse struct {
 
 func (x *ListRoleBindingsResponse) Reset() {
 	*x = ListRoleBindingsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4634,7 +4935,7 @@ func (x *ListRoleBindingsResponse) String() string {
 func (*ListRoleBindingsResponse) ProtoMessage() {}
 
 func (x *ListRoleBindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4647,7 +4948,7 @@ func (x *ListRoleBindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoleBindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListRoleBindingsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{52}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListRoleBindingsResponse) GetRoleBindings() []*RoleBinding {
@@ -4684,7 +4985,7 @@ type CreateRoleRequest struct {
 
 func (x *CreateRoleRequest) Reset() {
 	*x = CreateRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4696,7 +4997,7 @@ func (x *CreateRoleRequest) String() string {
 func (*CreateRoleRequest) ProtoMessage() {}
 
 func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4709,7 +5010,7 @@ func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoleRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{53}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CreateRoleRequest) GetRole() *Role {
@@ -4737,7 +5038,7 @@ type GetRoleRequest struct {
 
 func (x *GetRoleRequest) Reset() {
 	*x = GetRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4749,7 +5050,7 @@ func (x *GetRoleRequest) String() string {
 func (*GetRoleRequest) ProtoMessage() {}
 
 func (x *GetRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4762,7 +5063,7 @@ func (x *GetRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoleRequest.ProtoReflect.Descriptor instead.
 func (*GetRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{54}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetRoleRequest) GetName() string {
@@ -4785,7 +5086,7 @@ type ListRolesRequest struct {
 
 func (x *ListRolesRequest) Reset() {
 	*x = ListRolesRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4797,7 +5098,7 @@ func (x *ListRolesRequest) String() string {
 func (*ListRolesRequest) ProtoMessage() {}
 
 func (x *ListRolesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4810,7 +5111,7 @@ func (x *ListRolesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolesRequest.ProtoReflect.Descriptor instead.
 func (*ListRolesRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{55}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListRolesRequest) GetPageSize() int32 {
@@ -4840,7 +5141,7 @@ type ListRolesResponse struct {
 
 func (x *ListRolesResponse) Reset() {
 	*x = ListRolesResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4852,7 +5153,7 @@ func (x *ListRolesResponse) String() string {
 func (*ListRolesResponse) ProtoMessage() {}
 
 func (x *ListRolesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4865,7 +5166,7 @@ func (x *ListRolesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolesResponse.ProtoReflect.Descriptor instead.
 func (*ListRolesResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{56}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListRolesResponse) GetRoles() []*Role {
@@ -4899,7 +5200,7 @@ type UpdateRoleRequest struct {
 
 func (x *UpdateRoleRequest) Reset() {
 	*x = UpdateRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4911,7 +5212,7 @@ func (x *UpdateRoleRequest) String() string {
 func (*UpdateRoleRequest) ProtoMessage() {}
 
 func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4924,7 +5225,7 @@ func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRoleRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{57}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *UpdateRoleRequest) GetRole() *Role {
@@ -4963,7 +5264,7 @@ type DeleteRoleRequest struct {
 
 func (x *DeleteRoleRequest) Reset() {
 	*x = DeleteRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4975,7 +5276,7 @@ func (x *DeleteRoleRequest) String() string {
 func (*DeleteRoleRequest) ProtoMessage() {}
 
 func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4988,7 +5289,7 @@ func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRoleRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{58}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DeleteRoleRequest) GetName() string {
@@ -5023,7 +5324,7 @@ type DeleteRoleResponse struct {
 
 func (x *DeleteRoleResponse) Reset() {
 	*x = DeleteRoleResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5035,7 +5336,7 @@ func (x *DeleteRoleResponse) String() string {
 func (*DeleteRoleResponse) ProtoMessage() {}
 
 func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5048,7 +5349,7 @@ func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRoleResponse.ProtoReflect.Descriptor instead.
 func (*DeleteRoleResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{59}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *DeleteRoleResponse) GetConsistencyToken() string {
@@ -5071,7 +5372,7 @@ type Inheritance struct {
 
 func (x *Inheritance) Reset() {
 	*x = Inheritance{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5083,7 +5384,7 @@ func (x *Inheritance) String() string {
 func (*Inheritance) ProtoMessage() {}
 
 func (x *Inheritance) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5096,7 +5397,7 @@ func (x *Inheritance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inheritance.ProtoReflect.Descriptor instead.
 func (*Inheritance) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{60}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Inheritance) GetResource() string {
@@ -5128,7 +5429,7 @@ type SetInheritanceRequest struct {
 
 func (x *SetInheritanceRequest) Reset() {
 	*x = SetInheritanceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5140,7 +5441,7 @@ func (x *SetInheritanceRequest) String() string {
 func (*SetInheritanceRequest) ProtoMessage() {}
 
 func (x *SetInheritanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5153,7 +5454,7 @@ func (x *SetInheritanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetInheritanceRequest.ProtoReflect.Descriptor instead.
 func (*SetInheritanceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{61}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *SetInheritanceRequest) GetResource() string {
@@ -5190,7 +5491,7 @@ type SetInheritanceResponse struct {
 
 func (x *SetInheritanceResponse) Reset() {
 	*x = SetInheritanceResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5202,7 +5503,7 @@ func (x *SetInheritanceResponse) String() string {
 func (*SetInheritanceResponse) ProtoMessage() {}
 
 func (x *SetInheritanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5215,7 +5516,7 @@ func (x *SetInheritanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetInheritanceResponse.ProtoReflect.Descriptor instead.
 func (*SetInheritanceResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{62}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SetInheritanceResponse) GetInheritance() *Inheritance {
@@ -5252,7 +5553,7 @@ type GetEffectivePermissionsRequest struct {
 
 func (x *GetEffectivePermissionsRequest) Reset() {
 	*x = GetEffectivePermissionsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5264,7 +5565,7 @@ func (x *GetEffectivePermissionsRequest) String() string {
 func (*GetEffectivePermissionsRequest) ProtoMessage() {}
 
 func (x *GetEffectivePermissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5277,7 +5578,7 @@ func (x *GetEffectivePermissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectivePermissionsRequest.ProtoReflect.Descriptor instead.
 func (*GetEffectivePermissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{63}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetEffectivePermissionsRequest) GetResource() string {
@@ -5328,7 +5629,7 @@ type FieldPermissions struct {
 
 func (x *FieldPermissions) Reset() {
 	*x = FieldPermissions{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5340,7 +5641,7 @@ func (x *FieldPermissions) String() string {
 func (*FieldPermissions) ProtoMessage() {}
 
 func (x *FieldPermissions) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5353,7 +5654,7 @@ func (x *FieldPermissions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldPermissions.ProtoReflect.Descriptor instead.
 func (*FieldPermissions) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{64}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *FieldPermissions) GetField() string {
@@ -5388,7 +5689,7 @@ type GetEffectivePermissionsResponse struct {
 
 func (x *GetEffectivePermissionsResponse) Reset() {
 	*x = GetEffectivePermissionsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5400,7 +5701,7 @@ func (x *GetEffectivePermissionsResponse) String() string {
 func (*GetEffectivePermissionsResponse) ProtoMessage() {}
 
 func (x *GetEffectivePermissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5413,7 +5714,7 @@ func (x *GetEffectivePermissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectivePermissionsResponse.ProtoReflect.Descriptor instead.
 func (*GetEffectivePermissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{65}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetEffectivePermissionsResponse) GetPermissions() []string {
@@ -5463,7 +5764,7 @@ type ModelSpace struct {
 
 func (x *ModelSpace) Reset() {
 	*x = ModelSpace{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5475,7 +5776,7 @@ func (x *ModelSpace) String() string {
 func (*ModelSpace) ProtoMessage() {}
 
 func (x *ModelSpace) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5488,7 +5789,7 @@ func (x *ModelSpace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelSpace.ProtoReflect.Descriptor instead.
 func (*ModelSpace) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{66}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ModelSpace) GetName() string {
@@ -5545,7 +5846,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5557,7 +5858,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5570,7 +5871,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{67}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Schema) GetName() string {
@@ -5621,7 +5922,7 @@ type CreateModelSpaceRequest struct {
 
 func (x *CreateModelSpaceRequest) Reset() {
 	*x = CreateModelSpaceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5633,7 +5934,7 @@ func (x *CreateModelSpaceRequest) String() string {
 func (*CreateModelSpaceRequest) ProtoMessage() {}
 
 func (x *CreateModelSpaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5646,7 +5947,7 @@ func (x *CreateModelSpaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateModelSpaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateModelSpaceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{68}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CreateModelSpaceRequest) GetModelSpace() *ModelSpace {
@@ -5676,7 +5977,7 @@ type GetSchemaRequest struct {
 
 func (x *GetSchemaRequest) Reset() {
 	*x = GetSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5688,7 +5989,7 @@ func (x *GetSchemaRequest) String() string {
 func (*GetSchemaRequest) ProtoMessage() {}
 
 func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5701,7 +6002,7 @@ func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSchemaRequest.ProtoReflect.Descriptor instead.
 func (*GetSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{69}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetSchemaRequest) GetName() string {
@@ -5733,7 +6034,7 @@ type ListSchemaVersionsRequest struct {
 
 func (x *ListSchemaVersionsRequest) Reset() {
 	*x = ListSchemaVersionsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5745,7 +6046,7 @@ func (x *ListSchemaVersionsRequest) String() string {
 func (*ListSchemaVersionsRequest) ProtoMessage() {}
 
 func (x *ListSchemaVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5758,7 +6059,7 @@ func (x *ListSchemaVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchemaVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSchemaVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{70}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListSchemaVersionsRequest) GetPageSize() int32 {
@@ -5795,7 +6096,7 @@ type ListSchemaVersionsResponse struct {
 
 func (x *ListSchemaVersionsResponse) Reset() {
 	*x = ListSchemaVersionsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5807,7 +6108,7 @@ func (x *ListSchemaVersionsResponse) String() string {
 func (*ListSchemaVersionsResponse) ProtoMessage() {}
 
 func (x *ListSchemaVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5820,7 +6121,7 @@ func (x *ListSchemaVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchemaVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSchemaVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{71}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListSchemaVersionsResponse) GetSchemas() []*Schema {
@@ -5854,7 +6155,7 @@ type WriteSchemaRequest struct {
 
 func (x *WriteSchemaRequest) Reset() {
 	*x = WriteSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5866,7 +6167,7 @@ func (x *WriteSchemaRequest) String() string {
 func (*WriteSchemaRequest) ProtoMessage() {}
 
 func (x *WriteSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5879,7 +6180,7 @@ func (x *WriteSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSchemaRequest.ProtoReflect.Descriptor instead.
 func (*WriteSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{72}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *WriteSchemaRequest) GetSpace() string {
@@ -5923,7 +6224,7 @@ type WriteSchemaResponse struct {
 
 func (x *WriteSchemaResponse) Reset() {
 	*x = WriteSchemaResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5935,7 +6236,7 @@ func (x *WriteSchemaResponse) String() string {
 func (*WriteSchemaResponse) ProtoMessage() {}
 
 func (x *WriteSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5948,7 +6249,7 @@ func (x *WriteSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSchemaResponse.ProtoReflect.Descriptor instead.
 func (*WriteSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{73}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *WriteSchemaResponse) GetSchema() *Schema {
@@ -5981,7 +6282,7 @@ type SchemaSource struct {
 
 func (x *SchemaSource) Reset() {
 	*x = SchemaSource{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5993,7 +6294,7 @@ func (x *SchemaSource) String() string {
 func (*SchemaSource) ProtoMessage() {}
 
 func (x *SchemaSource) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6006,7 +6307,7 @@ func (x *SchemaSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaSource.ProtoReflect.Descriptor instead.
 func (*SchemaSource) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SchemaSource) GetSource() isSchemaSource_Source {
@@ -6065,7 +6366,7 @@ type DiffSchemasRequest struct {
 
 func (x *DiffSchemasRequest) Reset() {
 	*x = DiffSchemasRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6077,7 +6378,7 @@ func (x *DiffSchemasRequest) String() string {
 func (*DiffSchemasRequest) ProtoMessage() {}
 
 func (x *DiffSchemasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6090,7 +6391,7 @@ func (x *DiffSchemasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSchemasRequest.ProtoReflect.Descriptor instead.
 func (*DiffSchemasRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{75}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *DiffSchemasRequest) GetBefore() *SchemaSource {
@@ -6126,7 +6427,7 @@ type SchemaDifference struct {
 
 func (x *SchemaDifference) Reset() {
 	*x = SchemaDifference{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6138,7 +6439,7 @@ func (x *SchemaDifference) String() string {
 func (*SchemaDifference) ProtoMessage() {}
 
 func (x *SchemaDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6151,7 +6452,7 @@ func (x *SchemaDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaDifference.ProtoReflect.Descriptor instead.
 func (*SchemaDifference) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SchemaDifference) GetKind() SchemaDifference_Kind {
@@ -6200,7 +6501,7 @@ type DiffSchemasResponse struct {
 
 func (x *DiffSchemasResponse) Reset() {
 	*x = DiffSchemasResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6212,7 +6513,7 @@ func (x *DiffSchemasResponse) String() string {
 func (*DiffSchemasResponse) ProtoMessage() {}
 
 func (x *DiffSchemasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6225,7 +6526,7 @@ func (x *DiffSchemasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSchemasResponse.ProtoReflect.Descriptor instead.
 func (*DiffSchemasResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{77}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DiffSchemasResponse) GetDifferences() []*SchemaDifference {
@@ -6248,7 +6549,7 @@ type SchemaAssertion struct {
 
 func (x *SchemaAssertion) Reset() {
 	*x = SchemaAssertion{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6260,7 +6561,7 @@ func (x *SchemaAssertion) String() string {
 func (*SchemaAssertion) ProtoMessage() {}
 
 func (x *SchemaAssertion) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6273,7 +6574,7 @@ func (x *SchemaAssertion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaAssertion.ProtoReflect.Descriptor instead.
 func (*SchemaAssertion) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SchemaAssertion) GetCheck() *CheckItem {
@@ -6307,7 +6608,7 @@ type TestSchemaRequest struct {
 
 func (x *TestSchemaRequest) Reset() {
 	*x = TestSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6319,7 +6620,7 @@ func (x *TestSchemaRequest) String() string {
 func (*TestSchemaRequest) ProtoMessage() {}
 
 func (x *TestSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6332,7 +6633,7 @@ func (x *TestSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSchemaRequest.ProtoReflect.Descriptor instead.
 func (*TestSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{79}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *TestSchemaRequest) GetSchema() *SchemaSource {
@@ -6378,7 +6679,7 @@ type AssertionResult struct {
 
 func (x *AssertionResult) Reset() {
 	*x = AssertionResult{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6390,7 +6691,7 @@ func (x *AssertionResult) String() string {
 func (*AssertionResult) ProtoMessage() {}
 
 func (x *AssertionResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6403,7 +6704,7 @@ func (x *AssertionResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssertionResult.ProtoReflect.Descriptor instead.
 func (*AssertionResult) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{80}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *AssertionResult) GetPassed() bool {
@@ -6440,7 +6741,7 @@ type TestSchemaResponse struct {
 
 func (x *TestSchemaResponse) Reset() {
 	*x = TestSchemaResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6452,7 +6753,7 @@ func (x *TestSchemaResponse) String() string {
 func (*TestSchemaResponse) ProtoMessage() {}
 
 func (x *TestSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6465,7 +6766,7 @@ func (x *TestSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSchemaResponse.ProtoReflect.Descriptor instead.
 func (*TestSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{81}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *TestSchemaResponse) GetResults() []*AssertionResult {
@@ -6787,7 +7088,26 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x1aWatchRelationshipsResponse\x12D\n" +
 	"\achanges\x18\x01 \x03(\v2*.pyairtable.permission.v1.PermissionChangeR\achanges\x12)\n" +
 	"\x10checkpoint_token\x18\x02 \x01(\tR\x0fcheckpointToken\x12.\n" +
-	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x91\x02\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xd0\x02\n" +
+	"\x14StreamReplicaRequest\x12F\n" +
+	"\x06tenant\x18\x01 \x01(\tB.\xe2A\x01\x02\xbaH'r%2#^tenants/ten[0-9a-hjkmnp-tv-z]{26}$R\x06tenant\x127\n" +
+	"\x10checkpoint_token\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\bR\x0fcheckpointToken\x12Y\n" +
+	"\x0eresource_types\x18\x03 \x03(\tB2\xe2A\x01\x01\xbaH+\x92\x01(\x10d\x18\x01\"\"r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\rresourceTypes\x12\\\n" +
+	"\x12heartbeat_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x12\xe2A\x01\x01\xbaH\v\xaa\x01\b\"\x02\b<2\x02\b\x01R\x11heartbeatInterval\"_\n" +
+	"\x14ReplicaSnapshotChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1f\n" +
+	"\vtotal_bytes\x18\x02 \x01(\x03R\n" +
+	"totalBytes\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\"V\n" +
+	"\x0eReplicaChanges\x12D\n" +
+	"\achanges\x18\x01 \x03(\v2*.pyairtable.permission.v1.PermissionChangeR\achanges\"\xad\x02\n" +
+	"\x15StreamReplicaResponse\x12L\n" +
+	"\bsnapshot\x18\x01 \x01(\v2..pyairtable.permission.v1.ReplicaSnapshotChunkH\x00R\bsnapshot\x12D\n" +
+	"\achanges\x18\x02 \x01(\v2(.pyairtable.permission.v1.ReplicaChangesH\x00R\achanges\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12)\n" +
+	"\x10checkpoint_token\x18\x04 \x01(\tR\x0fcheckpointToken\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04timeB\t\n" +
+	"\apayload\"\x91\x02\n" +
 	"\x1aExportRelationshipsRequest\x12M\n" +
 	"\vconsistency\x18\x01 \x01(\v2%.pyairtable.permission.v1.ConsistencyB\x04\xe2A\x01\x01R\vconsistency\x12$\n" +
 	"\x06cursor\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\bR\x06cursor\x12~\n" +
@@ -7031,7 +7351,7 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x16SCOPE_MODE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SCOPE_MODE_INHERIT\x10\x01\x12\x17\n" +
 	"\x13SCOPE_MODE_RESTRICT\x10\x02\x12\x17\n" +
-	"\x13SCOPE_MODE_OVERRIDE\x10\x032\xd1#\n" +
+	"\x13SCOPE_MODE_OVERRIDE\x10\x032\xa5#\n" +
 	"\x11PermissionService\x12\x9b\x01\n" +
 	"\x0fCheckPermission\x120.pyairtable.permission.v1.CheckPermissionRequest\x1a1.pyairtable.permission.v1.CheckPermissionResponse\"#\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/permissions:check\x90\x02\x01\x12\xb2\x01\n" +
 	"\x15BatchCheckPermissions\x126.pyairtable.permission.v1.BatchCheckPermissionsRequest\x1a7.pyairtable.permission.v1.BatchCheckPermissionsResponse\"(\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/permissions:batchCheck\x90\x02\x01\x12\x94\x01\n" +
@@ -7043,7 +7363,8 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x12WriteRelationships\x123.pyairtable.permission.v1.WriteRelationshipsRequest\x1a4.pyairtable.permission.v1.WriteRelationshipsResponse\"%\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/relationships:write\x90\x02\x02\x12\x9a\x01\n" +
 	"\x11ReadRelationships\x122.pyairtable.permission.v1.ReadRelationshipsRequest\x1a3.pyairtable.permission.v1.ReadRelationshipsResponse\"\x1c\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/relationships\x90\x02\x01\x12\xaa\x01\n" +
 	"\x13DeleteRelationships\x124.pyairtable.permission.v1.DeleteRelationshipsRequest\x1a5.pyairtable.permission.v1.DeleteRelationshipsResponse\"&\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/relationships:delete\x90\x02\x02\x12\x86\x01\n" +
-	"\x12WatchRelationships\x123.pyairtable.permission.v1.WatchRelationshipsRequest\x1a4.pyairtable.permission.v1.WatchRelationshipsResponse\"\x03\x90\x02\x010\x01\x12\x89\x01\n" +
+	"\x12WatchRelationships\x123.pyairtable.permission.v1.WatchRelationshipsRequest\x1a4.pyairtable.permission.v1.WatchRelationshipsResponse\"\x03\x90\x02\x010\x01\x12w\n" +
+	"\rStreamReplica\x12..pyairtable.permission.v1.StreamReplicaRequest\x1a/.pyairtable.permission.v1.StreamReplicaResponse\"\x03\x90\x02\x010\x01\x12\x89\x01\n" +
 	"\x13ExportRelationships\x124.pyairtable.permission.v1.ExportRelationshipsRequest\x1a5.pyairtable.permission.v1.ExportRelationshipsResponse\"\x03\x90\x02\x010\x01\x12\x89\x01\n" +
 	"\x13ImportRelationships\x124.pyairtable.permission.v1.ImportRelationshipsRequest\x1a5.pyairtable.permission.v1.ImportRelationshipsResponse\"\x03\x90\x02\x02(\x01\x12\x8a\x01\n" +
 	"\tGrantRole\x12*.pyairtable.permission.v1.GrantRoleRequest\x1a+.pyairtable.permission.v1.GrantRoleResponse\"$\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/roleBindings:grant\x90\x02\x02\x12\xa2\x01\n" +
@@ -7082,7 +7403,7 @@ func file_pyairtable_permission_v1_permission_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_permission_v1_permission_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_pyairtable_permission_v1_permission_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_pyairtable_permission_v1_permission_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_pyairtable_permission_v1_permission_proto_goTypes = []any{
 	(ErrorReason)(0),                        // 0: pyairtable.permission.v1.ErrorReason
 	(ScopeMode)(0),                          // 1: pyairtable.permission.v1.ScopeMode
@@ -7134,75 +7455,77 @@ var file_pyairtable_permission_v1_permission_proto_goTypes = []any{
 	(*WatchRelationshipsRequest)(nil),       // 47: pyairtable.permission.v1.WatchRelationshipsRequest
 	(*PermissionChange)(nil),                // 48: pyairtable.permission.v1.PermissionChange
 	(*WatchRelationshipsResponse)(nil),      // 49: pyairtable.permission.v1.WatchRelationshipsResponse
-	(*ExportRelationshipsRequest)(nil),      // 50: pyairtable.permission.v1.ExportRelationshipsRequest
-	(*ExportRelationshipsResponse)(nil),     // 51: pyairtable.permission.v1.ExportRelationshipsResponse
-	(*ImportRelationshipsRequest)(nil),      // 52: pyairtable.permission.v1.ImportRelationshipsRequest
-	(*ImportRelationshipsResponse)(nil),     // 53: pyairtable.permission.v1.ImportRelationshipsResponse
-	(*GrantRoleRequest)(nil),                // 54: pyairtable.permission.v1.GrantRoleRequest
-	(*GrantRoleResponse)(nil),               // 55: pyairtable.permission.v1.GrantRoleResponse
-	(*ClaimOwnershipRequest)(nil),           // 56: pyairtable.permission.v1.ClaimOwnershipRequest
-	(*ClaimOwnershipResponse)(nil),          // 57: pyairtable.permission.v1.ClaimOwnershipResponse
-	(*RevokeRoleRequest)(nil),               // 58: pyairtable.permission.v1.RevokeRoleRequest
-	(*RevokeRoleResponse)(nil),              // 59: pyairtable.permission.v1.RevokeRoleResponse
-	(*ListRoleBindingsRequest)(nil),         // 60: pyairtable.permission.v1.ListRoleBindingsRequest
-	(*ListRoleBindingsResponse)(nil),        // 61: pyairtable.permission.v1.ListRoleBindingsResponse
-	(*CreateRoleRequest)(nil),               // 62: pyairtable.permission.v1.CreateRoleRequest
-	(*GetRoleRequest)(nil),                  // 63: pyairtable.permission.v1.GetRoleRequest
-	(*ListRolesRequest)(nil),                // 64: pyairtable.permission.v1.ListRolesRequest
-	(*ListRolesResponse)(nil),               // 65: pyairtable.permission.v1.ListRolesResponse
-	(*UpdateRoleRequest)(nil),               // 66: pyairtable.permission.v1.UpdateRoleRequest
-	(*DeleteRoleRequest)(nil),               // 67: pyairtable.permission.v1.DeleteRoleRequest
-	(*DeleteRoleResponse)(nil),              // 68: pyairtable.permission.v1.DeleteRoleResponse
-	(*Inheritance)(nil),                     // 69: pyairtable.permission.v1.Inheritance
-	(*SetInheritanceRequest)(nil),           // 70: pyairtable.permission.v1.SetInheritanceRequest
-	(*SetInheritanceResponse)(nil),          // 71: pyairtable.permission.v1.SetInheritanceResponse
-	(*GetEffectivePermissionsRequest)(nil),  // 72: pyairtable.permission.v1.GetEffectivePermissionsRequest
-	(*FieldPermissions)(nil),                // 73: pyairtable.permission.v1.FieldPermissions
-	(*GetEffectivePermissionsResponse)(nil), // 74: pyairtable.permission.v1.GetEffectivePermissionsResponse
-	(*ModelSpace)(nil),                      // 75: pyairtable.permission.v1.ModelSpace
-	(*Schema)(nil),                          // 76: pyairtable.permission.v1.Schema
-	(*CreateModelSpaceRequest)(nil),         // 77: pyairtable.permission.v1.CreateModelSpaceRequest
-	(*GetSchemaRequest)(nil),                // 78: pyairtable.permission.v1.GetSchemaRequest
-	(*ListSchemaVersionsRequest)(nil),       // 79: pyairtable.permission.v1.ListSchemaVersionsRequest
-	(*ListSchemaVersionsResponse)(nil),      // 80: pyairtable.permission.v1.ListSchemaVersionsResponse
-	(*WriteSchemaRequest)(nil),              // 81: pyairtable.permission.v1.WriteSchemaRequest
-	(*WriteSchemaResponse)(nil),             // 82: pyairtable.permission.v1.WriteSchemaResponse
-	(*SchemaSource)(nil),                    // 83: pyairtable.permission.v1.SchemaSource
-	(*DiffSchemasRequest)(nil),              // 84: pyairtable.permission.v1.DiffSchemasRequest
-	(*SchemaDifference)(nil),                // 85: pyairtable.permission.v1.SchemaDifference
-	(*DiffSchemasResponse)(nil),             // 86: pyairtable.permission.v1.DiffSchemasResponse
-	(*SchemaAssertion)(nil),                 // 87: pyairtable.permission.v1.SchemaAssertion
-	(*TestSchemaRequest)(nil),               // 88: pyairtable.permission.v1.TestSchemaRequest
-	(*AssertionResult)(nil),                 // 89: pyairtable.permission.v1.AssertionResult
-	(*TestSchemaResponse)(nil),              // 90: pyairtable.permission.v1.TestSchemaResponse
-	(*structpb.Struct)(nil),                 // 91: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),           // 92: google.protobuf.Timestamp
-	(*status.Status)(nil),                   // 93: google.rpc.Status
-	(*durationpb.Duration)(nil),             // 94: google.protobuf.Duration
-	(*fieldmaskpb.FieldMask)(nil),           // 95: google.protobuf.FieldMask
+	(*StreamReplicaRequest)(nil),            // 50: pyairtable.permission.v1.StreamReplicaRequest
+	(*ReplicaSnapshotChunk)(nil),            // 51: pyairtable.permission.v1.ReplicaSnapshotChunk
+	(*ReplicaChanges)(nil),                  // 52: pyairtable.permission.v1.ReplicaChanges
+	(*StreamReplicaResponse)(nil),           // 53: pyairtable.permission.v1.StreamReplicaResponse
+	(*ExportRelationshipsRequest)(nil),      // 54: pyairtable.permission.v1.ExportRelationshipsRequest
+	(*ExportRelationshipsResponse)(nil),     // 55: pyairtable.permission.v1.ExportRelationshipsResponse
+	(*ImportRelationshipsRequest)(nil),      // 56: pyairtable.permission.v1.ImportRelationshipsRequest
+	(*ImportRelationshipsResponse)(nil),     // 57: pyairtable.permission.v1.ImportRelationshipsResponse
+	(*GrantRoleRequest)(nil),                // 58: pyairtable.permission.v1.GrantRoleRequest
+	(*GrantRoleResponse)(nil),               // 59: pyairtable.permission.v1.GrantRoleResponse
+	(*RevokeRoleRequest)(nil),               // 60: pyairtable.permission.v1.RevokeRoleRequest
+	(*RevokeRoleResponse)(nil),              // 61: pyairtable.permission.v1.RevokeRoleResponse
+	(*ListRoleBindingsRequest)(nil),         // 62: pyairtable.permission.v1.ListRoleBindingsRequest
+	(*ListRoleBindingsResponse)(nil),        // 63: pyairtable.permission.v1.ListRoleBindingsResponse
+	(*CreateRoleRequest)(nil),               // 64: pyairtable.permission.v1.CreateRoleRequest
+	(*GetRoleRequest)(nil),                  // 65: pyairtable.permission.v1.GetRoleRequest
+	(*ListRolesRequest)(nil),                // 66: pyairtable.permission.v1.ListRolesRequest
+	(*ListRolesResponse)(nil),               // 67: pyairtable.permission.v1.ListRolesResponse
+	(*UpdateRoleRequest)(nil),               // 68: pyairtable.permission.v1.UpdateRoleRequest
+	(*DeleteRoleRequest)(nil),               // 69: pyairtable.permission.v1.DeleteRoleRequest
+	(*DeleteRoleResponse)(nil),              // 70: pyairtable.permission.v1.DeleteRoleResponse
+	(*Inheritance)(nil),                     // 71: pyairtable.permission.v1.Inheritance
+	(*SetInheritanceRequest)(nil),           // 72: pyairtable.permission.v1.SetInheritanceRequest
+	(*SetInheritanceResponse)(nil),          // 73: pyairtable.permission.v1.SetInheritanceResponse
+	(*GetEffectivePermissionsRequest)(nil),  // 74: pyairtable.permission.v1.GetEffectivePermissionsRequest
+	(*FieldPermissions)(nil),                // 75: pyairtable.permission.v1.FieldPermissions
+	(*GetEffectivePermissionsResponse)(nil), // 76: pyairtable.permission.v1.GetEffectivePermissionsResponse
+	(*ModelSpace)(nil),                      // 77: pyairtable.permission.v1.ModelSpace
+	(*Schema)(nil),                          // 78: pyairtable.permission.v1.Schema
+	(*CreateModelSpaceRequest)(nil),         // 79: pyairtable.permission.v1.CreateModelSpaceRequest
+	(*GetSchemaRequest)(nil),                // 80: pyairtable.permission.v1.GetSchemaRequest
+	(*ListSchemaVersionsRequest)(nil),       // 81: pyairtable.permission.v1.ListSchemaVersionsRequest
+	(*ListSchemaVersionsResponse)(nil),      // 82: pyairtable.permission.v1.ListSchemaVersionsResponse
+	(*WriteSchemaRequest)(nil),              // 83: pyairtable.permission.v1.WriteSchemaRequest
+	(*WriteSchemaResponse)(nil),             // 84: pyairtable.permission.v1.WriteSchemaResponse
+	(*SchemaSource)(nil),                    // 85: pyairtable.permission.v1.SchemaSource
+	(*DiffSchemasRequest)(nil),              // 86: pyairtable.permission.v1.DiffSchemasRequest
+	(*SchemaDifference)(nil),                // 87: pyairtable.permission.v1.SchemaDifference
+	(*DiffSchemasResponse)(nil),             // 88: pyairtable.permission.v1.DiffSchemasResponse
+	(*SchemaAssertion)(nil),                 // 89: pyairtable.permission.v1.SchemaAssertion
+	(*TestSchemaRequest)(nil),               // 90: pyairtable.permission.v1.TestSchemaRequest
+	(*AssertionResult)(nil),                 // 91: pyairtable.permission.v1.AssertionResult
+	(*TestSchemaResponse)(nil),              // 92: pyairtable.permission.v1.TestSchemaResponse
+	(*structpb.Struct)(nil),                 // 93: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),           // 94: google.protobuf.Timestamp
+	(*status.Status)(nil),                   // 95: google.rpc.Status
+	(*durationpb.Duration)(nil),             // 96: google.protobuf.Duration
+	(*fieldmaskpb.FieldMask)(nil),           // 97: google.protobuf.FieldMask
 }
 var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
-	91,  // 0: pyairtable.permission.v1.ConditionReference.context:type_name -> google.protobuf.Struct
+	93,  // 0: pyairtable.permission.v1.ConditionReference.context:type_name -> google.protobuf.Struct
 	10,  // 1: pyairtable.permission.v1.Relationship.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	92,  // 2: pyairtable.permission.v1.Relationship.expire_time:type_name -> google.protobuf.Timestamp
+	94,  // 2: pyairtable.permission.v1.Relationship.expire_time:type_name -> google.protobuf.Timestamp
 	2,   // 3: pyairtable.permission.v1.RelationshipUpdate.operation:type_name -> pyairtable.permission.v1.RelationshipUpdate.Operation
 	11,  // 4: pyairtable.permission.v1.RelationshipUpdate.relationship:type_name -> pyairtable.permission.v1.Relationship
 	3,   // 5: pyairtable.permission.v1.Precondition.operation:type_name -> pyairtable.permission.v1.Precondition.Operation
 	13,  // 6: pyairtable.permission.v1.Precondition.filter:type_name -> pyairtable.permission.v1.RelationshipFilter
-	92,  // 7: pyairtable.permission.v1.Role.create_time:type_name -> google.protobuf.Timestamp
-	92,  // 8: pyairtable.permission.v1.Role.update_time:type_name -> google.protobuf.Timestamp
+	94,  // 7: pyairtable.permission.v1.Role.create_time:type_name -> google.protobuf.Timestamp
+	94,  // 8: pyairtable.permission.v1.Role.update_time:type_name -> google.protobuf.Timestamp
 	10,  // 9: pyairtable.permission.v1.RoleBinding.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	92,  // 10: pyairtable.permission.v1.RoleBinding.expire_time:type_name -> google.protobuf.Timestamp
-	92,  // 11: pyairtable.permission.v1.RoleBinding.create_time:type_name -> google.protobuf.Timestamp
+	94,  // 10: pyairtable.permission.v1.RoleBinding.expire_time:type_name -> google.protobuf.Timestamp
+	94,  // 11: pyairtable.permission.v1.RoleBinding.create_time:type_name -> google.protobuf.Timestamp
 	4,   // 12: pyairtable.permission.v1.Decision.result:type_name -> pyairtable.permission.v1.Decision.Result
 	5,   // 13: pyairtable.permission.v1.ExplanationStep.kind:type_name -> pyairtable.permission.v1.ExplanationStep.Kind
-	91,  // 14: pyairtable.permission.v1.CheckPermissionRequest.context:type_name -> google.protobuf.Struct
+	93,  // 14: pyairtable.permission.v1.CheckPermissionRequest.context:type_name -> google.protobuf.Struct
 	11,  // 15: pyairtable.permission.v1.CheckPermissionRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 16: pyairtable.permission.v1.CheckPermissionRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	17,  // 17: pyairtable.permission.v1.CheckPermissionResponse.decision:type_name -> pyairtable.permission.v1.Decision
-	91,  // 18: pyairtable.permission.v1.CheckItem.context:type_name -> google.protobuf.Struct
+	93,  // 18: pyairtable.permission.v1.CheckItem.context:type_name -> google.protobuf.Struct
 	17,  // 19: pyairtable.permission.v1.CheckResult.decision:type_name -> pyairtable.permission.v1.Decision
-	93,  // 20: pyairtable.permission.v1.CheckResult.error:type_name -> google.rpc.Status
+	95,  // 20: pyairtable.permission.v1.CheckResult.error:type_name -> google.rpc.Status
 	23,  // 21: pyairtable.permission.v1.BatchCheckPermissionsRequest.items:type_name -> pyairtable.permission.v1.CheckItem
 	11,  // 22: pyairtable.permission.v1.BatchCheckPermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 23: pyairtable.permission.v1.BatchCheckPermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
@@ -7210,7 +7533,7 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	23,  // 25: pyairtable.permission.v1.StreamCheckPermissionsRequest.item:type_name -> pyairtable.permission.v1.CheckItem
 	9,   // 26: pyairtable.permission.v1.StreamCheckPermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	24,  // 27: pyairtable.permission.v1.StreamCheckPermissionsResponse.result:type_name -> pyairtable.permission.v1.CheckResult
-	91,  // 28: pyairtable.permission.v1.ExplainPermissionRequest.context:type_name -> google.protobuf.Struct
+	93,  // 28: pyairtable.permission.v1.ExplainPermissionRequest.context:type_name -> google.protobuf.Struct
 	11,  // 29: pyairtable.permission.v1.ExplainPermissionRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 30: pyairtable.permission.v1.ExplainPermissionRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	17,  // 31: pyairtable.permission.v1.ExplainPermissionResponse.decision:type_name -> pyairtable.permission.v1.Decision
@@ -7221,13 +7544,13 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	6,   // 36: pyairtable.permission.v1.ExpansionNode.operation:type_name -> pyairtable.permission.v1.ExpansionNode.Operation
 	32,  // 37: pyairtable.permission.v1.ExpansionNode.children:type_name -> pyairtable.permission.v1.ExpansionNode
 	32,  // 38: pyairtable.permission.v1.ExpandPermissionResponse.root:type_name -> pyairtable.permission.v1.ExpansionNode
-	91,  // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
+	93,  // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
 	11,  // 40: pyairtable.permission.v1.LookupResourcesRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 41: pyairtable.permission.v1.LookupResourcesRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	36,  // 42: pyairtable.permission.v1.LookupResourcesResponse.resource:type_name -> pyairtable.permission.v1.FoundResource
 	37,  // 43: pyairtable.permission.v1.LookupResourcesResponse.summary:type_name -> pyairtable.permission.v1.LookupSummary
 	4,   // 44: pyairtable.permission.v1.FoundResource.result:type_name -> pyairtable.permission.v1.Decision.Result
-	91,  // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
+	93,  // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
 	11,  // 46: pyairtable.permission.v1.LookupSubjectsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 47: pyairtable.permission.v1.LookupSubjectsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	40,  // 48: pyairtable.permission.v1.LookupSubjectsResponse.subject:type_name -> pyairtable.permission.v1.FoundSubject
@@ -7240,115 +7563,119 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	11,  // 55: pyairtable.permission.v1.ReadRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
 	13,  // 56: pyairtable.permission.v1.DeleteRelationshipsRequest.filter:type_name -> pyairtable.permission.v1.RelationshipFilter
 	14,  // 57: pyairtable.permission.v1.DeleteRelationshipsRequest.preconditions:type_name -> pyairtable.permission.v1.Precondition
-	94,  // 58: pyairtable.permission.v1.WatchRelationshipsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	96,  // 58: pyairtable.permission.v1.WatchRelationshipsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
 	7,   // 59: pyairtable.permission.v1.PermissionChange.kind:type_name -> pyairtable.permission.v1.PermissionChange.Kind
 	11,  // 60: pyairtable.permission.v1.PermissionChange.relationship:type_name -> pyairtable.permission.v1.Relationship
 	16,  // 61: pyairtable.permission.v1.PermissionChange.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
 	15,  // 62: pyairtable.permission.v1.PermissionChange.role:type_name -> pyairtable.permission.v1.Role
-	69,  // 63: pyairtable.permission.v1.PermissionChange.inheritance:type_name -> pyairtable.permission.v1.Inheritance
+	71,  // 63: pyairtable.permission.v1.PermissionChange.inheritance:type_name -> pyairtable.permission.v1.Inheritance
 	48,  // 64: pyairtable.permission.v1.WatchRelationshipsResponse.changes:type_name -> pyairtable.permission.v1.PermissionChange
-	92,  // 65: pyairtable.permission.v1.WatchRelationshipsResponse.time:type_name -> google.protobuf.Timestamp
-	9,   // 66: pyairtable.permission.v1.ExportRelationshipsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	11,  // 67: pyairtable.permission.v1.ExportRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
-	11,  // 68: pyairtable.permission.v1.ImportRelationshipsRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
-	10,  // 69: pyairtable.permission.v1.GrantRoleRequest.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	92,  // 70: pyairtable.permission.v1.GrantRoleRequest.expire_time:type_name -> google.protobuf.Timestamp
-	16,  // 71: pyairtable.permission.v1.GrantRoleResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
-	16,  // 72: pyairtable.permission.v1.ClaimOwnershipResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
-	9,   // 73: pyairtable.permission.v1.ListRoleBindingsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	16,  // 74: pyairtable.permission.v1.ListRoleBindingsResponse.role_bindings:type_name -> pyairtable.permission.v1.RoleBinding
-	15,  // 75: pyairtable.permission.v1.CreateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
-	15,  // 76: pyairtable.permission.v1.ListRolesResponse.roles:type_name -> pyairtable.permission.v1.Role
-	15,  // 77: pyairtable.permission.v1.UpdateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
-	95,  // 78: pyairtable.permission.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,   // 79: pyairtable.permission.v1.Inheritance.mode:type_name -> pyairtable.permission.v1.ScopeMode
-	1,   // 80: pyairtable.permission.v1.SetInheritanceRequest.mode:type_name -> pyairtable.permission.v1.ScopeMode
-	69,  // 81: pyairtable.permission.v1.SetInheritanceResponse.inheritance:type_name -> pyairtable.permission.v1.Inheritance
-	91,  // 82: pyairtable.permission.v1.GetEffectivePermissionsRequest.context:type_name -> google.protobuf.Struct
-	11,  // 83: pyairtable.permission.v1.GetEffectivePermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
-	9,   // 84: pyairtable.permission.v1.GetEffectivePermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	73,  // 85: pyairtable.permission.v1.GetEffectivePermissionsResponse.field_permissions:type_name -> pyairtable.permission.v1.FieldPermissions
-	92,  // 86: pyairtable.permission.v1.ModelSpace.create_time:type_name -> google.protobuf.Timestamp
-	92,  // 87: pyairtable.permission.v1.Schema.create_time:type_name -> google.protobuf.Timestamp
-	75,  // 88: pyairtable.permission.v1.CreateModelSpaceRequest.model_space:type_name -> pyairtable.permission.v1.ModelSpace
-	76,  // 89: pyairtable.permission.v1.ListSchemaVersionsResponse.schemas:type_name -> pyairtable.permission.v1.Schema
-	76,  // 90: pyairtable.permission.v1.WriteSchemaResponse.schema:type_name -> pyairtable.permission.v1.Schema
-	83,  // 91: pyairtable.permission.v1.DiffSchemasRequest.before:type_name -> pyairtable.permission.v1.SchemaSource
-	83,  // 92: pyairtable.permission.v1.DiffSchemasRequest.after:type_name -> pyairtable.permission.v1.SchemaSource
-	8,   // 93: pyairtable.permission.v1.SchemaDifference.kind:type_name -> pyairtable.permission.v1.SchemaDifference.Kind
-	85,  // 94: pyairtable.permission.v1.DiffSchemasResponse.differences:type_name -> pyairtable.permission.v1.SchemaDifference
-	23,  // 95: pyairtable.permission.v1.SchemaAssertion.check:type_name -> pyairtable.permission.v1.CheckItem
-	4,   // 96: pyairtable.permission.v1.SchemaAssertion.expected:type_name -> pyairtable.permission.v1.Decision.Result
-	83,  // 97: pyairtable.permission.v1.TestSchemaRequest.schema:type_name -> pyairtable.permission.v1.SchemaSource
-	11,  // 98: pyairtable.permission.v1.TestSchemaRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
-	87,  // 99: pyairtable.permission.v1.TestSchemaRequest.assertions:type_name -> pyairtable.permission.v1.SchemaAssertion
-	24,  // 100: pyairtable.permission.v1.AssertionResult.actual:type_name -> pyairtable.permission.v1.CheckResult
-	89,  // 101: pyairtable.permission.v1.TestSchemaResponse.results:type_name -> pyairtable.permission.v1.AssertionResult
-	21,  // 102: pyairtable.permission.v1.PermissionService.CheckPermission:input_type -> pyairtable.permission.v1.CheckPermissionRequest
-	25,  // 103: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:input_type -> pyairtable.permission.v1.BatchCheckPermissionsRequest
-	27,  // 104: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:input_type -> pyairtable.permission.v1.StreamCheckPermissionsRequest
-	29,  // 105: pyairtable.permission.v1.PermissionService.ExplainPermission:input_type -> pyairtable.permission.v1.ExplainPermissionRequest
-	31,  // 106: pyairtable.permission.v1.PermissionService.ExpandPermission:input_type -> pyairtable.permission.v1.ExpandPermissionRequest
-	34,  // 107: pyairtable.permission.v1.PermissionService.LookupResources:input_type -> pyairtable.permission.v1.LookupResourcesRequest
-	38,  // 108: pyairtable.permission.v1.PermissionService.LookupSubjects:input_type -> pyairtable.permission.v1.LookupSubjectsRequest
-	41,  // 109: pyairtable.permission.v1.PermissionService.WriteRelationships:input_type -> pyairtable.permission.v1.WriteRelationshipsRequest
-	43,  // 110: pyairtable.permission.v1.PermissionService.ReadRelationships:input_type -> pyairtable.permission.v1.ReadRelationshipsRequest
-	45,  // 111: pyairtable.permission.v1.PermissionService.DeleteRelationships:input_type -> pyairtable.permission.v1.DeleteRelationshipsRequest
-	47,  // 112: pyairtable.permission.v1.PermissionService.WatchRelationships:input_type -> pyairtable.permission.v1.WatchRelationshipsRequest
-	50,  // 113: pyairtable.permission.v1.PermissionService.ExportRelationships:input_type -> pyairtable.permission.v1.ExportRelationshipsRequest
-	52,  // 114: pyairtable.permission.v1.PermissionService.ImportRelationships:input_type -> pyairtable.permission.v1.ImportRelationshipsRequest
-	54,  // 115: pyairtable.permission.v1.PermissionService.GrantRole:input_type -> pyairtable.permission.v1.GrantRoleRequest
-	56,  // 116: pyairtable.permission.v1.PermissionService.ClaimOwnership:input_type -> pyairtable.permission.v1.ClaimOwnershipRequest
-	58,  // 117: pyairtable.permission.v1.PermissionService.RevokeRole:input_type -> pyairtable.permission.v1.RevokeRoleRequest
-	60,  // 118: pyairtable.permission.v1.PermissionService.ListRoleBindings:input_type -> pyairtable.permission.v1.ListRoleBindingsRequest
-	62,  // 119: pyairtable.permission.v1.PermissionService.CreateRole:input_type -> pyairtable.permission.v1.CreateRoleRequest
-	63,  // 120: pyairtable.permission.v1.PermissionService.GetRole:input_type -> pyairtable.permission.v1.GetRoleRequest
-	64,  // 121: pyairtable.permission.v1.PermissionService.ListRoles:input_type -> pyairtable.permission.v1.ListRolesRequest
-	66,  // 122: pyairtable.permission.v1.PermissionService.UpdateRole:input_type -> pyairtable.permission.v1.UpdateRoleRequest
-	67,  // 123: pyairtable.permission.v1.PermissionService.DeleteRole:input_type -> pyairtable.permission.v1.DeleteRoleRequest
-	70,  // 124: pyairtable.permission.v1.PermissionService.SetInheritance:input_type -> pyairtable.permission.v1.SetInheritanceRequest
-	72,  // 125: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:input_type -> pyairtable.permission.v1.GetEffectivePermissionsRequest
-	77,  // 126: pyairtable.permission.v1.PermissionService.CreateModelSpace:input_type -> pyairtable.permission.v1.CreateModelSpaceRequest
-	78,  // 127: pyairtable.permission.v1.PermissionService.GetSchema:input_type -> pyairtable.permission.v1.GetSchemaRequest
-	79,  // 128: pyairtable.permission.v1.PermissionService.ListSchemaVersions:input_type -> pyairtable.permission.v1.ListSchemaVersionsRequest
-	81,  // 129: pyairtable.permission.v1.PermissionService.WriteSchema:input_type -> pyairtable.permission.v1.WriteSchemaRequest
-	84,  // 130: pyairtable.permission.v1.PermissionService.DiffSchemas:input_type -> pyairtable.permission.v1.DiffSchemasRequest
-	88,  // 131: pyairtable.permission.v1.PermissionService.TestSchema:input_type -> pyairtable.permission.v1.TestSchemaRequest
-	22,  // 132: pyairtable.permission.v1.PermissionService.CheckPermission:output_type -> pyairtable.permission.v1.CheckPermissionResponse
-	26,  // 133: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:output_type -> pyairtable.permission.v1.BatchCheckPermissionsResponse
-	28,  // 134: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:output_type -> pyairtable.permission.v1.StreamCheckPermissionsResponse
-	30,  // 135: pyairtable.permission.v1.PermissionService.ExplainPermission:output_type -> pyairtable.permission.v1.ExplainPermissionResponse
-	33,  // 136: pyairtable.permission.v1.PermissionService.ExpandPermission:output_type -> pyairtable.permission.v1.ExpandPermissionResponse
-	35,  // 137: pyairtable.permission.v1.PermissionService.LookupResources:output_type -> pyairtable.permission.v1.LookupResourcesResponse
-	39,  // 138: pyairtable.permission.v1.PermissionService.LookupSubjects:output_type -> pyairtable.permission.v1.LookupSubjectsResponse
-	42,  // 139: pyairtable.permission.v1.PermissionService.WriteRelationships:output_type -> pyairtable.permission.v1.WriteRelationshipsResponse
-	44,  // 140: pyairtable.permission.v1.PermissionService.ReadRelationships:output_type -> pyairtable.permission.v1.ReadRelationshipsResponse
-	46,  // 141: pyairtable.permission.v1.PermissionService.DeleteRelationships:output_type -> pyairtable.permission.v1.DeleteRelationshipsResponse
-	49,  // 142: pyairtable.permission.v1.PermissionService.WatchRelationships:output_type -> pyairtable.permission.v1.WatchRelationshipsResponse
-	51,  // 143: pyairtable.permission.v1.PermissionService.ExportRelationships:output_type -> pyairtable.permission.v1.ExportRelationshipsResponse
-	53,  // 144: pyairtable.permission.v1.PermissionService.ImportRelationships:output_type -> pyairtable.permission.v1.ImportRelationshipsResponse
-	55,  // 145: pyairtable.permission.v1.PermissionService.GrantRole:output_type -> pyairtable.permission.v1.GrantRoleResponse
-	57,  // 146: pyairtable.permission.v1.PermissionService.ClaimOwnership:output_type -> pyairtable.permission.v1.ClaimOwnershipResponse
-	59,  // 147: pyairtable.permission.v1.PermissionService.RevokeRole:output_type -> pyairtable.permission.v1.RevokeRoleResponse
-	61,  // 148: pyairtable.permission.v1.PermissionService.ListRoleBindings:output_type -> pyairtable.permission.v1.ListRoleBindingsResponse
-	15,  // 149: pyairtable.permission.v1.PermissionService.CreateRole:output_type -> pyairtable.permission.v1.Role
-	15,  // 150: pyairtable.permission.v1.PermissionService.GetRole:output_type -> pyairtable.permission.v1.Role
-	65,  // 151: pyairtable.permission.v1.PermissionService.ListRoles:output_type -> pyairtable.permission.v1.ListRolesResponse
-	15,  // 152: pyairtable.permission.v1.PermissionService.UpdateRole:output_type -> pyairtable.permission.v1.Role
-	68,  // 153: pyairtable.permission.v1.PermissionService.DeleteRole:output_type -> pyairtable.permission.v1.DeleteRoleResponse
-	71,  // 154: pyairtable.permission.v1.PermissionService.SetInheritance:output_type -> pyairtable.permission.v1.SetInheritanceResponse
-	74,  // 155: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:output_type -> pyairtable.permission.v1.GetEffectivePermissionsResponse
-	75,  // 156: pyairtable.permission.v1.PermissionService.CreateModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
-	76,  // 157: pyairtable.permission.v1.PermissionService.GetSchema:output_type -> pyairtable.permission.v1.Schema
-	80,  // 158: pyairtable.permission.v1.PermissionService.ListSchemaVersions:output_type -> pyairtable.permission.v1.ListSchemaVersionsResponse
-	82,  // 159: pyairtable.permission.v1.PermissionService.WriteSchema:output_type -> pyairtable.permission.v1.WriteSchemaResponse
-	86,  // 160: pyairtable.permission.v1.PermissionService.DiffSchemas:output_type -> pyairtable.permission.v1.DiffSchemasResponse
-	90,  // 161: pyairtable.permission.v1.PermissionService.TestSchema:output_type -> pyairtable.permission.v1.TestSchemaResponse
-	132, // [132:162] is the sub-list for method output_type
-	102, // [102:132] is the sub-list for method input_type
-	102, // [102:102] is the sub-list for extension type_name
-	102, // [102:102] is the sub-list for extension extendee
-	0,   // [0:102] is the sub-list for field type_name
+	94,  // 65: pyairtable.permission.v1.WatchRelationshipsResponse.time:type_name -> google.protobuf.Timestamp
+	96,  // 66: pyairtable.permission.v1.StreamReplicaRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	48,  // 67: pyairtable.permission.v1.ReplicaChanges.changes:type_name -> pyairtable.permission.v1.PermissionChange
+	51,  // 68: pyairtable.permission.v1.StreamReplicaResponse.snapshot:type_name -> pyairtable.permission.v1.ReplicaSnapshotChunk
+	52,  // 69: pyairtable.permission.v1.StreamReplicaResponse.changes:type_name -> pyairtable.permission.v1.ReplicaChanges
+	94,  // 70: pyairtable.permission.v1.StreamReplicaResponse.time:type_name -> google.protobuf.Timestamp
+	9,   // 71: pyairtable.permission.v1.ExportRelationshipsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
+	11,  // 72: pyairtable.permission.v1.ExportRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
+	11,  // 73: pyairtable.permission.v1.ImportRelationshipsRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
+	10,  // 74: pyairtable.permission.v1.GrantRoleRequest.condition:type_name -> pyairtable.permission.v1.ConditionReference
+	94,  // 75: pyairtable.permission.v1.GrantRoleRequest.expire_time:type_name -> google.protobuf.Timestamp
+	16,  // 76: pyairtable.permission.v1.GrantRoleResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
+	9,   // 77: pyairtable.permission.v1.ListRoleBindingsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
+	16,  // 78: pyairtable.permission.v1.ListRoleBindingsResponse.role_bindings:type_name -> pyairtable.permission.v1.RoleBinding
+	15,  // 79: pyairtable.permission.v1.CreateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
+	15,  // 80: pyairtable.permission.v1.ListRolesResponse.roles:type_name -> pyairtable.permission.v1.Role
+	15,  // 81: pyairtable.permission.v1.UpdateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
+	97,  // 82: pyairtable.permission.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,   // 83: pyairtable.permission.v1.Inheritance.mode:type_name -> pyairtable.permission.v1.ScopeMode
+	1,   // 84: pyairtable.permission.v1.SetInheritanceRequest.mode:type_name -> pyairtable.permission.v1.ScopeMode
+	71,  // 85: pyairtable.permission.v1.SetInheritanceResponse.inheritance:type_name -> pyairtable.permission.v1.Inheritance
+	93,  // 86: pyairtable.permission.v1.GetEffectivePermissionsRequest.context:type_name -> google.protobuf.Struct
+	11,  // 87: pyairtable.permission.v1.GetEffectivePermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
+	9,   // 88: pyairtable.permission.v1.GetEffectivePermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
+	75,  // 89: pyairtable.permission.v1.GetEffectivePermissionsResponse.field_permissions:type_name -> pyairtable.permission.v1.FieldPermissions
+	94,  // 90: pyairtable.permission.v1.ModelSpace.create_time:type_name -> google.protobuf.Timestamp
+	94,  // 91: pyairtable.permission.v1.Schema.create_time:type_name -> google.protobuf.Timestamp
+	77,  // 92: pyairtable.permission.v1.CreateModelSpaceRequest.model_space:type_name -> pyairtable.permission.v1.ModelSpace
+	78,  // 93: pyairtable.permission.v1.ListSchemaVersionsResponse.schemas:type_name -> pyairtable.permission.v1.Schema
+	78,  // 94: pyairtable.permission.v1.WriteSchemaResponse.schema:type_name -> pyairtable.permission.v1.Schema
+	85,  // 95: pyairtable.permission.v1.DiffSchemasRequest.before:type_name -> pyairtable.permission.v1.SchemaSource
+	85,  // 96: pyairtable.permission.v1.DiffSchemasRequest.after:type_name -> pyairtable.permission.v1.SchemaSource
+	8,   // 97: pyairtable.permission.v1.SchemaDifference.kind:type_name -> pyairtable.permission.v1.SchemaDifference.Kind
+	87,  // 98: pyairtable.permission.v1.DiffSchemasResponse.differences:type_name -> pyairtable.permission.v1.SchemaDifference
+	23,  // 99: pyairtable.permission.v1.SchemaAssertion.check:type_name -> pyairtable.permission.v1.CheckItem
+	4,   // 100: pyairtable.permission.v1.SchemaAssertion.expected:type_name -> pyairtable.permission.v1.Decision.Result
+	85,  // 101: pyairtable.permission.v1.TestSchemaRequest.schema:type_name -> pyairtable.permission.v1.SchemaSource
+	11,  // 102: pyairtable.permission.v1.TestSchemaRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
+	89,  // 103: pyairtable.permission.v1.TestSchemaRequest.assertions:type_name -> pyairtable.permission.v1.SchemaAssertion
+	24,  // 104: pyairtable.permission.v1.AssertionResult.actual:type_name -> pyairtable.permission.v1.CheckResult
+	91,  // 105: pyairtable.permission.v1.TestSchemaResponse.results:type_name -> pyairtable.permission.v1.AssertionResult
+	21,  // 106: pyairtable.permission.v1.PermissionService.CheckPermission:input_type -> pyairtable.permission.v1.CheckPermissionRequest
+	25,  // 107: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:input_type -> pyairtable.permission.v1.BatchCheckPermissionsRequest
+	27,  // 108: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:input_type -> pyairtable.permission.v1.StreamCheckPermissionsRequest
+	29,  // 109: pyairtable.permission.v1.PermissionService.ExplainPermission:input_type -> pyairtable.permission.v1.ExplainPermissionRequest
+	31,  // 110: pyairtable.permission.v1.PermissionService.ExpandPermission:input_type -> pyairtable.permission.v1.ExpandPermissionRequest
+	34,  // 111: pyairtable.permission.v1.PermissionService.LookupResources:input_type -> pyairtable.permission.v1.LookupResourcesRequest
+	38,  // 112: pyairtable.permission.v1.PermissionService.LookupSubjects:input_type -> pyairtable.permission.v1.LookupSubjectsRequest
+	41,  // 113: pyairtable.permission.v1.PermissionService.WriteRelationships:input_type -> pyairtable.permission.v1.WriteRelationshipsRequest
+	43,  // 114: pyairtable.permission.v1.PermissionService.ReadRelationships:input_type -> pyairtable.permission.v1.ReadRelationshipsRequest
+	45,  // 115: pyairtable.permission.v1.PermissionService.DeleteRelationships:input_type -> pyairtable.permission.v1.DeleteRelationshipsRequest
+	47,  // 116: pyairtable.permission.v1.PermissionService.WatchRelationships:input_type -> pyairtable.permission.v1.WatchRelationshipsRequest
+	50,  // 117: pyairtable.permission.v1.PermissionService.StreamReplica:input_type -> pyairtable.permission.v1.StreamReplicaRequest
+	54,  // 118: pyairtable.permission.v1.PermissionService.ExportRelationships:input_type -> pyairtable.permission.v1.ExportRelationshipsRequest
+	56,  // 119: pyairtable.permission.v1.PermissionService.ImportRelationships:input_type -> pyairtable.permission.v1.ImportRelationshipsRequest
+	58,  // 120: pyairtable.permission.v1.PermissionService.GrantRole:input_type -> pyairtable.permission.v1.GrantRoleRequest
+	60,  // 121: pyairtable.permission.v1.PermissionService.RevokeRole:input_type -> pyairtable.permission.v1.RevokeRoleRequest
+	62,  // 122: pyairtable.permission.v1.PermissionService.ListRoleBindings:input_type -> pyairtable.permission.v1.ListRoleBindingsRequest
+	64,  // 123: pyairtable.permission.v1.PermissionService.CreateRole:input_type -> pyairtable.permission.v1.CreateRoleRequest
+	65,  // 124: pyairtable.permission.v1.PermissionService.GetRole:input_type -> pyairtable.permission.v1.GetRoleRequest
+	66,  // 125: pyairtable.permission.v1.PermissionService.ListRoles:input_type -> pyairtable.permission.v1.ListRolesRequest
+	68,  // 126: pyairtable.permission.v1.PermissionService.UpdateRole:input_type -> pyairtable.permission.v1.UpdateRoleRequest
+	69,  // 127: pyairtable.permission.v1.PermissionService.DeleteRole:input_type -> pyairtable.permission.v1.DeleteRoleRequest
+	72,  // 128: pyairtable.permission.v1.PermissionService.SetInheritance:input_type -> pyairtable.permission.v1.SetInheritanceRequest
+	74,  // 129: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:input_type -> pyairtable.permission.v1.GetEffectivePermissionsRequest
+	79,  // 130: pyairtable.permission.v1.PermissionService.CreateModelSpace:input_type -> pyairtable.permission.v1.CreateModelSpaceRequest
+	80,  // 131: pyairtable.permission.v1.PermissionService.GetSchema:input_type -> pyairtable.permission.v1.GetSchemaRequest
+	81,  // 132: pyairtable.permission.v1.PermissionService.ListSchemaVersions:input_type -> pyairtable.permission.v1.ListSchemaVersionsRequest
+	83,  // 133: pyairtable.permission.v1.PermissionService.WriteSchema:input_type -> pyairtable.permission.v1.WriteSchemaRequest
+	86,  // 134: pyairtable.permission.v1.PermissionService.DiffSchemas:input_type -> pyairtable.permission.v1.DiffSchemasRequest
+	90,  // 135: pyairtable.permission.v1.PermissionService.TestSchema:input_type -> pyairtable.permission.v1.TestSchemaRequest
+	22,  // 136: pyairtable.permission.v1.PermissionService.CheckPermission:output_type -> pyairtable.permission.v1.CheckPermissionResponse
+	26,  // 137: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:output_type -> pyairtable.permission.v1.BatchCheckPermissionsResponse
+	28,  // 138: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:output_type -> pyairtable.permission.v1.StreamCheckPermissionsResponse
+	30,  // 139: pyairtable.permission.v1.PermissionService.ExplainPermission:output_type -> pyairtable.permission.v1.ExplainPermissionResponse
+	33,  // 140: pyairtable.permission.v1.PermissionService.ExpandPermission:output_type -> pyairtable.permission.v1.ExpandPermissionResponse
+	35,  // 141: pyairtable.permission.v1.PermissionService.LookupResources:output_type -> pyairtable.permission.v1.LookupResourcesResponse
+	39,  // 142: pyairtable.permission.v1.PermissionService.LookupSubjects:output_type -> pyairtable.permission.v1.LookupSubjectsResponse
+	42,  // 143: pyairtable.permission.v1.PermissionService.WriteRelationships:output_type -> pyairtable.permission.v1.WriteRelationshipsResponse
+	44,  // 144: pyairtable.permission.v1.PermissionService.ReadRelationships:output_type -> pyairtable.permission.v1.ReadRelationshipsResponse
+	46,  // 145: pyairtable.permission.v1.PermissionService.DeleteRelationships:output_type -> pyairtable.permission.v1.DeleteRelationshipsResponse
+	49,  // 146: pyairtable.permission.v1.PermissionService.WatchRelationships:output_type -> pyairtable.permission.v1.WatchRelationshipsResponse
+	53,  // 147: pyairtable.permission.v1.PermissionService.StreamReplica:output_type -> pyairtable.permission.v1.StreamReplicaResponse
+	55,  // 148: pyairtable.permission.v1.PermissionService.ExportRelationships:output_type -> pyairtable.permission.v1.ExportRelationshipsResponse
+	57,  // 149: pyairtable.permission.v1.PermissionService.ImportRelationships:output_type -> pyairtable.permission.v1.ImportRelationshipsResponse
+	59,  // 150: pyairtable.permission.v1.PermissionService.GrantRole:output_type -> pyairtable.permission.v1.GrantRoleResponse
+	61,  // 151: pyairtable.permission.v1.PermissionService.RevokeRole:output_type -> pyairtable.permission.v1.RevokeRoleResponse
+	63,  // 152: pyairtable.permission.v1.PermissionService.ListRoleBindings:output_type -> pyairtable.permission.v1.ListRoleBindingsResponse
+	15,  // 153: pyairtable.permission.v1.PermissionService.CreateRole:output_type -> pyairtable.permission.v1.Role
+	15,  // 154: pyairtable.permission.v1.PermissionService.GetRole:output_type -> pyairtable.permission.v1.Role
+	67,  // 155: pyairtable.permission.v1.PermissionService.ListRoles:output_type -> pyairtable.permission.v1.ListRolesResponse
+	15,  // 156: pyairtable.permission.v1.PermissionService.UpdateRole:output_type -> pyairtable.permission.v1.Role
+	70,  // 157: pyairtable.permission.v1.PermissionService.DeleteRole:output_type -> pyairtable.permission.v1.DeleteRoleResponse
+	73,  // 158: pyairtable.permission.v1.PermissionService.SetInheritance:output_type -> pyairtable.permission.v1.SetInheritanceResponse
+	76,  // 159: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:output_type -> pyairtable.permission.v1.GetEffectivePermissionsResponse
+	77,  // 160: pyairtable.permission.v1.PermissionService.CreateModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
+	78,  // 161: pyairtable.permission.v1.PermissionService.GetSchema:output_type -> pyairtable.permission.v1.Schema
+	82,  // 162: pyairtable.permission.v1.PermissionService.ListSchemaVersions:output_type -> pyairtable.permission.v1.ListSchemaVersionsResponse
+	84,  // 163: pyairtable.permission.v1.PermissionService.WriteSchema:output_type -> pyairtable.permission.v1.WriteSchemaResponse
+	88,  // 164: pyairtable.permission.v1.PermissionService.DiffSchemas:output_type -> pyairtable.permission.v1.DiffSchemasResponse
+	92,  // 165: pyairtable.permission.v1.PermissionService.TestSchema:output_type -> pyairtable.permission.v1.TestSchemaResponse
+	136, // [136:166] is the sub-list for method output_type
+	106, // [106:136] is the sub-list for method input_type
+	106, // [106:106] is the sub-list for extension type_name
+	106, // [106:106] is the sub-list for extension extendee
+	0,   // [0:106] is the sub-list for field type_name
 }
 
 func init() { file_pyairtable_permission_v1_permission_proto_init() }
@@ -7380,7 +7707,11 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 		(*PermissionChange_Role)(nil),
 		(*PermissionChange_Inheritance)(nil),
 	}
-	file_pyairtable_permission_v1_permission_proto_msgTypes[74].OneofWrappers = []any{
+	file_pyairtable_permission_v1_permission_proto_msgTypes[44].OneofWrappers = []any{
+		(*StreamReplicaResponse_Snapshot)(nil),
+		(*StreamReplicaResponse_Changes)(nil),
+	}
+	file_pyairtable_permission_v1_permission_proto_msgTypes[76].OneofWrappers = []any{
 		(*SchemaSource_Name)(nil),
 		(*SchemaSource_Text)(nil),
 	}
@@ -7390,7 +7721,7 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_permission_v1_permission_proto_rawDesc), len(file_pyairtable_permission_v1_permission_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   82,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

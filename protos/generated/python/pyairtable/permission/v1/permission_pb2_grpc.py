@@ -97,6 +97,11 @@ class PermissionServiceStub:
                 request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsRequest.SerializeToString,
                 response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsResponse.FromString,
                 _registered_method=True)
+        self.StreamReplica = channel.unary_stream(
+                '/pyairtable.permission.v1.PermissionService/StreamReplica',
+                request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaResponse.FromString,
+                _registered_method=True)
         self.ExportRelationships = channel.unary_stream(
                 '/pyairtable.permission.v1.PermissionService/ExportRelationships',
                 request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ExportRelationshipsRequest.SerializeToString,
@@ -344,8 +349,22 @@ class PermissionServiceServicer:
         """Streams changes of relationships, bindings, roles and scope modes from a
         revision on, with heartbeats and checkpoints to resume from.
 
-        Permission: `tenant.manage_access`, or a workload of the mesh.
+        Permission: `tenant.manage_access`.
         Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
+        A retry from the last checkpoint is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamReplica(self, request, context):
+        """Streams what an embedded replica needs: the state of a tenant's engine in
+        its binary form, then each revision's changes, with heartbeats. Whoever
+        resumes behind a checkpoint that is still kept gets the changes alone.
+        Exception to AIP's standard methods: a stream, resumed by its checkpoint.
+
+        Permission: a workload of the mesh.
+        Errors: PERMISSION_DENIED.
         A retry from the last checkpoint is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -355,7 +374,7 @@ class PermissionServiceServicer:
     def ExportRelationships(self, request, context):
         """Streams all stored relationships of a model space at one revision.
 
-        Permission: `tenant.manage_access`, or a workload of the mesh.
+        Permission: `tenant.manage_access`.
         Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
         A retry is safe, from the cursor of the last message.
         """
@@ -647,6 +666,11 @@ def add_PermissionServiceServicer_to_server(servicer, server):
                     servicer.WatchRelationships,
                     request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsRequest.FromString,
                     response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsResponse.SerializeToString,
+            ),
+            'StreamReplica': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamReplica,
+                    request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaRequest.FromString,
+                    response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaResponse.SerializeToString,
             ),
             'ExportRelationships': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportRelationships,
@@ -1049,6 +1073,33 @@ class PermissionService:
             '/pyairtable.permission.v1.PermissionService/WatchRelationships',
             pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsRequest.SerializeToString,
             pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyairtable.permission.v1.PermissionService/StreamReplica',
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaRequest.SerializeToString,
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaResponse.FromString,
             options,
             channel_credentials,
             insecure,
