@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Question
 from pyairtable_mesh.runtime import access
+from pyairtable_mesh.runtime.authorization import Decision
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import MeshError
 
@@ -21,4 +22,4 @@ class LocalAuthorizer:
         for result in results:
             if isinstance(result, MeshError):
                 raise result
-        return [result is True for result in results]
+        return [isinstance(result, Decision) and result.allowed for result in results]

@@ -166,6 +166,12 @@ class Filter:
     subject_type: str = ""
     subject: str = ""
 
+    def matches(self, each: Relationship) -> bool:
+        """Whether it selects a relationship."""
+        exact = ((self.resource, str(each.resource)), (self.relation, each.relation), (self.subject, str(each.subject)))
+        types = ((self.resource_type, each.resource.type), (self.subject_type, each.subject.type))
+        return all(wanted in {"", found} for wanted, found in (*exact, *types))
+
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
@@ -267,6 +273,43 @@ class RoleBinding:
         """Whether it alone is enough for its resource to have an owner: one actor, for good."""
         owned = self.role == schema.OWNER and self.resource.type in schema.OWNED
         return owned and self.subject.is_principal and self.expire_time is None
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """The scope mode of a resource."""
+
+    resource: Resource
+    mode: ScopeMode
+
+
+Fact = Relationship | RoleBinding | Role | Inheritance
+"""What permissions are made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A fact that was stored (`kept`) or removed, and what was in its place `before`."""
+
+    what: Fact
+    kept: bool = True
+    before: Fact | None = None
+
+    @property
+    def undone(self) -> "Changed":
+        """The change that takes this one back."""
+        if self.before is None:
+            return Changed(self.what, kept=False, before=self.what)
+        return Changed(self.before, before=self.what if self.kept else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The changes of one revision, in their order, and when they were made."""
+
+    number: int
+    time: datetime
+    changes: Sequence[Changed]
 
 
 def binding_name(binding_id: str) -> str:

@@ -1,21 +1,35 @@
 """Protos to domain objects and back; the only place besides the servicer that knows the generated messages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pyairtable.permission.v1 import events_pb2
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import domain
-from pyairtable_mesh.permission.domain import Operation, Relationship, Resource, Role, RoleBinding, ScopeMode, Subject
-from pyairtable_mesh.permission.explanation import Explanation, StepKind
-from pyairtable_mesh.permission.usecases.changes import Changed, Inheritance
+from pyairtable_mesh.permission.domain import (
+    Changed,
+    Inheritance,
+    Operation,
+    Relationship,
+    Resource,
+    Role,
+    RoleBinding,
+    ScopeMode,
+    Subject,
+)
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Effective, Question
-from pyairtable_mesh.permission.usecases.consistency import NOW, Consistency
+from pyairtable_mesh.permission.usecases.consistency import NEAREST, NEWEST, Consistency
+from pyairtable_mesh.permission.usecases.lookups import Part
 from pyairtable_mesh.permission.usecases.roles import Grant, RolePatch
 from pyairtable_mesh.runtime import moments, status
+from pyairtable_mesh.runtime.authorization import Decision, Found
+from pyairtable_mesh.runtime.authorization.explanation import Node
+from pyairtable_mesh.runtime.authorization.scope_explanation import ScopedExplanation, Step
 from pyairtable_mesh.runtime.errors import InvalidArgument, MeshError
 
 _PLATFORM = {"", "modelSpaces/platform"}
@@ -31,14 +45,30 @@ _MODES = {
 }
 _MODE_NUMBERS = {mode: number for number, mode in _MODES.items()}
 _STEPS = {
-    StepKind.MEMBERSHIP: pb.ExplanationStep.KIND_MEMBERSHIP,
-    StepKind.ROLE_BINDING: pb.ExplanationStep.KIND_ROLE_BINDING,
-    StepKind.INHERITANCE: pb.ExplanationStep.KIND_INHERITANCE,
+    "membership": pb.ExplanationStep.KIND_MEMBERSHIP,
+    "role_binding": pb.ExplanationStep.KIND_ROLE_BINDING,
+    "inheritance": pb.ExplanationStep.KIND_INHERITANCE,
 }
+_DECIDED = {
+    allowed: pb.CheckResult(decision=pb.Decision(result=result))
+    for allowed, result in ((True, pb.Decision.RESULT_ALLOWED), (False, pb.Decision.RESULT_DENIED))
+}
+_OPERATIONS_OF_NODES = {
+    "leaf": pb.ExpansionNode.OPERATION_LEAF,
+    "union": pb.ExpansionNode.OPERATION_UNION,
+    "intersection": pb.ExpansionNode.OPERATION_INTERSECTION,
+    "exclusion": pb.ExpansionNode.OPERATION_EXCLUSION,
+}
+_NO_CONTEXT: Mapping[str, Any] = {}
 _MUTABLE = ("display_name", "description", "permissions")
 
 
-class _Asks(Protocol):
+class _HasContext(Protocol):
+    @property
+    def context(self) -> Struct: ...
+
+
+class _Asks(_HasContext, Protocol):
     @property
     def resource(self) -> str: ...
     @property
@@ -49,7 +79,12 @@ class _Asks(Protocol):
 
 def question(asked: _Asks) -> Question:
     """The question of a request or of an item."""
-    return Question(asked.resource, asked.permission, asked.subject)
+    return Question(asked.resource, asked.permission, asked.subject, context(asked))
+
+
+def context(asked: _HasContext) -> Mapping[str, Any]:
+    """The values for conditions."""
+    return json_format.MessageToDict(asked.context) if asked.context.ByteSize() else _NO_CONTEXT
 
 
 def circumstances(contextual: Sequence[pb.Relationship], wanted: pb.Consistency, space: str = "") -> Circumstances:
@@ -66,14 +101,16 @@ def require_platform(space: str) -> None:
 
 
 def consistency(wanted: pb.Consistency) -> Consistency:
-    """The present, unless a token says more."""
+    """What is nearest, unless more is asked for."""
     match wanted.WhichOneof("requirement"):
         case "at_least_as_fresh":
             return Consistency(wanted.at_least_as_fresh)
         case "at_exact_snapshot":
             return Consistency(wanted.at_exact_snapshot, exact=True)
+        case "fully_consistent":
+            return NEWEST
         case _:
-            return NOW
+            return NEAREST
 
 
 def relationship(message: pb.Relationship, field: str) -> Relationship:
@@ -143,38 +180,54 @@ def inheritance(request: pb.SetInheritanceRequest) -> Inheritance:
     return Inheritance(Resource.parse(request.resource), _MODES[request.mode])
 
 
-def from_decision(allowed: bool, token: str = "") -> pb.Decision:
+def from_decision(decision: Decision, token: str = "") -> pb.Decision:
     """An answer."""
-    result = pb.Decision.RESULT_ALLOWED if allowed else pb.Decision.RESULT_DENIED
-    return pb.Decision(result=result, consistency_token=token)
+    result = pb.Decision.RESULT_ALLOWED if decision.allowed else pb.Decision.RESULT_DENIED
+    if decision.missing:
+        result = pb.Decision.RESULT_CONDITIONAL
+    return pb.Decision(result=result, missing_context=sorted(decision.missing), consistency_token=token)
 
 
-def from_result(result: bool | MeshError) -> pb.CheckResult:
+def from_result(result: Decision | MeshError) -> pb.CheckResult:
     """The answer to one question of many, or why there is none."""
     if isinstance(result, MeshError):
         return pb.CheckResult(error=status.to_status(result))
-    return pb.CheckResult(decision=from_decision(result))
+    return pb.CheckResult(decision=from_decision(result)) if result.missing else _DECIDED[result.allowed]
 
 
-def from_explanation(explained: Explanation, token: str) -> pb.ExplainPermissionResponse:
+def from_explanation(explained: ScopedExplanation, token: str) -> pb.ExplainPermissionResponse:
     """An answer with its reasons."""
     return pb.ExplainPermissionResponse(
-        decision=from_decision(explained.allowed, token),
+        decision=from_decision(explained.decision, token),
         sentence=explained.sentence,
-        path=[
-            pb.ExplanationStep(
-                kind=_STEPS[step.kind],
-                object=step.object,
-                relation=step.relation,
-                subject=step.subject,
-                role_binding=domain.binding_name(step.role_binding) if step.role_binding else "",
-            )
-            for step in explained.path
-        ],
+        path=[_step(each) for each in explained.path],
         missing_grants=[
-            pb.MissingGrant(resource=each.resource, role=each.role, permission=each.permission)
+            pb.MissingGrant(
+                resource=each.resource,
+                role=domain.role_name(each.role) if each.role else "",
+                permission=each.permission,
+            )
             for each in explained.missing
         ],
+        failed_conditions=[
+            pb.FailedCondition(
+                condition=each.condition,
+                carrier=domain.binding_name(each.carrier),
+                missing_context=sorted(each.missing),
+            )
+            for each in explained.failed
+        ],
+    )
+
+
+def _step(step: Step) -> pb.ExplanationStep:
+    bound = step.kind == "role_binding"
+    return pb.ExplanationStep(
+        kind=_STEPS[step.kind],
+        object=step.object,
+        relation=domain.role_name(step.relation) if bound else step.relation,
+        subject=step.subject,
+        role_binding=domain.binding_name(step.binding) if bound else "",
     )
 
 
@@ -234,9 +287,53 @@ def from_inheritance(inheritance: Inheritance) -> pb.Inheritance:
     return pb.Inheritance(resource=str(inheritance.resource), mode=_MODE_NUMBERS[inheritance.mode])
 
 
+def from_found_resource(found: Found) -> pb.FoundResource:
+    """An entry of a list of resources."""
+    return pb.FoundResource(
+        resource=found.reference, result=_found(found), missing_context=sorted(found.missing) if found.missing else ()
+    )
+
+
+def from_found_subject(found: Found) -> pb.FoundSubject:
+    """An entry of a list of subjects."""
+    return pb.FoundSubject(
+        subject=found.reference,
+        result=_found(found),
+        missing_context=sorted(found.missing),
+        excluded_subjects=found.excluded,
+    )
+
+
+def _found(found: Found) -> pb.Decision.Result.ValueType:
+    return pb.Decision.RESULT_CONDITIONAL if found.missing else pb.Decision.RESULT_ALLOWED
+
+
+def from_end(part: Part) -> pb.LookupSummary:
+    """The end of a list."""
+    return pb.LookupSummary(count=part.place.count, complete=bool(part.complete), consistency_token=part.token)
+
+
+def from_node(node: Node) -> pb.ExpansionNode:
+    """A tree of subjects."""
+    resource, _, relation = node.name.partition("#")
+    return pb.ExpansionNode(
+        operation=_OPERATIONS_OF_NODES[node.operation],
+        resource=resource,
+        relation=relation,
+        subjects=node.subjects,
+        children=map(from_node, node.children),
+        truncated=node.truncated,
+    )
+
+
+def from_changes(changes: Sequence[Changed]) -> list[pb.PermissionChange]:
+    """The changes of a revision."""
+    return [_change(each) for each in changes]
+
+
 def changed(changes: Sequence[Changed]) -> events_pb2.PermissionsChanged:
     """The data of an event."""
-    return events_pb2.PermissionsChanged(changes=[_change(each) for each in changes])
+    return events_pb2.PermissionsChanged(changes=from_changes(changes))
 
 
 def _change(change: Changed) -> pb.PermissionChange:

@@ -6,10 +6,12 @@ from typing import Any
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission import domain, messages
-from pyairtable_mesh.permission.usecases.checks import Checks
-from pyairtable_mesh.permission.usecases.ownership import Ownership
+from pyairtable_mesh.permission.streams import StreamingRpcs
+from pyairtable_mesh.permission.usecases.checks import Checks, Question
+from pyairtable_mesh.permission.usecases.lookups import Lookups
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles, Wanted
+from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime import access, pagination
 from pyairtable_mesh.runtime.context import current
 
@@ -32,20 +34,30 @@ ACCESS = {
     "UpdateRole": access.authenticated(),
     "DeleteRole": access.authenticated(),
     "SetInheritance": access.authenticated(),
+    "StreamCheckPermissions": access.authenticated(),
+    "ExpandPermission": access.authenticated(),
+    "LookupResources": access.authenticated(),
+    "LookupSubjects": access.authenticated(),
+    "WatchRelationships": access.authenticated(),
+    "StreamReplica": access.workload(access.ANY),
+    "ExportRelationships": access.authenticated(),
+    "ImportRelationships": access.authenticated(),
 }
 
 
-class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
+class PermissionServicer(StreamingRpcs, permission_pb2_grpc.PermissionServiceServicer):
     """Permissions of the caller's tenant."""
 
     def __init__(
         self,
         checks: Checks,
+        lookups: Lookups,
+        watching: Watching,
         relationships: Relationships,
         roles: Roles,
-        ownership: Ownership,
         sealer: pagination.Sealer,
     ) -> None:
+        super().__init__(checks, lookups, watching, relationships, sealer)
         self._checks = checks
         self._relationships = relationships
         self._roles = roles
@@ -54,8 +66,8 @@ class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
 
     async def CheckPermission(self, request: pb.CheckPermissionRequest, context: Any) -> pb.CheckPermissionResponse:
         given = messages.circumstances(request.contextual_relationships, request.consistency, request.space)
-        allowed, token = await self._checks.check(current(), messages.question(request), given)
-        return pb.CheckPermissionResponse(decision=messages.from_decision(allowed, token))
+        decision, token = await self._checks.check(current(), messages.question(request), given)
+        return pb.CheckPermissionResponse(decision=messages.from_decision(decision, token))
 
     async def BatchCheckPermissions(
         self, request: pb.BatchCheckPermissionsRequest, context: Any
@@ -72,6 +84,13 @@ class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
         given = messages.circumstances(request.contextual_relationships, request.consistency, request.space)
         explanation, token = await self._checks.explain(current(), messages.question(request), given)
         return messages.from_explanation(explanation, token)
+
+    async def ExpandPermission(self, request: pb.ExpandPermissionRequest, context: Any) -> pb.ExpandPermissionResponse:
+        messages.require_platform(request.space)
+        asked = Question(request.resource, request.permission)
+        consistency = messages.consistency(request.consistency)
+        root, token = await self._lookups.expand(current(), asked, request.max_depth, consistency)
+        return pb.ExpandPermissionResponse(root=messages.from_node(root), consistency_token=token)
 
     async def GetEffectivePermissions(
         self, request: pb.GetEffectivePermissionsRequest, context: Any

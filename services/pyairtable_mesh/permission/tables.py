@@ -1,6 +1,6 @@
 """The tables of the permission service. Every key begins with the tenant; references are kept as text, ``type:id``."""
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
 from pyairtable_mesh.runtime.columns import Timestamp, text
 
@@ -72,22 +72,16 @@ REVISION = Table(
 )
 """How many changes a tenant has seen."""
 
-CLAIM = Table(
-    "claim",
-    METADATA,
-    Column("code_hash", text(64), primary_key=True),
-    Column("tenant", text(29), nullable=False),
-    Column("create_time", Timestamp(), nullable=False),
-)
-"""Codes for a first administrator that were used, as SHA-256 in hex. Global: a code makes one owner of one tenant."""
-
-FAILED_CLAIM = Table(
-    "failed_claim",
+CHANGELOG = Table(
+    "changelog",
     METADATA,
     Column("tenant_id", text(29), primary_key=True),
-    Column("claim_id", text(29), primary_key=True),
-    Column("subject", text(96), nullable=False),
+    Column("space", text(29), primary_key=True),
+    Column("revision", BigInteger(), primary_key=True, autoincrement=False),
+    Column("ordinal", Integer(), primary_key=True, autoincrement=False),
+    Column("kind", text(16), nullable=False),
+    Column("payload", LargeBinary(), nullable=False),
     Column("create_time", Timestamp(), nullable=False),
-    Index("failed_claim_by_time", "tenant_id", "create_time"),
+    Index("changelog_by_time", "create_time"),
 )
-"""Claims with a wrong code, kept for as long as they count."""
+"""What each revision did, in order, with what was there before; pruned when it is older than the history window."""

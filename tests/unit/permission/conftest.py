@@ -9,7 +9,9 @@ import pytest
 
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import messages
+from pyairtable_mesh.permission.decisions import DecisionLog
 from pyairtable_mesh.permission.domain import (
+    Inheritance,
     Operation,
     Relationship,
     Resource,
@@ -18,11 +20,12 @@ from pyairtable_mesh.permission.domain import (
     Subject,
     Update,
 )
+from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.usecases.authority import Authority
-from pyairtable_mesh.permission.usecases.changes import Acts, Inheritance
+from pyairtable_mesh.permission.usecases.changes import Acts
 from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Question
-from pyairtable_mesh.permission.usecases.consistency import Tokens
+from pyairtable_mesh.permission.usecases.consistency import States, Tokens
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Grant, Roles
 from pyairtable_mesh.runtime import outbox
@@ -61,6 +64,9 @@ class Permissions:
     database: Database
     clock: Clock
     tokens: Tokens = field(init=False)
+    engines: Engines = field(init=False)
+    states: States = field(init=False)
+    log: DecisionLog = field(init=False)
     checks: Checks = field(init=False)
     relationships: Relationships = field(init=False)
     roles: Roles = field(init=False)
@@ -68,8 +74,11 @@ class Permissions:
     def __post_init__(self) -> None:
         self.tokens = Tokens(Sealer(b"k" * 32))
         authority = Authority(NaiveEvaluator())
-        acts = Acts(self.database, self.tokens, messages.changed)
-        self.checks = Checks(self.database, authority, self.tokens, self.clock)
+        self.engines = Engines(self.database)
+        self.log = DecisionLog(self.database, self.clock, 0.5, capacity=20, chance=lambda: 0.4)
+        self.states = States(self.engines, self.tokens)
+        acts = Acts(self.database, self.tokens, messages.changed, self.engines)
+        self.checks = Checks(self.states, self.tokens, self.clock, self.log)
         self.relationships = Relationships(self.database, acts, authority, self.tokens, self.clock)
         self.roles = Roles(self.database, acts, authority, self.tokens, self.clock)
 
@@ -124,8 +133,8 @@ class Permissions:
         return answer.consistency_token
 
     async def may(self, subject: str, verb: str, resource: str, tenant_id: str = TENANT_ID) -> bool:
-        allowed, _ = await self.checks.check(caller(subject, tenant_id), Question(resource, verb), Circumstances())
-        return allowed
+        decision, _ = await self.checks.check(caller(subject, tenant_id), Question(resource, verb), Circumstances())
+        return decision.allowed
 
     async def events(self) -> list[outbox.Event]:
         async with self.database.read(background()) as connection:

@@ -1,25 +1,29 @@
-"""Consistency tokens: which state of the data a read must see, and which one an answer has seen."""
+"""Consistency: which state of the data a read must see, and the tokens that stand for states."""
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from pyairtable_mesh.permission.changelog import ExpiredError
+from pyairtable_mesh.permission.engines import Engines, State
 from pyairtable_mesh.runtime.errors import InvalidArgument, OutOfRange, Unavailable
 from pyairtable_mesh.runtime.pagination import SealBrokenError, Sealer
 
 _KIND = "revision"
+_MOST_TOKENS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Consistency:
-    """What a read must see: the present, which is at least as fresh as `token`, or exactly the token's state.
-
-    Every read is from the database, so minimal latency and full consistency are the same here.
-    """
+    """What a read must see: what is nearest, the `newest` state, one as fresh as `token`, or exactly the token's."""
 
     token: str = ""
     exact: bool = False
+    newest: bool = False
 
 
-NOW = Consistency()
+NEAREST = Consistency()
+NEWEST = Consistency(newest=True)
 
 
 class Tokens:
@@ -27,27 +31,102 @@ class Tokens:
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
+        self._made: dict[tuple[str, int], str] = {}
 
     def of(self, tenant_id: str, revision: int) -> str:
         """The token of a state."""
-        return self._sealer.seal(_KIND, b"%x" % revision, tenant_id)
+        made = self._made.get((tenant_id, revision))
+        if made is None:
+            if len(self._made) >= _MOST_TOKENS:
+                self._made.clear()
+            made = self._made[tenant_id, revision] = self._sealer.seal(_KIND, b"%x" % revision, tenant_id)
+        return made
 
-    def require(self, consistency: Consistency, tenant_id: str, revision: int) -> None:
-        """Whether a state is one that a read may see.
-
-        InvalidArgument INVALID_CONSISTENCY_TOKEN for a token that is not ours or another tenant's; OutOfRange
-        REVISION_EXPIRED when an older state is asked for; Unavailable when the data are behind the token.
+    def revision(self, tenant_id: str, token: str, field: str) -> int:
+        """The revision of a token; InvalidArgument INVALID_CONSISTENCY_TOKEN on `field` for one that is not ours, or
+        another tenant's.
         """
-        if not consistency.token:
-            return
-        field = "consistency.at_exact_snapshot" if consistency.exact else "consistency.at_least_as_fresh"
         try:
-            wanted = int(self._sealer.open(_KIND, consistency.token, tenant_id), 16)
+            return int(self._sealer.open(_KIND, token, tenant_id), 16)
         except SealBrokenError:
             words = "is not a consistency token of this tenant"
             raise InvalidArgument.of_field(field, words, reason="INVALID_CONSISTENCY_TOKEN") from None
+
+    def wanted(self, tenant_id: str, consistency: Consistency) -> int:
+        """The revision that a read must have seen; 0 where it need not have seen any."""
+        if not consistency.token:
+            return 0
+        field = "consistency.at_exact_snapshot" if consistency.exact else "consistency.at_least_as_fresh"
+        return self.revision(tenant_id, consistency.token, field)
+
+    def read_at(self, tenant_id: str, consistency: Consistency, revision: int) -> int:
+        """The revision that a read of the database, which is at `revision`, must show; Unavailable where that is behind
+        the token.
+        """
+        wanted = self.wanted(tenant_id, consistency)
         if wanted > revision:
-            raise Unavailable("this replica has not seen that state yet", reason="DEPENDENCY_UNAVAILABLE")
-        if consistency.exact and wanted < revision:
-            oldest = {"oldest_token": self.of(tenant_id, revision)}
-            raise OutOfRange("that state is not kept any longer", reason="REVISION_EXPIRED", metadata=oldest)
+            raise _unseen()
+        return wanted if consistency.exact else revision
+
+    @contextmanager
+    def kept(self, tenant_id: str) -> Iterator[None]:
+        """Turn `ExpiredError` into the error of the RPC."""
+        try:
+            yield
+        except ExpiredError as error:
+            raise self.expired(tenant_id, error.oldest) from None
+
+    def expired(self, tenant_id: str, oldest: int) -> OutOfRange:
+        """The error for a state that is kept no longer."""
+        metadata = {"oldest_token": self.of(tenant_id, oldest)}
+        return OutOfRange("that state is not kept any longer", reason="REVISION_EXPIRED", metadata=metadata)
+
+
+class States:
+    """Finds the state that a read must see."""
+
+    def __init__(self, engines: Engines, tokens: Tokens) -> None:
+        self._engines = engines
+        self._tokens = tokens
+
+    def at_hand(self, tenant_id: str, consistency: Consistency) -> State | None:
+        """The state where it is held already, without waiting for anything; errors as for `seen`."""
+        if consistency.newest or consistency.exact:
+            return None
+        state = self._engines.nearest(tenant_id)
+        if state is None or not consistency.token:
+            return state
+        return state if state.revision >= self._tokens.wanted(tenant_id, consistency) else None
+
+    @asynccontextmanager
+    async def seen(self, tenant_id: str, consistency: Consistency) -> AsyncIterator[State]:
+        """The state that a read must see, to be used without awaiting in between.
+
+        InvalidArgument INVALID_CONSISTENCY_TOKEN; OutOfRange REVISION_EXPIRED with the oldest token when the state is
+        kept no longer; Unavailable when the database is behind the token.
+        """
+        wanted = self._tokens.wanted(tenant_id, consistency)
+        if consistency.exact:
+            async with self.at(tenant_id, wanted) as state:
+                yield state
+        elif consistency.newest:
+            yield await self._engines.newest(tenant_id)
+        else:
+            yield _reached(await self._engines.at_least(tenant_id, wanted), wanted)
+
+    @asynccontextmanager
+    async def at(self, tenant_id: str, revision: int) -> AsyncIterator[State]:
+        """The state at a revision, to be used without awaiting in between; errors as for `seen`."""
+        with self._tokens.kept(tenant_id):
+            async with self._engines.exactly(tenant_id, revision) as state:
+                yield _reached(state, revision)
+
+
+def _reached(state: State, wanted: int) -> State:
+    if state.revision < wanted:
+        raise _unseen()
+    return state
+
+
+def _unseen() -> Unavailable:
+    return Unavailable("the database has not seen that state yet", reason="DEPENDENCY_UNAVAILABLE")

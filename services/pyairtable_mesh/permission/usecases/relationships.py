@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import (
+    Changed,
     Filter,
     Operation,
     Precondition,
@@ -15,8 +16,9 @@ from pyairtable_mesh.permission.domain import (
     Update,
 )
 from pyairtable_mesh.permission.store import RelationshipKey, View
+from pyairtable_mesh.permission.usecases import past
 from pyairtable_mesh.permission.usecases.authority import Authority, Need
-from pyairtable_mesh.permission.usecases.changes import Act, Acts, Changed, M
+from pyairtable_mesh.permission.usecases.changes import Act, Acts, M
 from pyairtable_mesh.permission.usecases.consistency import Consistency, Tokens
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
@@ -72,7 +74,7 @@ class Plan:
 
 
 class Relationships:
-    """Writes are atomic and decided in their own transaction; reads are of the present."""
+    """Writes are atomic and decided in their own transaction; who may read is decided by the present."""
 
     def __init__(
         self,
@@ -134,10 +136,39 @@ class Relationships:
         validate_filter(wanted, "filter")
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, self._clock())
-            revision = await view.revision()
-            self._tokens.require(consistency, caller.tenant_id, revision)
+            revision = self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
             await self._authority.require(view, caller.user(), _to_read(wanted, caller.user(), view))
-            return await view.relationships(wanted, size, after), self._tokens.of(caller.tenant_id, revision)
+            with self._tokens.kept(caller.tenant_id):
+                found = await past.relationships(view, revision, wanted, size, after)
+            return found, self._tokens.of(caller.tenant_id, revision)
+
+    async def export(
+        self, caller: RequestContext, consistency: Consistency, revision: int, after: RelationshipKey | None, size: int
+    ) -> tuple[list[Relationship], int]:
+        """Up to `size` of all relationships behind a key, as they were at a revision (0: the one that `consistency`
+        asks for), and that revision; for those who manage access in the tenant.
+        """
+        async with self._database.read(caller) as connection:
+            view = View(connection, caller.tenant_id, self._clock())
+            tenant = Resource(schema.TENANT, caller.tenant_id)
+            await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            at = revision or self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
+            with self._tokens.kept(caller.tenant_id):
+                return await past.relationships(view, at, Filter(), size, after), at
+
+    async def add(self, caller: RequestContext, relationships: Sequence[Relationship]) -> tuple[int, str]:
+        """Store those that are not there, all or none; how many these were, and the token of the state after it."""
+        updates = [Update(Operation.TOUCH, each) for each in relationships]
+        _refuse_repeated(updates)
+        async with self._acts.begin(caller) as act:
+            tenant = Resource(schema.TENANT, caller.tenant_id)
+            await self._authority.require(act.data, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            for index, each in enumerate(relationships):
+                each.validate(f"relationships[{index}]", act.data.now)
+            there = await act.data.stored([each.key for each in relationships])
+            new = [each for each in updates if each.relationship.key not in there]
+            await self._apply(act, caller.user(), new, (), "relationships.written")
+            return len(new), act.token
 
     async def _apply(
         self, act: Act, subject: str, updates: Sequence[Update], preconditions: Sequence[Precondition], event: str

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pyairtable_mesh.permission import domain, schema
-from pyairtable_mesh.permission.domain import Resource, Role, RoleBinding, ScopeMode, Subject
+from pyairtable_mesh.permission.domain import Changed, Inheritance, Resource, Role, RoleBinding, ScopeMode, Subject
 from pyairtable_mesh.permission.store import View
+from pyairtable_mesh.permission.usecases import past
 from pyairtable_mesh.permission.usecases.authority import Authority
-from pyairtable_mesh.permission.usecases.changes import Act, Acts, Changed, Inheritance, M
+from pyairtable_mesh.permission.usecases.changes import Act, Acts, M
 from pyairtable_mesh.permission.usecases.consistency import Consistency, Tokens
 from pyairtable_mesh.runtime import ids
 from pyairtable_mesh.runtime.context import RequestContext
@@ -136,13 +137,13 @@ class Roles:
             Subject.parse(wanted.subject)
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, self._clock())
-            revision = await view.revision()
-            self._tokens.require(consistency, caller.tenant_id, revision)
+            revision = self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
             if wanted.subject != caller.user():
                 await self._authority.require(view, caller.user(), [(resource, schema.MANAGE_ACCESS)])
-            found = await view.bindings(
-                size, resource=wanted.resource, subject=wanted.subject, role=wanted.role, after=after
-            )
+            with self._tokens.kept(caller.tenant_id):
+                found = await past.bindings(
+                    view, revision, size, after, resource=wanted.resource, subject=wanted.subject, role=wanted.role
+                )
             return found, self._tokens.of(caller.tenant_id, revision)
 
     async def create(self, caller: RequestContext, draft: Role, answer: Callable[[Role, str], M]) -> M:
