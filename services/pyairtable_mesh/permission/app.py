@@ -9,8 +9,10 @@ from pyairtable_mesh.permission.decisions import DecisionLog
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.maintenance import Maintenance
+from pyairtable_mesh.permission.platform import Loader
 from pyairtable_mesh.permission.servicer import ACCESS, PermissionServicer
 from pyairtable_mesh.permission.settings import PermissionSettings
+from pyairtable_mesh.permission.spaces import SpaceLoader
 from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.changes import Acts
 from pyairtable_mesh.permission.usecases.checks import Checks
@@ -18,6 +20,8 @@ from pyairtable_mesh.permission.usecases.consistency import States, Tokens
 from pyairtable_mesh.permission.usecases.lookups import Lookups
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles
+from pyairtable_mesh.permission.usecases.schemas import Schemas
+from pyairtable_mesh.permission.usecases.spaces import Spaces
 from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime.service import Parts, Runtime, Service
 
@@ -26,23 +30,27 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
     """The servicer on the service's database, which is also what authorizes calls to it."""
     tokens = Tokens(runtime.sealer)
     authority = Authority(NaiveEvaluator())
-    engines = Engines(runtime.database, runtime.settings.engine_facts)
+    loader = Loader(runtime.database)
+    engines = Engines(runtime.database, loader, runtime.settings.engine_facts)
     acts = Acts(runtime.database, tokens, messages.changed, engines)
     states = States(engines, tokens)
     log = DecisionLog(runtime.database, runtime.clock, runtime.settings.audit_allowed_ratio)
     checks = Checks(states, tokens, runtime.clock, log)
     lookups = Lookups(states, tokens, runtime.clock)
-    watching = Watching(runtime.database, engines, authority, tokens, runtime.leaving)
+    watching = Watching(runtime.database, loader, authority, tokens, runtime.leaving)
     relationships = Relationships(runtime.database, acts, authority, tokens, runtime.clock)
     roles = Roles(runtime.database, acts, authority, tokens, runtime.clock)
-    servicer = PermissionServicer(checks, lookups, watching, relationships, roles, runtime.sealer)
+    models = Engines(runtime.database, SpaceLoader(runtime.database), runtime.settings.engine_facts)
+    spaces = Spaces(runtime.database, models, states, acts, authority, tokens, runtime.clock)
+    schemas = Schemas(runtime.database, authority, runtime.clock)
+    servicer = PermissionServicer(checks, lookups, watching, relationships, roles, spaces, schemas, runtime.sealer)
     window = timedelta(seconds=runtime.settings.history_seconds)
     maintenance = Maintenance(runtime.database, window, runtime.settings.history_changes, runtime.clock)
     registration = (permission_pb2_grpc.add_PermissionServiceServicer_to_server, servicer)
     return Parts(
         servicers=[registration],
         authorizer=LocalAuthorizer(checks),
-        background=[engines.follow, maintenance.run, log.run],
+        background=[engines.follow, models.follow, maintenance.run, log.run],
     )
 
 

@@ -16,12 +16,22 @@ import msgspec
 from sqlalchemy import BindParameter, bindparam, delete, func, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.permission.domain import Changed, Fact, Inheritance, Relationship, Revision, Role, RoleBinding
-from pyairtable_mesh.permission.tables import CHANGELOG, REVISION
+from pyairtable_mesh.permission.domain import (
+    Changed,
+    Fact,
+    Inheritance,
+    Relationship,
+    Revision,
+    Role,
+    RoleBinding,
+    SchemaVersion,
+    SpaceRelationship,
+)
+from pyairtable_mesh.permission.tables import CHANGELOG, MODEL_SPACE, REVISION
 
 PLATFORM = "platform"
 """The space of the product's schema."""
-_TENANTS_IN_ONE_READ = 500
+_SCOPES_IN_ONE_READ = 500
 F = TypeVar("F", bound=Fact)
 
 
@@ -39,8 +49,32 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "binding": msgspec.json.Decoder(_Payload[RoleBinding]),
     "role": msgspec.json.Decoder(_Payload[Role]),
     "mode": msgspec.json.Decoder(_Payload[Inheritance]),
+    "tuple": msgspec.json.Decoder(_Payload[SpaceRelationship]),
+    "schema": msgspec.json.Decoder(_Payload[SchemaVersion]),
 }
-_NAMES = {Relationship: "relationship", RoleBinding: "binding", Role: "role", Inheritance: "mode"}
+_NAMES = {
+    Relationship: "relationship",
+    RoleBinding: "binding",
+    Role: "role",
+    Inheritance: "mode",
+    SpaceRelationship: "tuple",
+    SchemaVersion: "schema",
+}
+
+
+def scope_of(tenant_id: str, space: str = "") -> str:
+    """What has revisions of its own: a tenant, or (``spc…``) a model space of it."""
+    return f"{tenant_id}/{space}" if space else tenant_id
+
+
+def tenant_of(scope: str) -> str:
+    """The tenant of a scope."""
+    return scope.partition("/")[0]
+
+
+def _named(scope: str) -> dict[str, str]:
+    tenant_id, _, space = scope.partition("/")
+    return {"tenant": tenant_id, "space": space or PLATFORM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +96,9 @@ class ExpiredError(Exception):
 
 _TENANT: BindParameter[str] = bindparam("tenant")
 _NEWEST = select(REVISION.c.revision).where(REVISION.c.tenant_id == _TENANT)
+_NEWEST_OF_SPACE = select(MODEL_SPACE.c.revision).where(
+    MODEL_SPACE.c.tenant_id == _TENANT, MODEL_SPACE.c.space_id == bindparam("space")
+)
 _MINE = (CHANGELOG.c.tenant_id == _TENANT, CHANGELOG.c.space == bindparam("space"))
 # A revision that is partly pruned has lost its first change, and is gone as a whole.
 _FIRST = select(func.min(CHANGELOG.c.revision)).where(*_MINE, CHANGELOG.c.ordinal == 0)
@@ -80,10 +117,11 @@ _APPEND = insert(CHANGELOG)
 
 
 async def append(
-    connection: AsyncConnection, tenant_id: str, revision: int, now: datetime, ordinal: int, changes: Sequence[Changed]
+    connection: AsyncConnection, scope: str, revision: int, now: datetime, ordinal: int, changes: Sequence[Changed]
 ) -> None:
     """Write changes of one revision down, numbered from `ordinal` on."""
-    common = {"tenant_id": tenant_id, "space": PLATFORM, "revision": revision, "create_time": now}
+    named = _named(scope)
+    common = {"tenant_id": named["tenant"], "space": named["space"], "revision": revision, "create_time": now}
     rows = [
         {**common, "ordinal": number, "kind": _NAMES[type(each.what)], "payload": msgspec.json.encode(each)}
         for number, each in enumerate(changes, ordinal)
@@ -92,29 +130,37 @@ async def append(
         await connection.execute(_APPEND, rows)
 
 
-async def newest(connection: AsyncConnection, tenant_id: str) -> int:
+async def newest(connection: AsyncConnection, scope: str) -> int:
     """The revision that the connection sees; 0 before the first change."""
-    return (await connection.execute(_NEWEST, {"tenant": tenant_id})).scalar_one_or_none() or 0
+    named = _named(scope)
+    if named["space"] == PLATFORM:
+        return (await connection.execute(_NEWEST, {"tenant": named["tenant"]})).scalar_one_or_none() or 0
+    return (await connection.execute(_NEWEST_OF_SPACE, named)).scalar_one_or_none() or 0
 
 
-async def newest_of(connection: AsyncConnection, tenant_ids: Sequence[str]) -> dict[str, int]:
-    """The revisions of tenants, as a connection that may see all of them sees them."""
+async def newest_of(connection: AsyncConnection, scopes: Sequence[str]) -> dict[str, int]:
+    """The revisions of scopes, as a connection that may see all of them sees them."""
     found: dict[str, int] = {}
-    for first in range(0, len(tenant_ids), _TENANTS_IN_ONE_READ):
-        named = REVISION.c.tenant_id.in_(tenant_ids[first : first + _TENANTS_IN_ONE_READ])
-        found |= {row.tenant_id: row.revision for row in await connection.execute(select(REVISION).where(named))}
-    return found
+    for first in range(0, len(scopes), _SCOPES_IN_ONE_READ):
+        part = scopes[first : first + _SCOPES_IN_ONE_READ]
+        tenants = REVISION.c.tenant_id.in_([each for each in part if "/" not in each])
+        found |= {row.tenant_id: row.revision for row in await connection.execute(select(REVISION).where(tenants))}
+        spaces = MODEL_SPACE.c.space_id.in_([each.partition("/")[2] for each in part if "/" in each])
+        columns = (MODEL_SPACE.c.tenant_id, MODEL_SPACE.c.space_id, MODEL_SPACE.c.revision)
+        for row in await connection.execute(select(*columns).where(spaces)):
+            found[scope_of(row.tenant_id, row.space_id)] = row.revision
+    return {scope: revision for scope, revision in found.items() if scope in scopes}
 
 
-async def read(connection: AsyncConnection, tenant_id: str, after: int, most: int) -> Tail:
+async def read(connection: AsyncConnection, scope: str, after: int, most: int) -> Tail:
     """The revisions behind `after`, whole ones of about `most` changes together. `connection` is one snapshot.
 
     `ExpiredError` when some of them are not kept any longer.
     """
-    last = await newest(connection, tenant_id)
+    last = await newest(connection, scope)
     if after >= last:
         return Tail(last, (), complete=True)
-    mine = {"tenant": tenant_id, "space": PLATFORM}
+    mine = _named(scope)
     first = (await connection.execute(_FIRST, mine)).scalar_one()
     if first is None or after < first - 1:
         raise ExpiredError(last if first is None else first - 1)

@@ -168,9 +168,15 @@ class Filter:
 
     def matches(self, each: Relationship) -> bool:
         """Whether it selects a relationship."""
-        exact = ((self.resource, str(each.resource)), (self.relation, each.relation), (self.subject, str(each.subject)))
-        types = ((self.resource_type, each.resource.type), (self.subject_type, each.subject.type))
-        return all(wanted in {"", found} for wanted, found in (*exact, *types))
+        return self.selects(str(each.resource), each.relation, str(each.subject))
+
+    def selects(self, resource: str, relation: str, subject: str) -> bool:
+        """The same, in text form."""
+        exact = ((self.resource, resource), (self.relation, relation), (self.subject, subject))
+        types = ((self.resource_type, resource), (self.subject_type, subject))
+        return all(wanted in {"", found} for wanted, found in exact) and all(
+            wanted in {"", found.partition(":")[0]} for wanted, found in types
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +289,60 @@ class Inheritance:
     mode: ScopeMode
 
 
-Fact = Relationship | RoleBinding | Role | Inheritance
+@dataclass(frozen=True, slots=True)
+class SpaceRelationship:
+    """A relationship of a model that a tenant brings: `condition` with its values as JSON, where it has one."""
+
+    resource: str
+    relation: str
+    subject: str
+    condition: str = ""
+    context: str = ""
+    expire_time: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.resource}#{self.relation}@{self.subject}"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What can be stored only once."""
+        return self.resource, self.relation, self.subject
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaVersion:
+    """One version of a space's schema; `source` is left out where only its name is of interest."""
+
+    id: str
+    space: str
+    create_time: datetime | None = None
+    creator: str = ""
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """The resource name, ``schemas/…``."""
+        return f"schemas/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpace:
+    """A schema with relationships and revisions of its own; `schema` is the id of the current version, if any."""
+
+    id: str
+    display_name: str
+    schema: str = ""
+    revision: int = 0
+    create_time: datetime | None = None
+    creator: str = ""
+
+    @property
+    def name(self) -> str:
+        """The resource name, ``modelSpaces/…``."""
+        return f"modelSpaces/{self.id}"
+
+
+Fact = Relationship | RoleBinding | Role | Inheritance | SpaceRelationship | SchemaVersion
 """What permissions are made from."""
 
 

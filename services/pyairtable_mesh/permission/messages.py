@@ -1,6 +1,7 @@
 """Protos to domain objects and back; the only place besides the servicer that knows the generated messages."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -19,12 +20,14 @@ from pyairtable_mesh.permission.domain import (
     Resource,
     Role,
     RoleBinding,
+    SchemaVersion,
     ScopeMode,
+    SpaceRelationship,
     Subject,
 )
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Effective, Question
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, NEWEST, Consistency
-from pyairtable_mesh.permission.usecases.lookups import Part
+from pyairtable_mesh.permission.usecases.lookups import Part, Place
 from pyairtable_mesh.permission.usecases.roles import Grant, RolePatch
 from pyairtable_mesh.runtime import moments, status
 from pyairtable_mesh.runtime.authorization import Decision, Found
@@ -33,7 +36,7 @@ from pyairtable_mesh.runtime.authorization.scope_explanation import ScopedExplan
 from pyairtable_mesh.runtime.errors import InvalidArgument, MeshError
 
 _PLATFORM = {"", "modelSpaces/platform"}
-_OPERATIONS = {
+OPERATIONS = {
     pb.RelationshipUpdate.OPERATION_CREATE: Operation.CREATE,
     pb.RelationshipUpdate.OPERATION_TOUCH: Operation.TOUCH,
     pb.RelationshipUpdate.OPERATION_DELETE: Operation.DELETE,
@@ -87,17 +90,15 @@ def context(asked: _HasContext) -> Mapping[str, Any]:
     return json_format.MessageToDict(asked.context) if asked.context.ByteSize() else _NO_CONTEXT
 
 
-def circumstances(contextual: Sequence[pb.Relationship], wanted: pb.Consistency, space: str = "") -> Circumstances:
-    """What a check is asked under; `InvalidArgument` for another model space than the platform's."""
-    require_platform(space)
+def circumstances(contextual: Sequence[pb.Relationship], wanted: pb.Consistency) -> Circumstances:
+    """What a check is asked under."""
     stored = [relationship(each, f"contextual_relationships[{at}]") for at, each in enumerate(contextual)]
     return Circumstances(stored, consistency(wanted))
 
 
-def require_platform(space: str) -> None:
-    """`InvalidArgument` for a model space that is not there."""
-    if space not in _PLATFORM:
-        raise InvalidArgument.of_field("space", f"there is no {space}", reason="UNKNOWN_MODEL_SPACE")
+def own_space(name: str) -> str:
+    """The id of a model space of the tenant, ``spc…``; empty for the platform's."""
+    return "" if name in _PLATFORM else name.removeprefix("modelSpaces/")
 
 
 def consistency(wanted: pb.Consistency) -> Consistency:
@@ -120,14 +121,14 @@ def relationship(message: pb.Relationship, field: str) -> Relationship:
         Resource.parse(message.resource, f"{field}.resource"),
         message.relation,
         Subject.parse(message.subject, f"{field}.subject"),
-        _time(message.expire_time, f"{field}.expire_time") if message.HasField("expire_time") else None,
+        time(message.expire_time, f"{field}.expire_time") if message.HasField("expire_time") else None,
     )
 
 
 def updates(messages: Iterable[pb.RelationshipUpdate]) -> list[domain.Update]:
     """The changes of a write."""
     return [
-        domain.Update(_OPERATIONS[each.operation], relationship(each.relationship, f"updates[{at}].relationship"))
+        domain.Update(OPERATIONS[each.operation], relationship(each.relationship, f"updates[{at}].relationship"))
         for at, each in enumerate(messages)
     ]
 
@@ -148,7 +149,7 @@ def preconditions(messages: Iterable[pb.Precondition]) -> list[domain.Preconditi
 def grant(request: pb.GrantRoleRequest) -> Grant:
     """What to bind."""
     _refuse_condition(request.HasField("condition"), "condition")
-    expire_time = _time(request.expire_time, "expire_time") if request.HasField("expire_time") else None
+    expire_time = time(request.expire_time, "expire_time") if request.HasField("expire_time") else None
     return Grant(
         domain.role_id(request.role), Resource.parse(request.resource), Subject.parse(request.subject), expire_time
     )
@@ -252,6 +253,22 @@ def from_relationship(stored: Relationship) -> pb.Relationship:
     )
 
 
+def from_space_relationship(stored: SpaceRelationship) -> pb.Relationship:
+    """A relationship of a model that a tenant brings."""
+    condition = None
+    if stored.condition:
+        context = Struct()
+        context.update(json.loads(stored.context) if stored.context else {})
+        condition = pb.ConditionReference(name=stored.condition, context=context)
+    return pb.Relationship(
+        resource=stored.resource,
+        relation=stored.relation,
+        subject=stored.subject,
+        condition=condition,
+        expire_time=_timestamp(stored.expire_time),
+    )
+
+
 def from_binding(binding: RoleBinding) -> pb.RoleBinding:
     """A role binding."""
     return pb.RoleBinding(
@@ -285,6 +302,24 @@ def from_role(role: Role, token: str = "") -> pb.Role:
 def from_inheritance(inheritance: Inheritance) -> pb.Inheritance:
     """A scope mode."""
     return pb.Inheritance(resource=str(inheritance.resource), mode=_MODE_NUMBERS[inheritance.mode])
+
+
+def resources_of(part: Part, cursor: Callable[[Place], str]) -> Iterator[pb.LookupResourcesResponse]:
+    """A part of a list of resources, each with the cursor behind it."""
+    for place, each in part.places():
+        yield pb.LookupResourcesResponse(resource=from_found_resource(each), cursor=cursor(place))
+    if part.complete is not None:
+        resumes = "" if part.complete else cursor(part.place)
+        yield pb.LookupResourcesResponse(summary=from_end(part), cursor=resumes)
+
+
+def subjects_of(part: Part, cursor: Callable[[Place], str]) -> Iterator[pb.LookupSubjectsResponse]:
+    """The same of a list of subjects."""
+    for place, each in part.places():
+        yield pb.LookupSubjectsResponse(subject=from_found_subject(each), cursor=cursor(place))
+    if part.complete is not None:
+        resumes = "" if part.complete else cursor(part.place)
+        yield pb.LookupSubjectsResponse(summary=from_end(part), cursor=resumes)
 
 
 def from_found_resource(found: Found) -> pb.FoundResource:
@@ -327,8 +362,8 @@ def from_node(node: Node) -> pb.ExpansionNode:
 
 
 def from_changes(changes: Sequence[Changed]) -> list[pb.PermissionChange]:
-    """The changes of a revision."""
-    return [_change(each) for each in changes]
+    """The changes of a revision; another schema is not one of relationships."""
+    return [_change(each) for each in changes if not isinstance(each.what, SchemaVersion)]
 
 
 def changed(changes: Sequence[Changed]) -> events_pb2.PermissionsChanged:
@@ -347,6 +382,10 @@ def _change(change: Changed) -> pb.PermissionChange:
             return pb.PermissionChange(kind=kind, role=from_role(change.what))
         case Inheritance():
             return pb.PermissionChange(kind=kind, inheritance=from_inheritance(change.what))
+        case SpaceRelationship():
+            return pb.PermissionChange(kind=kind, relationship=from_space_relationship(change.what))
+        case SchemaVersion():
+            raise ValueError("a schema is no relationship")
 
 
 def _refuse_condition(given: bool, field: str) -> None:
@@ -355,7 +394,8 @@ def _refuse_condition(given: bool, field: str) -> None:
         raise InvalidArgument.of_field(field, words, reason="UNKNOWN_CONDITION")
 
 
-def _time(message: Timestamp, field: str) -> datetime:
+def time(message: Timestamp, field: str) -> datetime:
+    """A moment of a request; `InvalidArgument` on `field` for one that is out of range."""
     try:
         return moments.from_timestamp(message)
     except (ValueError, OverflowError):

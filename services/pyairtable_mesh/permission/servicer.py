@@ -6,11 +6,15 @@ from typing import Any
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission import domain, messages
+from pyairtable_mesh.permission.cursors import Cursors
+from pyairtable_mesh.permission.models import SchemaRpcs, SpaceRpcs
 from pyairtable_mesh.permission.streams import StreamingRpcs
 from pyairtable_mesh.permission.usecases.checks import Checks, Question
 from pyairtable_mesh.permission.usecases.lookups import Lookups
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles, Wanted
+from pyairtable_mesh.permission.usecases.schemas import Schemas
+from pyairtable_mesh.permission.usecases.spaces import Spaces
 from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime import access, pagination
 from pyairtable_mesh.runtime.context import current
@@ -42,10 +46,16 @@ ACCESS = {
     "StreamReplica": access.workload(access.ANY),
     "ExportRelationships": access.authenticated(),
     "ImportRelationships": access.authenticated(),
+    "CreateModelSpace": access.authenticated(),
+    "GetSchema": access.tenant("read"),
+    "ListSchemaVersions": access.tenant("read"),
+    "WriteSchema": access.authenticated(),
+    "DiffSchemas": access.tenant("read"),
+    "TestSchema": access.tenant("read"),
 }
 
 
-class PermissionServicer(StreamingRpcs, permission_pb2_grpc.PermissionServiceServicer):
+class PermissionServicer(StreamingRpcs, SchemaRpcs, permission_pb2_grpc.PermissionServiceServicer):
     """Permissions of the caller's tenant."""
 
     def __init__(
@@ -55,9 +65,14 @@ class PermissionServicer(StreamingRpcs, permission_pb2_grpc.PermissionServiceSer
         watching: Watching,
         relationships: Relationships,
         roles: Roles,
+        spaces: Spaces,
+        schemas: Schemas,
         sealer: pagination.Sealer,
     ) -> None:
-        super().__init__(checks, lookups, watching, relationships, sealer)
+        cursors = Cursors(sealer)
+        in_spaces = SpaceRpcs(spaces, cursors, sealer)
+        StreamingRpcs.__init__(self, checks, lookups, watching, relationships, in_spaces, cursors)
+        SchemaRpcs.__init__(self, spaces, schemas, sealer)
         self._checks = checks
         self._relationships = relationships
         self._roles = roles
@@ -65,14 +80,18 @@ class PermissionServicer(StreamingRpcs, permission_pb2_grpc.PermissionServiceSer
         self._sealer = sealer
 
     async def CheckPermission(self, request: pb.CheckPermissionRequest, context: Any) -> pb.CheckPermissionResponse:
-        given = messages.circumstances(request.contextual_relationships, request.consistency, request.space)
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.check(space, request)
+        given = messages.circumstances(request.contextual_relationships, request.consistency)
         decision, token = await self._checks.check(current(), messages.question(request), given)
         return pb.CheckPermissionResponse(decision=messages.from_decision(decision, token))
 
     async def BatchCheckPermissions(
         self, request: pb.BatchCheckPermissionsRequest, context: Any
     ) -> pb.BatchCheckPermissionsResponse:
-        given = messages.circumstances(request.contextual_relationships, request.consistency, request.space)
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.batch(space, request)
+        given = messages.circumstances(request.contextual_relationships, request.consistency)
         questions = [messages.question(item) for item in request.items]
         results, token = await self._checks.batch(current(), questions, given)
         found = [messages.from_result(result) for result in results]
@@ -81,12 +100,15 @@ class PermissionServicer(StreamingRpcs, permission_pb2_grpc.PermissionServiceSer
     async def ExplainPermission(
         self, request: pb.ExplainPermissionRequest, context: Any
     ) -> pb.ExplainPermissionResponse:
-        given = messages.circumstances(request.contextual_relationships, request.consistency, request.space)
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.explain(space, request)
+        given = messages.circumstances(request.contextual_relationships, request.consistency)
         explanation, token = await self._checks.explain(current(), messages.question(request), given)
         return messages.from_explanation(explanation, token)
 
     async def ExpandPermission(self, request: pb.ExpandPermissionRequest, context: Any) -> pb.ExpandPermissionResponse:
-        messages.require_platform(request.space)
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.expand(space, request)
         asked = Question(request.resource, request.permission)
         consistency = messages.consistency(request.consistency)
         root, token = await self._lookups.expand(current(), asked, request.max_depth, consistency)
@@ -102,7 +124,8 @@ class PermissionServicer(StreamingRpcs, permission_pb2_grpc.PermissionServiceSer
     async def WriteRelationships(
         self, request: pb.WriteRelationshipsRequest, context: Any
     ) -> pb.WriteRelationshipsResponse:
-        messages.require_platform(request.space)
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.write(space, request)
         updates, preconditions = messages.updates(request.updates), messages.preconditions(request.preconditions)
         return await self._relationships.write(
             current(), updates, preconditions, lambda token: pb.WriteRelationshipsResponse(consistency_token=token)
@@ -111,8 +134,9 @@ class PermissionServicer(StreamingRpcs, permission_pb2_grpc.PermissionServiceSer
     async def ReadRelationships(
         self, request: pb.ReadRelationshipsRequest, context: Any
     ) -> pb.ReadRelationshipsResponse:
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.read(space, request)
         caller = current()
-        messages.require_platform(request.space)
         page = pagination.page_of(self._sealer, caller, request)
         wanted, consistency = messages.relationship_filter(request.filter), messages.consistency(request.consistency)
         after = (str(page.after[0]), str(page.after[1]), str(page.after[2])) if page.after else None
@@ -127,7 +151,8 @@ class PermissionServicer(StreamingRpcs, permission_pb2_grpc.PermissionServiceSer
     async def DeleteRelationships(
         self, request: pb.DeleteRelationshipsRequest, context: Any
     ) -> pb.DeleteRelationshipsResponse:
-        messages.require_platform(request.space)
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.delete(space, request)
         wanted, preconditions = (
             messages.relationship_filter(request.filter),
             messages.preconditions(request.preconditions),

@@ -1,22 +1,20 @@
 """The streaming RPCs of `pyairtable.permission.v1.PermissionService`."""
 # ruff: noqa: D102 - methods are named and described in permission.proto
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from google.protobuf.message import Message
-
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import messages
+from pyairtable_mesh.permission.cursors import Cursors
+from pyairtable_mesh.permission.models import SpaceRpcs
 from pyairtable_mesh.permission.usecases import past
 from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Question
-from pyairtable_mesh.permission.usecases.lookups import Lookups, Place, Span
+from pyairtable_mesh.permission.usecases.lookups import Lookups, Span
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.watching import Snapshot, Watching
-from pyairtable_mesh.runtime import pagination
-from pyairtable_mesh.runtime.context import RequestContext, current
-from pyairtable_mesh.runtime.errors import InvalidArgument, MeshError
+from pyairtable_mesh.runtime.context import current
+from pyairtable_mesh.runtime.errors import MeshError
 from pyairtable_mesh.runtime.moments import to_timestamp, utc_now
 
 _HEARTBEAT_SECONDS = 10.0
@@ -33,66 +31,72 @@ class StreamingRpcs:
         lookups: Lookups,
         watching: Watching,
         relationships: Relationships,
-        sealer: pagination.Sealer,
+        in_spaces: SpaceRpcs,
+        cursors: Cursors,
     ) -> None:
         self._asking = checks
         self._lookups = lookups
         self._watching = watching
         self._moving = relationships
-        self._cursors = Cursors(sealer)
+        self._in_spaces = in_spaces
+        self._cursors = cursors
 
     async def StreamCheckPermissions(
         self, request_iterator: AsyncIterator[pb.StreamCheckPermissionsRequest], context: Any
     ) -> AsyncIterator[pb.StreamCheckPermissionsResponse]:
         async for request in request_iterator:
             try:
-                messages.require_platform(request.space)
-                given = Circumstances(consistency=messages.consistency(request.consistency))
-                result, token = await self._asking.check(current(), messages.question(request.item), given)
-                answer = messages.from_result(result)
+                answer, token = await self._answered(request)
             except MeshError as error:
                 answer, token = messages.from_result(error), ""
             yield pb.StreamCheckPermissionsResponse(key=request.key, result=answer, consistency_token=token)
 
+    async def _answered(self, request: pb.StreamCheckPermissionsRequest) -> tuple[pb.CheckResult, str]:
+        question, consistency = messages.question(request.item), messages.consistency(request.consistency)
+        if space := messages.own_space(request.space):
+            decision, token = await self._in_spaces.answer(space, question, consistency)
+        else:
+            given = Circumstances(consistency=consistency)
+            decision, token = await self._asking.check(current(), question, given)
+        return messages.from_result(decision), token
+
     async def LookupResources(
         self, request: pb.LookupResourcesRequest, context: Any
     ) -> AsyncIterator[pb.LookupResourcesResponse]:
+        if space := messages.own_space(request.space):
+            async for found in self._in_spaces.resources(space, request):
+                yield found
+            return
         caller = current()
-        given = messages.circumstances(request.contextual_relationships, request.consistency, request.space)
+        given = messages.circumstances(request.contextual_relationships, request.consistency)
         asked = Question("", request.permission, request.subject, messages.context(request))
         span = Span(self._cursors.place(caller, request), request.limit)
         async for part in self._lookups.resources(caller, request.resource_type, asked, given, span):
-            for number, each in enumerate(part.entries, 1):
-                place = Place(part.place.revision, each.reference, part.place.count + number)
-                cursor = self._cursors.of(caller, request, place)
-                yield pb.LookupResourcesResponse(resource=messages.from_found_resource(each), cursor=cursor)
-            if part.complete is not None:
-                cursor = "" if part.complete else self._cursors.of(caller, request, part.place)
-                yield pb.LookupResourcesResponse(summary=messages.from_end(part), cursor=cursor)
+            for each in messages.resources_of(part, lambda place: self._cursors.of(caller, request, place)):
+                yield each
 
     async def LookupSubjects(
         self, request: pb.LookupSubjectsRequest, context: Any
     ) -> AsyncIterator[pb.LookupSubjectsResponse]:
+        if space := messages.own_space(request.space):
+            async for found in self._in_spaces.subjects(space, request):
+                yield found
+            return
         caller = current()
-        given = messages.circumstances(request.contextual_relationships, request.consistency, request.space)
+        given = messages.circumstances(request.contextual_relationships, request.consistency)
         asked = Question(request.resource, request.permission, "", messages.context(request))
         span = Span(self._cursors.place(caller, request), request.limit)
         kind = (request.subject_type, request.subject_relation)
         async for part in self._lookups.subjects(caller, asked, *kind, given, span):
-            for number, each in enumerate(part.entries, 1):
-                place = Place(part.place.revision, each.reference, part.place.count + number)
-                cursor = self._cursors.of(caller, request, place)
-                yield pb.LookupSubjectsResponse(subject=messages.from_found_subject(each), cursor=cursor)
-            if part.complete is not None:
-                cursor = "" if part.complete else self._cursors.of(caller, request, part.place)
-                yield pb.LookupSubjectsResponse(summary=messages.from_end(part), cursor=cursor)
+            for each in messages.subjects_of(part, lambda place: self._cursors.of(caller, request, place)):
+                yield each
 
     async def WatchRelationships(
         self, request: pb.WatchRelationshipsRequest, context: Any
     ) -> AsyncIterator[pb.WatchRelationshipsResponse]:
-        messages.require_platform(request.space)
         types, heartbeat = request.resource_types, _heartbeat(request)
-        async for beat in self._watching.watch(current(), request.start_token, types, heartbeat):
+        space = messages.own_space(request.space)
+        async for beat in self._watching.watch(current(), space, request.start_token, types, heartbeat):
             yield pb.WatchRelationshipsResponse(
                 changes=messages.from_changes(beat.changes.changes) if beat.changes else (),
                 checkpoint_token=beat.token,
@@ -116,8 +120,11 @@ class StreamingRpcs:
     async def ExportRelationships(
         self, request: pb.ExportRelationshipsRequest, context: Any
     ) -> AsyncIterator[pb.ExportRelationshipsResponse]:
+        if space := messages.own_space(request.space):
+            async for exported in self._in_spaces.export(space, request):
+                yield exported
+            return
         caller = current()
-        messages.require_platform(request.space)
         revision, after = self._cursors.exported(caller, request)
         consistency = messages.consistency(request.consistency)
         while True:
@@ -139,59 +146,17 @@ class StreamingRpcs:
     ) -> pb.ImportRelationshipsResponse:
         answer = pb.ImportRelationshipsResponse()
         async for request in request_iterator:
-            messages.require_platform(request.space)
-            stored = [
-                messages.relationship(each, f"relationships[{at}]") for at, each in enumerate(request.relationships)
-            ]
-            count, answer.consistency_token = await self._moving.add(current(), stored)
+            count, answer.consistency_token = await self._added(request)
             answer.imported_count += count
         return answer
 
-
-class Cursors:
-    """Seals where a list was left off, for the same caller and the same request."""
-
-    def __init__(self, sealer: pagination.Sealer) -> None:
-        self._sealer = sealer
-
-    def sealed(self, caller: RequestContext, request: Message, values: list[Any]) -> str:
-        """The cursor of a place."""
-        payload = json.dumps(values, separators=(",", ":")).encode()
-        return self._sealer.seal("cursor", payload, *_binding(caller, request))
-
-    def opened(self, caller: RequestContext, request: Any) -> list[Any] | None:
-        """The place of the request's cursor; None without one. InvalidArgument for one of another list."""
-        if not request.cursor:
-            return None
-        try:
-            found: list[Any] = json.loads(self._sealer.open("cursor", request.cursor, *_binding(caller, request)))
-        except pagination.SealBrokenError:
-            words = "is not from this list with the same arguments; begin again without one"
-            raise InvalidArgument.of_field("cursor", words, reason="CURSOR_INVALID") from None
-        return found
-
-    def of(self, caller: RequestContext, request: Message, place: Place) -> str:
-        """The cursor of a place in a look-up."""
-        return self.sealed(caller, request, [place.revision, place.after, place.count])
-
-    def place(self, caller: RequestContext, request: Message) -> Place | None:
-        """The place of a look-up's cursor."""
-        found = self.opened(caller, request)
-        return Place(*found) if found is not None else None
-
-    def exported(self, caller: RequestContext, request: Message) -> tuple[int, tuple[str, str, str] | None]:
-        """The revision (0: none yet) and key of an export's cursor."""
-        found = self.opened(caller, request)
-        return (int(found[0]), (str(found[1]), str(found[2]), str(found[3]))) if found else (0, None)
-
-
-def _binding(caller: RequestContext, request: Message) -> tuple[str | bytes, ...]:
-    arguments = type(request)()
-    arguments.CopyFrom(request)
-    for name in ("cursor", "limit", "consistency"):
-        if name in request.DESCRIPTOR.fields_by_name:
-            arguments.ClearField(name)
-    return caller.method, caller.tenant_id, caller.actor.subject, arguments.SerializeToString(deterministic=True)
+    async def _added(self, request: pb.ImportRelationshipsRequest) -> tuple[int, str]:
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.add(space, request)
+        named = enumerate(request.relationships)
+        return await self._moving.add(
+            current(), [messages.relationship(each, f"relationships[{at}]") for at, each in named]
+        )
 
 
 def _heartbeat(request: pb.WatchRelationshipsRequest | pb.StreamReplicaRequest) -> float:

@@ -23,6 +23,7 @@ ELSEWHERE = bearer(ALICE, "ten" + "2" * 26)
 TENANT_SERVICE = bearer("tenant")
 GROUP, FIELD = ref("group"), ref("field")
 BINDING = "roleBindings/rbn" + "0" * 26
+NO_SPACE = "modelSpaces/spc" + "0" * 26
 Update = pb.RelationshipUpdate
 
 
@@ -347,8 +348,57 @@ BAD = [
         "SUBJECT_NOT_ADMITTED",
         ["relationships[0].subject"],
     ),
-    ("GetSchema", pb.GetSchemaRequest(), OWNER, "UNIMPLEMENTED", "UNIMPLEMENTED", []),
+    ("GetSchema", pb.GetSchemaRequest(name="schemas/platform-9"), OWNER, "NOT_FOUND", "NOT_FOUND", []),
+    (
+        "ListSchemaVersions",
+        pb.ListSchemaVersionsRequest(space=NO_SPACE),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "UNKNOWN_MODEL_SPACE",
+        ["space"],
+    ),
+    (
+        "CreateModelSpace",
+        pb.CreateModelSpaceRequest(model_space=pb.ModelSpace(display_name="x")),
+        VIEWER,
+        "PERMISSION_DENIED",
+        "PERMISSION_DENIED",
+        [],
+    ),
+    (
+        "WriteSchema",
+        pb.WriteSchemaRequest(space="modelSpaces/platform", source="model"),
+        OWNER,
+        "PERMISSION_DENIED",
+        "PERMISSION_DENIED",
+        [],
+    ),
+    (
+        "WriteSchema",
+        pb.WriteSchemaRequest(space=NO_SPACE, source="model\n  schema 1.1\ntype user"),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "UNKNOWN_MODEL_SPACE",
+        ["space"],
+    ),
+    (
+        "DiffSchemas",
+        pb.DiffSchemasRequest(before=pb.SchemaSource(text="model\n  schema 9.9"), after=pb.SchemaSource(text="x")),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "INVALID_SCHEMA",
+        ["source"],
+    ),
+    (
+        "TestSchema",
+        pb.TestSchemaRequest(schema=pb.SchemaSource(name="schemas/sch" + "0" * 26)),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "VALIDATION_FAILED",
+        ["schema.name"],
+    ),
 ]
+
 OF_STREAMS = {"StreamCheckPermissions", "ImportRelationships"}
 
 

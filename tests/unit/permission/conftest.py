@@ -22,6 +22,7 @@ from pyairtable_mesh.permission.domain import (
 )
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
+from pyairtable_mesh.permission.platform import Loader, State
 from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.changes import Acts
 from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Question
@@ -64,8 +65,8 @@ class Permissions:
     database: Database
     clock: Clock
     tokens: Tokens = field(init=False)
-    engines: Engines = field(init=False)
-    states: States = field(init=False)
+    engines: Engines[State] = field(init=False)
+    states: States[State] = field(init=False)
     log: DecisionLog = field(init=False)
     checks: Checks = field(init=False)
     relationships: Relationships = field(init=False)
@@ -74,7 +75,7 @@ class Permissions:
     def __post_init__(self) -> None:
         self.tokens = Tokens(Sealer(b"k" * 32))
         authority = Authority(NaiveEvaluator())
-        self.engines = Engines(self.database)
+        self.engines = Engines(self.database, Loader(self.database))
         self.log = DecisionLog(self.database, self.clock, 0.5, capacity=20, chance=lambda: 0.4)
         self.states = States(self.engines, self.tokens)
         acts = Acts(self.database, self.tokens, messages.changed, self.engines)

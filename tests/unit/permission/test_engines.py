@@ -9,6 +9,7 @@ from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Operation, ScopeMode
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
+from pyairtable_mesh.permission.platform import Loader
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.tables import CHANGELOG
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
@@ -79,7 +80,7 @@ async def test_every_replica_answers_as_the_rows_do_at_every_revision(permission
     chance = random.Random(seed)
     links = [link(ref("base", 2), WORKSPACE), link(RECORD, TABLE), link(ref("field"), TABLE)]
     await permissions.write(ALICE, *((Operation.CREATE, each) for each in links))
-    behind = Engines(permissions.database)
+    behind = Engines(permissions.database, Loader(permissions.database))
     expected: dict[int, Answers] = {}
     await permissions.engines.at_least(TENANT_ID)
     for step in range(40):
@@ -95,7 +96,7 @@ async def test_every_replica_answers_as_the_rows_do_at_every_revision(permission
             other = await behind.newest(TENANT_ID)
             assert _held(other.engine, permissions.clock) == expected[other.revision]
     assert len(expected) > 15
-    fresh = await Engines(permissions.database).newest(TENANT_ID)
+    fresh = await Engines(permissions.database, Loader(permissions.database)).newest(TENANT_ID)
     assert _held(fresh.engine, permissions.clock) == expected[fresh.revision]
     for revision in chance.sample(sorted(expected), len(expected)):
         async with behind.exactly(TENANT_ID, revision) as state:
@@ -121,7 +122,7 @@ async def test_a_token_is_never_answered_from_an_older_state(permissions: Permis
 
 
 async def test_engines_make_room_for_each_other(permissions: Permissions) -> None:
-    engines = Engines(permissions.database, most_engines=2)
+    engines = Engines(permissions.database, Loader(permissions.database), most_engines=2)
     tenants = [TENANT_ID, *("ten" + str(number) * 26 for number in (3, 4))]
     for each in tenants:
         await engines.at_least(each)
@@ -130,7 +131,7 @@ async def test_engines_make_room_for_each_other(permissions: Permissions) -> Non
 
 
 async def test_a_replica_that_missed_what_is_pruned_begins_anew(permissions: Permissions) -> None:
-    other = Engines(permissions.database)
+    other = Engines(permissions.database, Loader(permissions.database))
     await other.at_least(TENANT_ID)
     await permissions.grant(ALICE, "viewer", BASE, BOB)
     await permissions.grant(ALICE, "viewer", BASE, CAROL)

@@ -15,7 +15,7 @@ from typing import Any
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.decisions import DecisionLog
 from pyairtable_mesh.permission.domain import Relationship, Resource, Subject, binding_name
-from pyairtable_mesh.permission.engines import State, as_relationship
+from pyairtable_mesh.permission.platform import State, as_relationship
 from pyairtable_mesh.permission.usecases.authority import denial
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
 from pyairtable_mesh.runtime import auditing
@@ -156,7 +156,7 @@ class Sight:
 class Checks:
     """Answers from one state each; a subject other than the caller is for those who manage access there."""
 
-    def __init__(self, states: States, tokens: Tokens, clock: Callable[[], datetime], log: DecisionLog) -> None:
+    def __init__(self, states: States[State], tokens: Tokens, clock: Callable[[], datetime], log: DecisionLog) -> None:
         self._states = states
         self._tokens = tokens
         self._clock = clock

@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Generic
 
 from pyairtable_mesh.permission.changelog import ExpiredError
-from pyairtable_mesh.permission.engines import Engines, State
+from pyairtable_mesh.permission.engines import Engines, S
 from pyairtable_mesh.runtime.errors import InvalidArgument, OutOfRange, Unavailable
 from pyairtable_mesh.runtime.pagination import SealBrokenError, Sealer
 
@@ -27,102 +28,102 @@ NEWEST = Consistency(newest=True)
 
 
 class Tokens:
-    """Seals revisions: a token stands for one state of one tenant's data, and cannot be made by anybody else."""
+    """Seals revisions: a token stands for one state of one scope (engines.py), and cannot be made by anybody else."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
         self._made: dict[tuple[str, int], str] = {}
 
-    def of(self, tenant_id: str, revision: int) -> str:
+    def of(self, scope: str, revision: int) -> str:
         """The token of a state."""
-        made = self._made.get((tenant_id, revision))
+        made = self._made.get((scope, revision))
         if made is None:
             if len(self._made) >= _MOST_TOKENS:
                 self._made.clear()
-            made = self._made[tenant_id, revision] = self._sealer.seal(_KIND, b"%x" % revision, tenant_id)
+            made = self._made[scope, revision] = self._sealer.seal(_KIND, b"%x" % revision, scope)
         return made
 
-    def revision(self, tenant_id: str, token: str, field: str) -> int:
+    def revision(self, scope: str, token: str, field: str) -> int:
         """The revision of a token; InvalidArgument INVALID_CONSISTENCY_TOKEN on `field` for one that is not ours, or
-        another tenant's.
+        another scope's.
         """
         try:
-            return int(self._sealer.open(_KIND, token, tenant_id), 16)
+            return int(self._sealer.open(_KIND, token, scope), 16)
         except SealBrokenError:
-            words = "is not a consistency token of this tenant"
+            words = "is not a consistency token of this tenant and space"
             raise InvalidArgument.of_field(field, words, reason="INVALID_CONSISTENCY_TOKEN") from None
 
-    def wanted(self, tenant_id: str, consistency: Consistency) -> int:
+    def wanted(self, scope: str, consistency: Consistency) -> int:
         """The revision that a read must have seen; 0 where it need not have seen any."""
         if not consistency.token:
             return 0
         field = "consistency.at_exact_snapshot" if consistency.exact else "consistency.at_least_as_fresh"
-        return self.revision(tenant_id, consistency.token, field)
+        return self.revision(scope, consistency.token, field)
 
-    def read_at(self, tenant_id: str, consistency: Consistency, revision: int) -> int:
+    def read_at(self, scope: str, consistency: Consistency, revision: int) -> int:
         """The revision that a read of the database, which is at `revision`, must show; Unavailable where that is behind
         the token.
         """
-        wanted = self.wanted(tenant_id, consistency)
+        wanted = self.wanted(scope, consistency)
         if wanted > revision:
             raise _unseen()
         return wanted if consistency.exact else revision
 
     @contextmanager
-    def kept(self, tenant_id: str) -> Iterator[None]:
+    def kept(self, scope: str) -> Iterator[None]:
         """Turn `ExpiredError` into the error of the RPC."""
         try:
             yield
         except ExpiredError as error:
-            raise self.expired(tenant_id, error.oldest) from None
+            raise self.expired(scope, error.oldest) from None
 
-    def expired(self, tenant_id: str, oldest: int) -> OutOfRange:
+    def expired(self, scope: str, oldest: int) -> OutOfRange:
         """The error for a state that is kept no longer."""
-        metadata = {"oldest_token": self.of(tenant_id, oldest)}
+        metadata = {"oldest_token": self.of(scope, oldest)}
         return OutOfRange("that state is not kept any longer", reason="REVISION_EXPIRED", metadata=metadata)
 
 
-class States:
+class States(Generic[S]):
     """Finds the state that a read must see."""
 
-    def __init__(self, engines: Engines, tokens: Tokens) -> None:
+    def __init__(self, engines: Engines[S], tokens: Tokens) -> None:
         self._engines = engines
         self._tokens = tokens
 
-    def at_hand(self, tenant_id: str, consistency: Consistency) -> State | None:
+    def at_hand(self, scope: str, consistency: Consistency) -> S | None:
         """The state where it is held already, without waiting for anything; errors as for `seen`."""
         if consistency.newest or consistency.exact:
             return None
-        state = self._engines.nearest(tenant_id)
+        state = self._engines.nearest(scope)
         if state is None or not consistency.token:
             return state
-        return state if state.revision >= self._tokens.wanted(tenant_id, consistency) else None
+        return state if state.revision >= self._tokens.wanted(scope, consistency) else None
 
     @asynccontextmanager
-    async def seen(self, tenant_id: str, consistency: Consistency) -> AsyncIterator[State]:
+    async def seen(self, scope: str, consistency: Consistency) -> AsyncIterator[S]:
         """The state that a read must see, to be used without awaiting in between.
 
         InvalidArgument INVALID_CONSISTENCY_TOKEN; OutOfRange REVISION_EXPIRED with the oldest token when the state is
         kept no longer; Unavailable when the database is behind the token.
         """
-        wanted = self._tokens.wanted(tenant_id, consistency)
+        wanted = self._tokens.wanted(scope, consistency)
         if consistency.exact:
-            async with self.at(tenant_id, wanted) as state:
+            async with self.at(scope, wanted) as state:
                 yield state
         elif consistency.newest:
-            yield await self._engines.newest(tenant_id)
+            yield await self._engines.newest(scope)
         else:
-            yield _reached(await self._engines.at_least(tenant_id, wanted), wanted)
+            yield _reached(await self._engines.at_least(scope, wanted), wanted)
 
     @asynccontextmanager
-    async def at(self, tenant_id: str, revision: int) -> AsyncIterator[State]:
+    async def at(self, scope: str, revision: int) -> AsyncIterator[S]:
         """The state at a revision, to be used without awaiting in between; errors as for `seen`."""
-        with self._tokens.kept(tenant_id):
-            async with self._engines.exactly(tenant_id, revision) as state:
+        with self._tokens.kept(scope):
+            async with self._engines.exactly(scope, revision) as state:
                 yield _reached(state, revision)
 
 
-def _reached(state: State, wanted: int) -> State:
+def _reached(state: S, wanted: int) -> S:
     if state.revision < wanted:
         raise _unseen()
     return state

@@ -5,14 +5,14 @@ and each from the state that the list began with. So is what resumes it, for as 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Resource, Subject
-from pyairtable_mesh.permission.engines import State
+from pyairtable_mesh.permission.engines import S
+from pyairtable_mesh.permission.platform import State
 from pyairtable_mesh.permission.usecases.authority import denial
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import Consistency, States, Tokens
@@ -46,6 +46,11 @@ class Part:
     token: str
     complete: bool | None = None
 
+    def places(self) -> Iterator[tuple[Place, Found]]:
+        """Each entry with the place behind it."""
+        for number, each in enumerate(self.entries, self.place.count + 1):
+            yield Place(self.place.revision, each.reference, number), each
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -55,14 +60,37 @@ class Span:
     limit: int = 0
 
 
-List = Callable[[Sight, str, int], Listing]
-"""Reads a part of a list from a sight: behind an entry, at most so many."""
+async def parts(
+    states: States[S],
+    tokens: Tokens,
+    scope: str,
+    consistency: Consistency,
+    span: Span,
+    read: Callable[[S, str, int], Listing],
+) -> AsyncIterator[Part]:
+    """A list in parts. `read` gives a part of it from a state: behind an entry, at most so many entries."""
+    place, sent = span.begin, 0
+    while True:
+        seen = states.seen(scope, consistency) if place is None else states.at(scope, place.revision)
+        async with seen as state:
+            place = place or Place(state.revision)
+            most = min(span.limit - sent, _ENTRIES_OF_A_PART) if span.limit else _ENTRIES_OF_A_PART
+            found = read(state, place.after, most)
+        token = tokens.of(scope, place.revision)
+        yield Part(found.entries, place, token)
+        sent += len(found.entries)
+        after = found.resume or (found.entries[-1].reference if found.entries else place.after)
+        place = Place(place.revision, after, place.count + len(found.entries))
+        if found.complete or (span.limit and sent == span.limit):
+            yield Part((), place, token, complete=found.complete)
+            return
+        await asyncio.sleep(0)
 
 
 class Lookups:
     """Lists for the caller, and for others to those who manage access."""
 
-    def __init__(self, states: States, tokens: Tokens, clock: Callable[[], datetime]) -> None:
+    def __init__(self, states: States[State], tokens: Tokens, clock: Callable[[], datetime]) -> None:
         self._states = states
         self._tokens = tokens
         self._clock = clock
@@ -80,11 +108,14 @@ class Lookups:
             raise InvalidArgument.of_field("permission", words, reason="UNKNOWN_PERMISSION")
         subject = str(Subject.parse(asked.subject)) if asked.subject else caller.user()
         tenant = Resource(schema.TENANT, caller.tenant_id)
+        now = self._clock()
+        given.validate(now)
 
-        def read(sight: Sight, after: str, limit: int) -> Listing:
+        def read(state: State, after: str, limit: int) -> Listing:
+            sight = Sight(state, caller.user(), now, given.contextual)
             if subject != sight.caller:
                 sight.require(tenant, schema.MANAGE_ACCESS)
-            return sight.state.lookup.resources(
+            return state.lookup.resources(
                 resource_type,
                 asked.verb,
                 subject,
@@ -94,7 +125,7 @@ class Lookups:
                 budget=_CANDIDATES_OF_A_PART,
             )
 
-        return self._parts(caller, given, span, read)
+        return parts(self._states, self._tokens, caller.tenant_id, given.consistency, span, read)
 
     def subjects(
         self,
@@ -114,14 +145,17 @@ class Lookups:
         if subject_relation:
             words = "name no relation: groups stand in the list by what they are made of"
             raise InvalidArgument.of_field("subject_relation", words, reason="UNKNOWN_RELATION")
+        now = self._clock()
+        given.validate(now)
 
-        def read(sight: Sight, after: str, limit: int) -> Listing:
+        def read(state: State, after: str, limit: int) -> Listing:
+            sight = Sight(state, caller.user(), now, given.contextual)
             sight.require(resource, schema.MANAGE_ACCESS)
-            return sight.state.lookup.subjects(
+            return state.lookup.subjects(
                 str(resource), asked.verb, subject_type, sight.given(asked.context), after=after, limit=limit
             )
 
-        return self._parts(caller, given, span, read)
+        return parts(self._states, self._tokens, caller.tenant_id, given.consistency, span, read)
 
     async def expand(
         self, caller: RequestContext, asked: Question, depth: int, consistency: Consistency
@@ -136,29 +170,3 @@ class Lookups:
                 raise denial(sight.caller, resource, schema.MANAGE_ACCESS, visible=visible)
             root = expand_scoped(state.engine, str(resource), asked.verb, sight.now, depth or _DEPTH)
             return root, self._tokens.of(caller.tenant_id, state.revision)
-
-    async def _parts(self, caller: RequestContext, given: Circumstances, span: Span, read: List) -> AsyncIterator[Part]:
-        now = self._clock()
-        given.validate(now)
-        place, sent = span.begin, 0
-        while True:
-            async with self._from(caller, given, place) as state:
-                place = place or Place(state.revision)
-                most = min(span.limit - sent, _ENTRIES_OF_A_PART) if span.limit else _ENTRIES_OF_A_PART
-                found = read(Sight(state, caller.user(), now, given.contextual), place.after, most)
-                token = self._tokens.of(caller.tenant_id, place.revision)
-            yield Part(found.entries, place, token)
-            sent += len(found.entries)
-            after = found.resume or (found.entries[-1].reference if found.entries else place.after)
-            place = Place(place.revision, after, place.count + len(found.entries))
-            if found.complete or (span.limit and sent == span.limit):
-                yield Part((), place, token, complete=found.complete)
-                return
-            await asyncio.sleep(0)
-
-    def _from(
-        self, caller: RequestContext, given: Circumstances, place: Place | None
-    ) -> AbstractAsyncContextManager[State]:
-        if place is not None:
-            return self._states.at(caller.tenant_id, place.revision)
-        return self._states.seen(caller.tenant_id, given.consistency)

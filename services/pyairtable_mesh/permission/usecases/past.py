@@ -4,8 +4,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from pyairtable_mesh.permission import changelog
-from pyairtable_mesh.permission.domain import Changed, Filter, Relationship, RoleBinding
+from pyairtable_mesh.permission.domain import Changed, Filter, Relationship, RoleBinding, SpaceRelationship
+from pyairtable_mesh.permission.spaces import Key, SpaceView
 from pyairtable_mesh.permission.store import RelationshipKey, View
 
 _CHANGES_IN_ONE_READ = 10_000
@@ -24,7 +27,7 @@ async def relationships(
 ) -> list[Relationship]:
     """As `View.relationships`, at a revision that is not behind the view; `changelog.ExpiredError` as there."""
     before = dict[Any, Relationship | None]()
-    for each in await _since(view, revision):
+    for each in await _since(view.connection, view.tenant_id, revision):
         if isinstance(each.what, Relationship) and wanted.matches(each.what):
             stored = each.before
             before.setdefault(relationship_key(each.what), stored if isinstance(stored, Relationship) else None)
@@ -33,10 +36,27 @@ async def relationships(
     )
 
 
+async def space_relationships(
+    view: SpaceView, revision: int, wanted: Filter, limit: int, after: Key | None
+) -> list[SpaceRelationship]:
+    """The same in a model space."""
+    before = dict[Any, SpaceRelationship | None]()
+    for each in await _since(view.connection, view.scope, revision):
+        if isinstance(each.what, SpaceRelationship) and wanted.selects(*each.what.key):
+            before.setdefault(each.what.key, each.before if isinstance(each.before, SpaceRelationship) else None)
+    return await _page(
+        lambda most: view.relationships(wanted, most, after), before, _space_key, limit, after or (), view.now
+    )
+
+
+def _space_key(each: SpaceRelationship) -> Key:
+    return each.key
+
+
 async def bindings(view: View, revision: int, limit: int, after: str, **wanted: str) -> list[RoleBinding]:
     """As `View.bindings`, with its filters, at a revision that is not behind the view."""
     before = dict[Any, RoleBinding | None]()
-    for each in await _since(view, revision):
+    for each in await _since(view.connection, view.tenant_id, revision):
         binding = each.what
         if isinstance(binding, RoleBinding) and all(
             not value or str(getattr(binding, name)) == value for name, value in wanted.items()
@@ -56,10 +76,10 @@ def _binding_id(each: RoleBinding) -> str:
     return each.id
 
 
-async def _since(view: View, revision: int) -> Iterable[Changed]:
+async def _since(connection: AsyncConnection, scope: str, revision: int) -> Iterable[Changed]:
     found: list[Changed] = []
     while True:
-        tail = await changelog.read(view.connection, view.tenant_id, revision, _CHANGES_IN_ONE_READ)
+        tail = await changelog.read(connection, scope, revision, _CHANGES_IN_ONE_READ)
         found += [change for each in tail.revisions for change in each.changes]
         if tail.complete:
             return found

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, replace
 
 from pyairtable_mesh.permission import changelog, schema
-from pyairtable_mesh.permission.domain import Fact, Resource, Revision, Role
-from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.domain import Fact, Resource, Revision, Role, SchemaVersion, SpaceRelationship
+from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.spaces import SpaceView, unknown
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.consistency import Tokens
@@ -44,26 +45,29 @@ class Watching:
     """Streams that end when the process is `leaving`: their clients resume elsewhere."""
 
     def __init__(
-        self, database: Database, engines: Engines, authority: Authority, tokens: Tokens, leaving: asyncio.Event
+        self, database: Database, loader: Loader, authority: Authority, tokens: Tokens, leaving: asyncio.Event
     ) -> None:
         self._database = database
-        self._engines = engines
+        self._loader = loader
         self._authority = authority
         self._tokens = tokens
         self._leaving = leaving
 
     async def watch(
-        self, caller: RequestContext, token: str, types: Collection[str], heartbeat: float
+        self, caller: RequestContext, space: str, token: str, types: Collection[str], heartbeat: float
     ) -> AsyncIterator[Beat]:
-        """What changes at resources of some types (empty: all) behind the state of a token (empty: the present), for
-        those who manage access in the tenant, as long as they do; at least every `heartbeat` seconds something.
+        """What changes at resources of some types (empty: all) of a space (empty: the platform's) behind the state of a
+        token (empty: the present), for those who manage access in the tenant, as long as they do; at least every
+        `heartbeat` seconds something.
         """
-        _require_known(types)
-        await self._require_manager(caller)
-        after = self._tokens.revision(caller.tenant_id, token, "start_token") if token else None
-        with self._tokens.kept(caller.tenant_id):
-            async for beat in self._follow(caller.tenant_id, after, frozenset(types), heartbeat):
-                await self._require_manager(caller)
+        if not space:
+            _require_known(types)
+        await self._require_manager(caller, space)
+        scope = changelog.scope_of(caller.tenant_id, space)
+        after = self._tokens.revision(scope, token, "start_token") if token else None
+        with self._tokens.kept(scope):
+            async for beat in self._follow(scope, after, frozenset(types), heartbeat):
+                await self._require_manager(caller, space)
                 yield beat
 
     async def replica(
@@ -75,7 +79,7 @@ class Watching:
         after = self._tokens.revision(tenant_id, token, "checkpoint_token") if token else None
         while not self._leaving.is_set():
             if after is None:
-                state = await self._engines.load(tenant_id, lambda fact: not wanted or type_of(fact) in wanted)
+                state = await self._loader.load(tenant_id, lambda fact: not wanted or type_of(fact) in wanted)
                 after = state.revision
                 data = await asyncio.to_thread(dump, state.engine)
                 yield Snapshot(after, self._tokens.of(tenant_id, after), data)
@@ -87,38 +91,42 @@ class Watching:
                 after = None
 
     async def _follow(
-        self, tenant_id: str, after: int | None, types: Collection[str], heartbeat: float
+        self, scope: str, after: int | None, types: Collection[str], heartbeat: float
     ) -> AsyncIterator[Beat]:
         due = time.monotonic()
         while not self._leaving.is_set():
             upcoming = self._database.changed.upcoming()
-            async with self._database.read(background(tenant_id)) as connection:
-                after = await changelog.newest(connection, tenant_id) if after is None else after
-                tail = await changelog.read(connection, tenant_id, after, _CHANGES_IN_ONE_READ)
+            async with self._database.read(background(changelog.tenant_of(scope))) as connection:
+                after = await changelog.newest(connection, scope) if after is None else after
+                tail = await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
             for each in tail.revisions:
                 after = each.number
                 changes = [change for change in each.changes if not types or type_of(change.what) in types]
                 if changes:
-                    yield Beat(after, self._tokens.of(tenant_id, after), replace(each, changes=changes))
+                    yield Beat(after, self._tokens.of(scope, after), replace(each, changes=changes))
                     due = time.monotonic() + heartbeat
             if tail.complete:
                 after = max(after, tail.newest)
             if time.monotonic() >= due:
-                yield Beat(after, self._tokens.of(tenant_id, after))
+                yield Beat(after, self._tokens.of(scope, after))
                 due = time.monotonic() + heartbeat
             if tail.complete:
                 await Signal.wait(upcoming, max(0.0, min(POLL_SECONDS, due - time.monotonic())))
 
-    async def _require_manager(self, caller: RequestContext) -> None:
+    async def _require_manager(self, caller: RequestContext, space: str) -> None:
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, utc_now())
             tenant = Resource(schema.TENANT, caller.tenant_id)
             await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            if space and await SpaceView(connection, caller.tenant_id, space, view.now).space() is None:
+                raise unknown(space)
 
 
 def type_of(fact: Fact) -> str:
     """The type of the resource that a fact is about; roles are everywhere, and count as what a tenant has."""
-    return schema.TENANT if isinstance(fact, Role) else fact.resource.type
+    if isinstance(fact, Role | SchemaVersion):
+        return schema.TENANT
+    return fact.resource.partition(":")[0] if isinstance(fact, SpaceRelationship) else fact.resource.type
 
 
 def _require_known(types: Collection[str]) -> None:

@@ -62,6 +62,10 @@ const (
 // Answers what a subject may do on a resource, and keeps the relationships,
 // roles and bindings that the answers are made from.
 //
+// Permissions are said for the platform's space. In a model space that the
+// tenant brings, anybody of the tenant may ask about itself; everything else
+// there takes `tenant.manage_access`.
+//
 // Every call acts in the tenant of the caller's verified token. A resource is
 // written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.
 // Every call may answer UNAUTHENTICATED, INVALID_ARGUMENT with one field
@@ -689,6 +693,10 @@ func (c *permissionServiceClient) TestSchema(ctx context.Context, in *TestSchema
 //
 // Answers what a subject may do on a resource, and keeps the relationships,
 // roles and bindings that the answers are made from.
+//
+// Permissions are said for the platform's space. In a model space that the
+// tenant brings, anybody of the tenant may ask about itself; everything else
+// there takes `tenant.manage_access`.
 //
 // Every call acts in the tenant of the caller's verified token. A resource is
 // written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.

@@ -17,6 +17,10 @@ class PermissionServiceStub:
     """Answers what a subject may do on a resource, and keeps the relationships,
     roles and bindings that the answers are made from.
 
+    Permissions are said for the platform's space. In a model space that the
+    tenant brings, anybody of the tenant may ask about itself; everything else
+    there takes `tenant.manage_access`.
+
     Every call acts in the tenant of the caller's verified token. A resource is
     written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.
     Every call may answer UNAUTHENTICATED, INVALID_ARGUMENT with one field
@@ -304,6 +308,10 @@ class PermissionServiceStub:
 class PermissionServiceServicer:
     """Answers what a subject may do on a resource, and keeps the relationships,
     roles and bindings that the answers are made from.
+
+    Permissions are said for the platform's space. In a model space that the
+    tenant brings, anybody of the tenant may ask about itself; everything else
+    there takes `tenant.manage_access`.
 
     Every call acts in the tenant of the caller's verified token. A resource is
     written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.
