@@ -1388,7 +1388,7 @@ type Session struct {
 	// Whose it is: `users/usr…`.
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	// What it is called.
-	DeviceName string `protobuf:"bytes,3,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	DeviceLabel string `protobuf:"bytes,3,opt,name=device_label,json=deviceLabel,proto3" json:"device_label,omitempty"`
 	// The program that signed in.
 	UserAgent string `protobuf:"bytes,4,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
 	// The address that it was last used from.
@@ -1457,9 +1457,9 @@ func (x *Session) GetUser() string {
 	return ""
 }
 
-func (x *Session) GetDeviceName() string {
+func (x *Session) GetDeviceLabel() string {
 	if x != nil {
-		return x.DeviceName
+		return x.DeviceLabel
 	}
 	return ""
 }
@@ -1760,7 +1760,7 @@ type RegisterRequest struct {
 	// Language and region of the message, a BCP 47 tag such as `de-AT`.
 	Locale string `protobuf:"bytes,6,opt,name=locale,proto3" json:"locale,omitempty"`
 	// What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`.
-	DeviceName    string `protobuf:"bytes,7,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	DeviceLabel   string `protobuf:"bytes,7,opt,name=device_label,json=deviceLabel,proto3" json:"device_label,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1848,9 +1848,9 @@ func (x *RegisterRequest) GetLocale() string {
 	return ""
 }
 
-func (x *RegisterRequest) GetDeviceName() string {
+func (x *RegisterRequest) GetDeviceLabel() string {
 	if x != nil {
-		return x.DeviceName
+		return x.DeviceLabel
 	}
 	return ""
 }
@@ -1879,9 +1879,9 @@ type RegisterResponse struct {
 	// Until when the code in the message can be redeemed; unset where addresses are not confirmed.
 	CodeExpireTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=code_expire_time,json=codeExpireTime,proto3" json:"code_expire_time,omitempty"`
 	// Set where addresses are not confirmed: the account is there and signed in.
-	Tokens        *TokenSet `protobuf:"bytes,2,opt,name=tokens,proto3" json:"tokens,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AuthenticationResult *AuthenticationResult `protobuf:"bytes,2,opt,name=authentication_result,json=authenticationResult,proto3" json:"authentication_result,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *RegisterResponse) Reset() {
@@ -1921,9 +1921,9 @@ func (x *RegisterResponse) GetCodeExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *RegisterResponse) GetTokens() *TokenSet {
+func (x *RegisterResponse) GetAuthenticationResult() *AuthenticationResult {
 	if x != nil {
-		return x.Tokens
+		return x.AuthenticationResult
 	}
 	return nil
 }
@@ -1934,7 +1934,7 @@ type ConfirmRegistrationRequest struct {
 	// The code from the message.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`.
-	DeviceName    string `protobuf:"bytes,2,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	DeviceLabel   string `protobuf:"bytes,2,opt,name=device_label,json=deviceLabel,proto3" json:"device_label,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1976,9 +1976,9 @@ func (x *ConfirmRegistrationRequest) GetCode() string {
 	return ""
 }
 
-func (x *ConfirmRegistrationRequest) GetDeviceName() string {
+func (x *ConfirmRegistrationRequest) GetDeviceLabel() string {
 	if x != nil {
-		return x.DeviceName
+		return x.DeviceLabel
 	}
 	return ""
 }
@@ -1993,7 +1993,7 @@ type LoginRequest struct {
 	// The tenant to enter: `tenants/ten…`. Empty: where the account was last.
 	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`.
-	DeviceName    string `protobuf:"bytes,4,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	DeviceLabel   string `protobuf:"bytes,4,opt,name=device_label,json=deviceLabel,proto3" json:"device_label,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2049,9 +2049,9 @@ func (x *LoginRequest) GetTenant() string {
 	return ""
 }
 
-func (x *LoginRequest) GetDeviceName() string {
+func (x *LoginRequest) GetDeviceLabel() string {
 	if x != nil {
-		return x.DeviceName
+		return x.DeviceLabel
 	}
 	return ""
 }
@@ -2069,7 +2069,7 @@ type CompleteMfaChallengeRequest struct {
 	//	*CompleteMfaChallengeRequest_RecoveryCode
 	Proof isCompleteMfaChallengeRequest_Proof `protobuf_oneof:"proof"`
 	// What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`.
-	DeviceName    string `protobuf:"bytes,4,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	DeviceLabel   string `protobuf:"bytes,4,opt,name=device_label,json=deviceLabel,proto3" json:"device_label,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2136,9 +2136,9 @@ func (x *CompleteMfaChallengeRequest) GetRecoveryCode() string {
 	return ""
 }
 
-func (x *CompleteMfaChallengeRequest) GetDeviceName() string {
+func (x *CompleteMfaChallengeRequest) GetDeviceLabel() string {
 	if x != nil {
-		return x.DeviceName
+		return x.DeviceLabel
 	}
 	return ""
 }
@@ -2678,7 +2678,7 @@ type ExchangeTokenRequest struct {
 	// What the tokens are to be limited to, of what the caller's token has. Empty: all of it.
 	Scopes []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`.
-	DeviceName    string `protobuf:"bytes,3,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	DeviceLabel   string `protobuf:"bytes,3,opt,name=device_label,json=deviceLabel,proto3" json:"device_label,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2727,9 +2727,9 @@ func (x *ExchangeTokenRequest) GetScopes() []string {
 	return nil
 }
 
-func (x *ExchangeTokenRequest) GetDeviceName() string {
+func (x *ExchangeTokenRequest) GetDeviceLabel() string {
 	if x != nil {
-		return x.DeviceName
+		return x.DeviceLabel
 	}
 	return ""
 }
@@ -2771,6 +2771,52 @@ func (*GetJwksRequest) Descriptor() ([]byte, []int) {
 	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{25}
 }
 
+// Request of GetSigningKey.
+type GetSigningKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key: `signingKeys/sgk…`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSigningKeyRequest) Reset() {
+	*x = GetSigningKeyRequest{}
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSigningKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSigningKeyRequest) ProtoMessage() {}
+
+func (x *GetSigningKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSigningKeyRequest.ProtoReflect.Descriptor instead.
+func (*GetSigningKeyRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetSigningKeyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Request of ListSigningKeys.
 type ListSigningKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2784,7 +2830,7 @@ type ListSigningKeysRequest struct {
 
 func (x *ListSigningKeysRequest) Reset() {
 	*x = ListSigningKeysRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[26]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +2842,7 @@ func (x *ListSigningKeysRequest) String() string {
 func (*ListSigningKeysRequest) ProtoMessage() {}
 
 func (x *ListSigningKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[26]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +2855,7 @@ func (x *ListSigningKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSigningKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListSigningKeysRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{26}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListSigningKeysRequest) GetPageSize() int32 {
@@ -2839,7 +2885,7 @@ type ListSigningKeysResponse struct {
 
 func (x *ListSigningKeysResponse) Reset() {
 	*x = ListSigningKeysResponse{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[27]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2851,7 +2897,7 @@ func (x *ListSigningKeysResponse) String() string {
 func (*ListSigningKeysResponse) ProtoMessage() {}
 
 func (x *ListSigningKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[27]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2864,7 +2910,7 @@ func (x *ListSigningKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSigningKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListSigningKeysResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{27}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListSigningKeysResponse) GetSigningKeys() []*SigningKey {
@@ -2896,7 +2942,7 @@ type RotateSigningKeyRequest struct {
 
 func (x *RotateSigningKeyRequest) Reset() {
 	*x = RotateSigningKeyRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[28]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2908,7 +2954,7 @@ func (x *RotateSigningKeyRequest) String() string {
 func (*RotateSigningKeyRequest) ProtoMessage() {}
 
 func (x *RotateSigningKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[28]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2921,7 +2967,7 @@ func (x *RotateSigningKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateSigningKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateSigningKeyRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{28}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RotateSigningKeyRequest) GetAlgorithm() SigningAlgorithm {
@@ -2960,7 +3006,7 @@ type RevokeSigningKeyRequest struct {
 
 func (x *RevokeSigningKeyRequest) Reset() {
 	*x = RevokeSigningKeyRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[29]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3018,7 @@ func (x *RevokeSigningKeyRequest) String() string {
 func (*RevokeSigningKeyRequest) ProtoMessage() {}
 
 func (x *RevokeSigningKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[29]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3031,7 @@ func (x *RevokeSigningKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSigningKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeSigningKeyRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{29}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RevokeSigningKeyRequest) GetName() string {
@@ -3018,7 +3064,7 @@ type GetAccountRequest struct {
 
 func (x *GetAccountRequest) Reset() {
 	*x = GetAccountRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[30]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3076,7 @@ func (x *GetAccountRequest) String() string {
 func (*GetAccountRequest) ProtoMessage() {}
 
 func (x *GetAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[30]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3089,7 @@ func (x *GetAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccountRequest.ProtoReflect.Descriptor instead.
 func (*GetAccountRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{30}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{31}
 }
 
 // Request of ListMemberships.
@@ -3059,7 +3105,7 @@ type ListMembershipsRequest struct {
 
 func (x *ListMembershipsRequest) Reset() {
 	*x = ListMembershipsRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[31]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3071,7 +3117,7 @@ func (x *ListMembershipsRequest) String() string {
 func (*ListMembershipsRequest) ProtoMessage() {}
 
 func (x *ListMembershipsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[31]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3084,7 +3130,7 @@ func (x *ListMembershipsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembershipsRequest.ProtoReflect.Descriptor instead.
 func (*ListMembershipsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{31}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListMembershipsRequest) GetPageSize() int32 {
@@ -3114,7 +3160,7 @@ type ListMembershipsResponse struct {
 
 func (x *ListMembershipsResponse) Reset() {
 	*x = ListMembershipsResponse{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[32]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3126,7 +3172,7 @@ func (x *ListMembershipsResponse) String() string {
 func (*ListMembershipsResponse) ProtoMessage() {}
 
 func (x *ListMembershipsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[32]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +3185,7 @@ func (x *ListMembershipsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembershipsResponse.ProtoReflect.Descriptor instead.
 func (*ListMembershipsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{32}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListMembershipsResponse) GetMemberships() []*Membership {
@@ -3169,7 +3215,7 @@ type DeleteAccountRequest struct {
 
 func (x *DeleteAccountRequest) Reset() {
 	*x = DeleteAccountRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[33]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3227,7 @@ func (x *DeleteAccountRequest) String() string {
 func (*DeleteAccountRequest) ProtoMessage() {}
 
 func (x *DeleteAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[33]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3240,7 @@ func (x *DeleteAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAccountRequest.ProtoReflect.Descriptor instead.
 func (*DeleteAccountRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{33}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteAccountRequest) GetEtag() string {
@@ -3207,6 +3253,52 @@ func (x *DeleteAccountRequest) GetEtag() string {
 func (x *DeleteAccountRequest) GetRequestId() string {
 	if x != nil {
 		return x.RequestId
+	}
+	return ""
+}
+
+// Request of GetSession.
+type GetSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session: `sessions/ses…`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSessionRequest) Reset() {
+	*x = GetSessionRequest{}
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSessionRequest) ProtoMessage() {}
+
+func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
+func (*GetSessionRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *GetSessionRequest) GetName() string {
+	if x != nil {
+		return x.Name
 	}
 	return ""
 }
@@ -3226,7 +3318,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[34]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3238,7 +3330,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[34]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3251,7 +3343,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{34}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListSessionsRequest) GetUser() string {
@@ -3288,7 +3380,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[35]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3300,7 +3392,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[35]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3313,7 +3405,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{35}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -3343,7 +3435,7 @@ type RevokeSessionRequest struct {
 
 func (x *RevokeSessionRequest) Reset() {
 	*x = RevokeSessionRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[36]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3355,7 +3447,7 @@ func (x *RevokeSessionRequest) String() string {
 func (*RevokeSessionRequest) ProtoMessage() {}
 
 func (x *RevokeSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[36]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3368,7 +3460,7 @@ func (x *RevokeSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSessionRequest.ProtoReflect.Descriptor instead.
 func (*RevokeSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{36}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RevokeSessionRequest) GetName() string {
@@ -3392,15 +3484,17 @@ type RevokeAllSessionsRequest struct {
 	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	// Whether the session of this call goes on.
 	KeepCurrent bool `protobuf:"varint,2,opt,name=keep_current,json=keepCurrent,proto3" json:"keep_current,omitempty"`
+	// Whether those of the account in its other tenants end too; of the caller's own only.
+	AllTenants bool `protobuf:"varint,3,opt,name=all_tenants,json=allTenants,proto3" json:"all_tenants,omitempty"`
 	// Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer.
-	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RevokeAllSessionsRequest) Reset() {
 	*x = RevokeAllSessionsRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[37]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3412,7 +3506,7 @@ func (x *RevokeAllSessionsRequest) String() string {
 func (*RevokeAllSessionsRequest) ProtoMessage() {}
 
 func (x *RevokeAllSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[37]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3425,7 +3519,7 @@ func (x *RevokeAllSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeAllSessionsRequest.ProtoReflect.Descriptor instead.
 func (*RevokeAllSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{37}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RevokeAllSessionsRequest) GetUser() string {
@@ -3438,6 +3532,13 @@ func (x *RevokeAllSessionsRequest) GetUser() string {
 func (x *RevokeAllSessionsRequest) GetKeepCurrent() bool {
 	if x != nil {
 		return x.KeepCurrent
+	}
+	return false
+}
+
+func (x *RevokeAllSessionsRequest) GetAllTenants() bool {
+	if x != nil {
+		return x.AllTenants
 	}
 	return false
 }
@@ -3460,7 +3561,7 @@ type RevokeAllSessionsResponse struct {
 
 func (x *RevokeAllSessionsResponse) Reset() {
 	*x = RevokeAllSessionsResponse{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[38]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +3573,7 @@ func (x *RevokeAllSessionsResponse) String() string {
 func (*RevokeAllSessionsResponse) ProtoMessage() {}
 
 func (x *RevokeAllSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[38]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3485,7 +3586,7 @@ func (x *RevokeAllSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeAllSessionsResponse.ProtoReflect.Descriptor instead.
 func (*RevokeAllSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{38}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RevokeAllSessionsResponse) GetRevokedCount() int32 {
@@ -3506,7 +3607,7 @@ type WatchRevocationsRequest struct {
 
 func (x *WatchRevocationsRequest) Reset() {
 	*x = WatchRevocationsRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[39]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3518,7 +3619,7 @@ func (x *WatchRevocationsRequest) String() string {
 func (*WatchRevocationsRequest) ProtoMessage() {}
 
 func (x *WatchRevocationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[39]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3531,7 +3632,7 @@ func (x *WatchRevocationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRevocationsRequest.ProtoReflect.Descriptor instead.
 func (*WatchRevocationsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{39}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WatchRevocationsRequest) GetResumeToken() string {
@@ -3556,7 +3657,7 @@ type WatchRevocationsResponse struct {
 
 func (x *WatchRevocationsResponse) Reset() {
 	*x = WatchRevocationsResponse{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[40]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3568,7 +3669,7 @@ func (x *WatchRevocationsResponse) String() string {
 func (*WatchRevocationsResponse) ProtoMessage() {}
 
 func (x *WatchRevocationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[40]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3581,7 +3682,7 @@ func (x *WatchRevocationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRevocationsResponse.ProtoReflect.Descriptor instead.
 func (*WatchRevocationsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{40}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WatchRevocationsResponse) GetRevocations() []*Revocation {
@@ -3620,7 +3721,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[41]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +3733,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[41]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +3746,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{41}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ChangePasswordRequest) GetCurrentPassword() string {
@@ -3682,7 +3783,7 @@ type RequestPasswordResetRequest struct {
 
 func (x *RequestPasswordResetRequest) Reset() {
 	*x = RequestPasswordResetRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[42]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3694,7 +3795,7 @@ func (x *RequestPasswordResetRequest) String() string {
 func (*RequestPasswordResetRequest) ProtoMessage() {}
 
 func (x *RequestPasswordResetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[42]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3707,7 +3808,7 @@ func (x *RequestPasswordResetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPasswordResetRequest.ProtoReflect.Descriptor instead.
 func (*RequestPasswordResetRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{42}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RequestPasswordResetRequest) GetEmail() string {
@@ -3735,7 +3836,7 @@ type RequestPasswordResetResponse struct {
 
 func (x *RequestPasswordResetResponse) Reset() {
 	*x = RequestPasswordResetResponse{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[43]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3747,7 +3848,7 @@ func (x *RequestPasswordResetResponse) String() string {
 func (*RequestPasswordResetResponse) ProtoMessage() {}
 
 func (x *RequestPasswordResetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[43]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3760,7 +3861,7 @@ func (x *RequestPasswordResetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPasswordResetResponse.ProtoReflect.Descriptor instead.
 func (*RequestPasswordResetResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{43}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RequestPasswordResetResponse) GetCodeExpireTime() *timestamppb.Timestamp {
@@ -3783,7 +3884,7 @@ type ConfirmPasswordResetRequest struct {
 
 func (x *ConfirmPasswordResetRequest) Reset() {
 	*x = ConfirmPasswordResetRequest{}
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[44]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3795,7 +3896,7 @@ func (x *ConfirmPasswordResetRequest) String() string {
 func (*ConfirmPasswordResetRequest) ProtoMessage() {}
 
 func (x *ConfirmPasswordResetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[44]
+	mi := &file_pyairtable_auth_v1_auth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3808,7 +3909,7 @@ func (x *ConfirmPasswordResetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmPasswordResetRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmPasswordResetRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{44}
+	return file_pyairtable_auth_v1_auth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ConfirmPasswordResetRequest) GetCode() string {
@@ -3927,13 +4028,12 @@ const file_pyairtable_auth_v1_auth_proto_rawDesc = "" +
 	"\n" +
 	"accessible\x18\x05 \x01(\bB\x04\xe2A\x01\x03R\n" +
 	"accessible\x12D\n" +
-	"\rlast_use_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\vlastUseTime\"\xb1\x06\n" +
+	"\rlast_use_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\vlastUseTime\"\xb3\x06\n" +
 	"\aSession\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\bR\x04name\x124\n" +
 	"\x04user\x18\x02 \x01(\tB \xe2A\x01\x03\xfaA\x19\n" +
-	"\x17user.pyairtable.io/UserR\x04user\x12%\n" +
-	"\vdevice_name\x18\x03 \x01(\tB\x04\xe2A\x01\x03R\n" +
-	"deviceName\x12#\n" +
+	"\x17user.pyairtable.io/UserR\x04user\x12'\n" +
+	"\fdevice_label\x18\x03 \x01(\tB\x04\xe2A\x01\x03R\vdeviceLabel\x12#\n" +
 	"\n" +
 	"user_agent\x18\x04 \x01(\tB\x04\xe2A\x01\x03R\tuserAgent\x12+\n" +
 	"\n" +
@@ -3972,38 +4072,34 @@ const file_pyairtable_auth_v1_auth_proto_rawDesc = "" +
 	"\vexpire_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTimeB\b\n" +
-	"\x06target\"\xd5\x03\n" +
+	"\x06target\"\xd7\x03\n" +
 	"\x0fRegisterRequest\x12$\n" +
 	"\x05email\x18\x01 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12-\n" +
 	"\bpassword\x18\x02 \x01(\tB\x11\xe2A\x01\x02\xbaH\ar\x05\x10\b(\x80\b\x80\x01\x01R\bpassword\x12:\n" +
 	"\fdisplay_name\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\x10r\x0e\x18\xc8\x012\t^\\P{Cc}*$R\vdisplayName\x12G\n" +
 	"\x13tenant_display_name\x18\x04 \x01(\tB\x15\xbaH\x12r\x10\x10\x01\x18\xc8\x012\t^\\P{Cc}*$H\x00R\x11tenantDisplayName\x12L\n" +
 	"\x0finvitation_code\x18\x05 \x01(\tB!\xbaH\x1br\x192\x17^[0-9A-Za-z_-]{22,128}$\x80\x01\x01H\x00R\x0einvitationCode\x12K\n" +
-	"\x06locale\x18\x06 \x01(\tB3\xe2A\x01\x01\xbaH,r*\x18#2&^([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?$R\x06locale\x127\n" +
-	"\vdevice_name\x18\a \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\n" +
-	"deviceNameB\x14\n" +
-	"\vdestination\x12\x05\xbaH\x02\b\x01\"\x8e\x01\n" +
+	"\x06locale\x18\x06 \x01(\tB3\xe2A\x01\x01\xbaH,r*\x18#2&^([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?$R\x06locale\x129\n" +
+	"\fdevice_label\x18\a \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\vdeviceLabelB\x14\n" +
+	"\vdestination\x12\x05\xbaH\x02\b\x01\"\xb7\x01\n" +
 	"\x10RegisterResponse\x12D\n" +
-	"\x10code_expire_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecodeExpireTime\x124\n" +
-	"\x06tokens\x18\x02 \x01(\v2\x1c.pyairtable.auth.v1.TokenSetR\x06tokens\"\x90\x01\n" +
+	"\x10code_expire_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecodeExpireTime\x12]\n" +
+	"\x15authentication_result\x18\x02 \x01(\v2(.pyairtable.auth.v1.AuthenticationResultR\x14authenticationResult\"\x92\x01\n" +
 	"\x1aConfirmRegistrationRequest\x129\n" +
-	"\x04code\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x192\x17^[0-9A-Za-z_-]{22,128}$\x80\x01\x01R\x04code\x127\n" +
-	"\vdevice_name\x18\x02 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\n" +
-	"deviceName\"\xee\x01\n" +
+	"\x04code\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x192\x17^[0-9A-Za-z_-]{22,128}$\x80\x01\x01R\x04code\x129\n" +
+	"\fdevice_label\x18\x02 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\vdeviceLabel\"\xf0\x01\n" +
 	"\fLoginRequest\x12$\n" +
 	"\x05email\x18\x01 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05\x18\xfe\x01`\x01R\x05email\x12-\n" +
 	"\bpassword\x18\x02 \x01(\tB\x11\xe2A\x01\x02\xbaH\ar\x05\x10\x01(\x80\b\x80\x01\x01R\bpassword\x12P\n" +
 	"\x06tenant\x18\x03 \x01(\tB8\xe2A\x01\x01\xfaA\x1d\n" +
-	"\x1btenant.pyairtable.io/Tenant\xbaH\x11r\x0f\x8a\xea0\vtenants/tenR\x06tenant\x127\n" +
-	"\vdevice_name\x18\x04 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\n" +
-	"deviceName\"\xbe\x02\n" +
+	"\x1btenant.pyairtable.io/Tenant\xbaH\x11r\x0f\x8a\xea0\vtenants/tenR\x06tenant\x129\n" +
+	"\fdevice_label\x18\x04 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\vdeviceLabel\"\xc0\x02\n" +
 	"\x1bCompleteMfaChallengeRequest\x12N\n" +
 	"\x0fchallenge_token\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x19\x10\x16\x18\x80 2\x12^[0-9A-Za-z_.~-]*$\x80\x01\x01R\x0echallengeToken\x123\n" +
 	"\ttotp_code\x18\x02 \x01(\tB\x14\xbaH\x0er\f2\n" +
 	"^[0-9]{6}$\x80\x01\x01H\x00R\btotpCode\x12Q\n" +
-	"\rrecovery_code\x18\x03 \x01(\tB*\xbaH$r\"2 ^[0-9a-z]{5}(-[0-9a-z]{5}){1,5}$\x80\x01\x01H\x00R\frecoveryCode\x127\n" +
-	"\vdevice_name\x18\x04 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\n" +
-	"deviceNameB\x0e\n" +
+	"\rrecovery_code\x18\x03 \x01(\tB*\xbaH$r\"2 ^[0-9a-z]{5}(-[0-9a-z]{5}){1,5}$\x80\x01\x01H\x00R\frecoveryCode\x129\n" +
+	"\fdevice_label\x18\x04 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\vdeviceLabelB\x0e\n" +
 	"\x05proof\x12\x05\xbaH\x02\b\x01\"\x89\x01\n" +
 	"\x15ReauthenticateRequest\x12+\n" +
 	"\bpassword\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\b\x80\x01\x01H\x00R\bpassword\x123\n" +
@@ -4013,11 +4109,11 @@ const file_pyairtable_auth_v1_auth_proto_rawDesc = "" +
 	"\rLogoutRequest\"\xbe\x01\n" +
 	"\x13RefreshTokenRequest\x12J\n" +
 	"\rrefresh_token\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x19\x10\x16\x18\x80 2\x12^[0-9A-Za-z_.~-]*$\x80\x01\x01R\frefreshToken\x12[\n" +
-	"\x06scopes\x18\x02 \x03(\tBC\xe2A\x01\x01\xbaH<\x92\x019\x10d\x18\x01\"3r12/^[a-z][a-z0-9_]{0,49}(\\.[a-z][a-z0-9_]{0,49})?$R\x06scopes\"Q\n" +
-	"\x12RevokeTokenRequest\x12;\n" +
-	"\x05token\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x19\x10\x16\x18\x80 2\x12^[0-9A-Za-z_.~-]*$\x80\x01\x01R\x05token\"U\n" +
-	"\x16IntrospectTokenRequest\x12;\n" +
-	"\x05token\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x19\x10\x16\x18\x80 2\x12^[0-9A-Za-z_.~-]*$\x80\x01\x01R\x05token\"\x87\x02\n" +
+	"\x06scopes\x18\x02 \x03(\tBC\xe2A\x01\x01\xbaH<\x92\x019\x10d\x18\x01\"3r12/^[a-z][a-z0-9_]{0,49}(\\.[a-z][a-z0-9_]{0,49})?$R\x06scopes\"=\n" +
+	"\x12RevokeTokenRequest\x12'\n" +
+	"\x05token\x18\x01 \x01(\tB\x11\xe2A\x01\x02\xbaH\ar\x05\x10\x01\x18\x80@\x80\x01\x01R\x05token\"A\n" +
+	"\x16IntrospectTokenRequest\x12'\n" +
+	"\x05token\x18\x01 \x01(\tB\x11\xe2A\x01\x02\xbaH\ar\x05\x10\x01\x18\x80@\x80\x01\x01R\x05token\"\x87\x02\n" +
 	"\x17IntrospectTokenResponse\x12\x16\n" +
 	"\x06active\x18\x01 \x01(\bR\x06active\x12\x14\n" +
 	"\x05scope\x18\x02 \x01(\tR\x05scope\x12\x1b\n" +
@@ -4031,9 +4127,9 @@ const file_pyairtable_auth_v1_auth_proto_rawDesc = "" +
 	"\x03iss\x18\t \x01(\tR\x03iss\x12\x10\n" +
 	"\x03jti\x18\n" +
 	" \x01(\tR\x03jti\x12\x16\n" +
-	"\x06tenant\x18\v \x01(\tR\x06tenant\"`\n" +
-	"\x14ValidateTokenRequest\x12H\n" +
-	"\faccess_token\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x19\x10\x16\x18\x80 2\x12^[0-9A-Za-z_.~-]*$\x80\x01\x01R\vaccessToken\"\x85\x02\n" +
+	"\x06tenant\x18\v \x01(\tR\x06tenant\"L\n" +
+	"\x14ValidateTokenRequest\x124\n" +
+	"\faccess_token\x18\x01 \x01(\tB\x11\xe2A\x01\x02\xbaH\ar\x05\x10\x01\x18\x80@\x80\x01\x01R\vaccessToken\"\x85\x02\n" +
 	"\x15ValidateTokenResponse\x12E\n" +
 	"\x05state\x18\x01 \x01(\x0e2/.pyairtable.auth.v1.ValidateTokenResponse.StateR\x05state\x12;\n" +
 	"\tprincipal\x18\x02 \x01(\v2\x1d.pyairtable.auth.v1.PrincipalR\tprincipal\"h\n" +
@@ -4042,14 +4138,16 @@ const file_pyairtable_auth_v1_auth_proto_rawDesc = "" +
 	"\vSTATE_VALID\x10\x01\x12\x11\n" +
 	"\rSTATE_EXPIRED\x10\x02\x12\x11\n" +
 	"\rSTATE_REVOKED\x10\x03\x12\x11\n" +
-	"\rSTATE_INVALID\x10\x04\"\x81\x02\n" +
+	"\rSTATE_INVALID\x10\x04\"\x83\x02\n" +
 	"\x14ExchangeTokenRequest\x12S\n" +
 	"\x06tenant\x18\x01 \x01(\tB;\xe2A\x01\x02\xfaA\x1d\n" +
 	"\x1btenant.pyairtable.io/Tenant\xbaH\x14\xc8\x01\x01r\x0f\x8a\xea0\vtenants/tenR\x06tenant\x12[\n" +
-	"\x06scopes\x18\x02 \x03(\tBC\xe2A\x01\x01\xbaH<\x92\x019\x10d\x18\x01\"3r12/^[a-z][a-z0-9_]{0,49}(\\.[a-z][a-z0-9_]{0,49})?$R\x06scopes\x127\n" +
-	"\vdevice_name\x18\x03 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\n" +
-	"deviceName\"\x10\n" +
-	"\x0eGetJwksRequest\"o\n" +
+	"\x06scopes\x18\x02 \x03(\tBC\xe2A\x01\x01\xbaH<\x92\x019\x10d\x18\x01\"3r12/^[a-z][a-z0-9_]{0,49}(\\.[a-z][a-z0-9_]{0,49})?$R\x06scopes\x129\n" +
+	"\fdevice_label\x18\x03 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\vdeviceLabel\"\x10\n" +
+	"\x0eGetJwksRequest\"m\n" +
+	"\x14GetSigningKeyRequest\x12U\n" +
+	"\x04name\x18\x01 \x01(\tBA\xe2A\x01\x02\xfaA\x1f\n" +
+	"\x1dauth.pyairtable.io/SigningKey\xbaH\x18\xc8\x01\x01r\x13\x8a\xea0\x0fsigningKeys/sgkR\x04name\"o\n" +
 	"\x16ListSigningKeysRequest\x12(\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\v\xe2A\x01\x01\xbaH\x04\x1a\x02(\x00R\bpageSize\x12+\n" +
 	"\n" +
@@ -4079,7 +4177,10 @@ const file_pyairtable_auth_v1_auth_proto_rawDesc = "" +
 	"\x14DeleteAccountRequest\x12\x1f\n" +
 	"\x04etag\x18\x01 \x01(\tB\v\xe2A\x01\x01\xbaH\x04r\x02\x18@R\x04etag\x126\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xb4\x01\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"d\n" +
+	"\x11GetSessionRequest\x12O\n" +
+	"\x04name\x18\x01 \x01(\tB;\xe2A\x01\x02\xfaA\x1c\n" +
+	"\x1aauth.pyairtable.io/Session\xbaH\x15\xc8\x01\x01r\x10\x8a\xea0\fsessions/sesR\x04name\"\xb4\x01\n" +
 	"\x13ListSessionsRequest\x12F\n" +
 	"\x04user\x18\x01 \x01(\tB2\xe2A\x01\x01\xfaA\x19\n" +
 	"\x17user.pyairtable.io/User\xbaH\x0fr\r\x8a\xea0\tusers/usrR\x04user\x12(\n" +
@@ -4093,13 +4194,15 @@ const file_pyairtable_auth_v1_auth_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB;\xe2A\x01\x02\xfaA\x1c\n" +
 	"\x1aauth.pyairtable.io/Session\xbaH\x15\xc8\x01\x01r\x10\x8a\xea0\fsessions/sesR\x04name\x126\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xc3\x01\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xea\x01\n" +
 	"\x18RevokeAllSessionsRequest\x12F\n" +
 	"\x04user\x18\x01 \x01(\tB2\xe2A\x01\x01\xfaA\x19\n" +
 	"\x17user.pyairtable.io/User\xbaH\x0fr\r\x8a\xea0\tusers/usrR\x04user\x12'\n" +
-	"\fkeep_current\x18\x02 \x01(\bB\x04\xe2A\x01\x01R\vkeepCurrent\x126\n" +
+	"\fkeep_current\x18\x02 \x01(\bB\x04\xe2A\x01\x01R\vkeepCurrent\x12%\n" +
+	"\vall_tenants\x18\x03 \x01(\bB\x04\xe2A\x01\x01R\n" +
+	"allTenants\x126\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"@\n" +
+	"request_id\x18\x04 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"@\n" +
 	"\x19RevokeAllSessionsResponse\x12#\n" +
 	"\rrevoked_count\x18\x01 \x01(\x05R\frevokedCount\"J\n" +
 	"\x17WatchRevocationsRequest\x12/\n" +
@@ -4180,27 +4283,30 @@ const file_pyairtable_auth_v1_auth_proto_rawDesc = "" +
 	"\x1dSIGNING_ALGORITHM_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SIGNING_ALGORITHM_EDDSA\x10\x01\x12\x1b\n" +
 	"\x17SIGNING_ALGORITHM_ES256\x10\x02\x12\x1b\n" +
-	"\x17SIGNING_ALGORITHM_RS256\x10\x032\xb8\x1b\n" +
+	"\x17SIGNING_ALGORITHM_RS256\x10\x032\xa0\x1d\n" +
 	"\vAuthService\x12z\n" +
 	"\bRegister\x12#.pyairtable.auth.v1.RegisterRequest\x1a$.pyairtable.auth.v1.RegisterResponse\"#\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/accounts:register\x90\x02\x00\x12\xa6\x01\n" +
 	"\x13ConfirmRegistration\x12..pyairtable.auth.v1.ConfirmRegistrationRequest\x1a(.pyairtable.auth.v1.AuthenticationResult\"5\xdaA\x04code\x82\xd3\xe4\x93\x02%:\x01*\" /v1/accounts:confirmRegistration\x90\x02\x00\x12\x86\x01\n" +
-	"\x05Login\x12 .pyairtable.auth.v1.LoginRequest\x1a(.pyairtable.auth.v1.AuthenticationResult\"1\xdaA\x0eemail,password\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/sessions:login\x90\x02\x00\x12\xa2\x01\n" +
-	"\x14CompleteMfaChallenge\x12/.pyairtable.auth.v1.CompleteMfaChallengeRequest\x1a(.pyairtable.auth.v1.AuthenticationResult\"/\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/sessions:completeMfaChallenge\x90\x02\x00\x12\x90\x01\n" +
-	"\x0eReauthenticate\x12).pyairtable.auth.v1.ReauthenticateRequest\x1a(.pyairtable.auth.v1.AuthenticationResult\")\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/sessions:reauthenticate\x90\x02\x02\x12f\n" +
+	"\x05Login\x12 .pyairtable.auth.v1.LoginRequest\x1a(.pyairtable.auth.v1.AuthenticationResult\"1\xdaA\x0eemail,password\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/sessions:login\x90\x02\x00\x12\x96\x01\n" +
+	"\x14CompleteMfaChallenge\x12/.pyairtable.auth.v1.CompleteMfaChallengeRequest\x1a\x1c.pyairtable.auth.v1.TokenSet\"/\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/sessions:completeMfaChallenge\x90\x02\x00\x12\x84\x01\n" +
+	"\x0eReauthenticate\x12).pyairtable.auth.v1.ReauthenticateRequest\x1a\x1c.pyairtable.auth.v1.TokenSet\")\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/sessions:reauthenticate\x90\x02\x02\x12f\n" +
 	"\x06Logout\x12!.pyairtable.auth.v1.LogoutRequest\x1a\x16.google.protobuf.Empty\"!\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/sessions:logout\x90\x02\x02\x12\x87\x01\n" +
 	"\fRefreshToken\x12'.pyairtable.auth.v1.RefreshTokenRequest\x1a\x1c.pyairtable.auth.v1.TokenSet\"0\xdaA\rrefresh_token\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/tokens:refresh\x90\x02\x00\x12v\n" +
 	"\vRevokeToken\x12&.pyairtable.auth.v1.RevokeTokenRequest\x1a\x16.google.protobuf.Empty\"'\xdaA\x05token\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/tokens:revoke\x90\x02\x02\x12\x97\x01\n" +
 	"\x0fIntrospectToken\x12*.pyairtable.auth.v1.IntrospectTokenRequest\x1a+.pyairtable.auth.v1.IntrospectTokenResponse\"+\xdaA\x05token\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/tokens:introspect\x90\x02\x01\x12\x96\x01\n" +
 	"\rValidateToken\x12(.pyairtable.auth.v1.ValidateTokenRequest\x1a).pyairtable.auth.v1.ValidateTokenResponse\"0\xdaA\faccess_token\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/tokens:validate\x90\x02\x01\x12\x8f\x01\n" +
 	"\rExchangeToken\x12(.pyairtable.auth.v1.ExchangeTokenRequest\x1a(.pyairtable.auth.v1.AuthenticationResult\"*\xdaA\x06tenant\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/tokens:exchange\x90\x02\x00\x12\x7f\n" +
-	"\aGetJwks\x12\".pyairtable.auth.v1.GetJwksRequest\x1a!.pyairtable.auth.v1.JsonWebKeySet\"-\x82\xd3\xe4\x93\x02$Z\x18\x12\x16/.well-known/jwks.json\x12\b/v1/jwks\x90\x02\x01\x12\x86\x01\n" +
+	"\aGetJwks\x12\".pyairtable.auth.v1.GetJwksRequest\x1a!.pyairtable.auth.v1.JsonWebKeySet\"-\x82\xd3\xe4\x93\x02$Z\x18\x12\x16/.well-known/jwks.json\x12\b/v1/jwks\x90\x02\x01\x12\x85\x01\n" +
+	"\rGetSigningKey\x12(.pyairtable.auth.v1.GetSigningKeyRequest\x1a\x1e.pyairtable.auth.v1.SigningKey\"*\xdaA\x04name\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=signingKeys/*}\x90\x02\x01\x12\x86\x01\n" +
 	"\x0fListSigningKeys\x12*.pyairtable.auth.v1.ListSigningKeysRequest\x1a+.pyairtable.auth.v1.ListSigningKeysResponse\"\x1a\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/signingKeys\x90\x02\x01\x12\x85\x01\n" +
-	"\x10RotateSigningKey\x12+.pyairtable.auth.v1.RotateSigningKeyRequest\x1a\x1e.pyairtable.auth.v1.SigningKey\"$\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/signingKeys:rotate\x90\x02\x00\x12\x95\x01\n" +
-	"\x10RevokeSigningKey\x12+.pyairtable.auth.v1.RevokeSigningKeyRequest\x1a\x1e.pyairtable.auth.v1.SigningKey\"4\xdaA\x04name\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/{name=signingKeys/*}:revoke\x90\x02\x02\x12k\n" +
+	"\x10RotateSigningKey\x12+.pyairtable.auth.v1.RotateSigningKeyRequest\x1a\x1e.pyairtable.auth.v1.SigningKey\"$\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/signingKeys:rotate\x90\x02\x00\x12\x9c\x01\n" +
+	"\x10RevokeSigningKey\x12+.pyairtable.auth.v1.RevokeSigningKeyRequest\x1a\x1e.pyairtable.auth.v1.SigningKey\";\xdaA\vname,reason\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/{name=signingKeys/*}:revoke\x90\x02\x02\x12k\n" +
 	"\n" +
 	"GetAccount\x12%.pyairtable.auth.v1.GetAccountRequest\x1a\x1b.pyairtable.auth.v1.Account\"\x19\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/me/account\x90\x02\x01\x12\x89\x01\n" +
-	"\x0fListMemberships\x12*.pyairtable.auth.v1.ListMembershipsRequest\x1a+.pyairtable.auth.v1.ListMembershipsResponse\"\x1d\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/me/memberships\x90\x02\x01\x12v\n" +
-	"\rDeleteAccount\x12(.pyairtable.auth.v1.DeleteAccountRequest\x1a\x16.google.protobuf.Empty\"#\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/me/account:delete\x90\x02\x02\x12z\n" +
+	"\x0fListMemberships\x12*.pyairtable.auth.v1.ListMembershipsRequest\x1a+.pyairtable.auth.v1.ListMembershipsResponse\"\x1d\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/me/memberships\x90\x02\x01\x12l\n" +
+	"\rDeleteAccount\x12(.pyairtable.auth.v1.DeleteAccountRequest\x1a\x16.google.protobuf.Empty\"\x19\x82\xd3\xe4\x93\x02\x10*\x0e/v1/me/account\x90\x02\x02\x12y\n" +
+	"\n" +
+	"GetSession\x12%.pyairtable.auth.v1.GetSessionRequest\x1a\x1b.pyairtable.auth.v1.Session\"'\xdaA\x04name\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=sessions/*}\x90\x02\x01\x12z\n" +
 	"\fListSessions\x12'.pyairtable.auth.v1.ListSessionsRequest\x1a(.pyairtable.auth.v1.ListSessionsResponse\"\x17\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/sessions\x90\x02\x01\x12\x84\x01\n" +
 	"\rRevokeSession\x12(.pyairtable.auth.v1.RevokeSessionRequest\x1a\x16.google.protobuf.Empty\"1\xdaA\x04name\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/{name=sessions/*}:revoke\x90\x02\x02\x12\x96\x01\n" +
 	"\x11RevokeAllSessions\x12,.pyairtable.auth.v1.RevokeAllSessionsRequest\x1a-.pyairtable.auth.v1.RevokeAllSessionsResponse\"$\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/sessions:revokeAll\x90\x02\x02\x12t\n" +
@@ -4222,7 +4328,7 @@ func file_pyairtable_auth_v1_auth_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_auth_v1_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pyairtable_auth_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_pyairtable_auth_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_pyairtable_auth_v1_auth_proto_goTypes = []any{
 	(ErrorReason)(0),                     // 0: pyairtable.auth.v1.ErrorReason
 	(MfaFactorType)(0),                   // 1: pyairtable.auth.v1.MfaFactorType
@@ -4255,70 +4361,72 @@ var file_pyairtable_auth_v1_auth_proto_goTypes = []any{
 	(*ValidateTokenResponse)(nil),        // 28: pyairtable.auth.v1.ValidateTokenResponse
 	(*ExchangeTokenRequest)(nil),         // 29: pyairtable.auth.v1.ExchangeTokenRequest
 	(*GetJwksRequest)(nil),               // 30: pyairtable.auth.v1.GetJwksRequest
-	(*ListSigningKeysRequest)(nil),       // 31: pyairtable.auth.v1.ListSigningKeysRequest
-	(*ListSigningKeysResponse)(nil),      // 32: pyairtable.auth.v1.ListSigningKeysResponse
-	(*RotateSigningKeyRequest)(nil),      // 33: pyairtable.auth.v1.RotateSigningKeyRequest
-	(*RevokeSigningKeyRequest)(nil),      // 34: pyairtable.auth.v1.RevokeSigningKeyRequest
-	(*GetAccountRequest)(nil),            // 35: pyairtable.auth.v1.GetAccountRequest
-	(*ListMembershipsRequest)(nil),       // 36: pyairtable.auth.v1.ListMembershipsRequest
-	(*ListMembershipsResponse)(nil),      // 37: pyairtable.auth.v1.ListMembershipsResponse
-	(*DeleteAccountRequest)(nil),         // 38: pyairtable.auth.v1.DeleteAccountRequest
-	(*ListSessionsRequest)(nil),          // 39: pyairtable.auth.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),         // 40: pyairtable.auth.v1.ListSessionsResponse
-	(*RevokeSessionRequest)(nil),         // 41: pyairtable.auth.v1.RevokeSessionRequest
-	(*RevokeAllSessionsRequest)(nil),     // 42: pyairtable.auth.v1.RevokeAllSessionsRequest
-	(*RevokeAllSessionsResponse)(nil),    // 43: pyairtable.auth.v1.RevokeAllSessionsResponse
-	(*WatchRevocationsRequest)(nil),      // 44: pyairtable.auth.v1.WatchRevocationsRequest
-	(*WatchRevocationsResponse)(nil),     // 45: pyairtable.auth.v1.WatchRevocationsResponse
-	(*ChangePasswordRequest)(nil),        // 46: pyairtable.auth.v1.ChangePasswordRequest
-	(*RequestPasswordResetRequest)(nil),  // 47: pyairtable.auth.v1.RequestPasswordResetRequest
-	(*RequestPasswordResetResponse)(nil), // 48: pyairtable.auth.v1.RequestPasswordResetResponse
-	(*ConfirmPasswordResetRequest)(nil),  // 49: pyairtable.auth.v1.ConfirmPasswordResetRequest
-	(*timestamppb.Timestamp)(nil),        // 50: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),          // 51: google.protobuf.Duration
-	(*emptypb.Empty)(nil),                // 52: google.protobuf.Empty
+	(*GetSigningKeyRequest)(nil),         // 31: pyairtable.auth.v1.GetSigningKeyRequest
+	(*ListSigningKeysRequest)(nil),       // 32: pyairtable.auth.v1.ListSigningKeysRequest
+	(*ListSigningKeysResponse)(nil),      // 33: pyairtable.auth.v1.ListSigningKeysResponse
+	(*RotateSigningKeyRequest)(nil),      // 34: pyairtable.auth.v1.RotateSigningKeyRequest
+	(*RevokeSigningKeyRequest)(nil),      // 35: pyairtable.auth.v1.RevokeSigningKeyRequest
+	(*GetAccountRequest)(nil),            // 36: pyairtable.auth.v1.GetAccountRequest
+	(*ListMembershipsRequest)(nil),       // 37: pyairtable.auth.v1.ListMembershipsRequest
+	(*ListMembershipsResponse)(nil),      // 38: pyairtable.auth.v1.ListMembershipsResponse
+	(*DeleteAccountRequest)(nil),         // 39: pyairtable.auth.v1.DeleteAccountRequest
+	(*GetSessionRequest)(nil),            // 40: pyairtable.auth.v1.GetSessionRequest
+	(*ListSessionsRequest)(nil),          // 41: pyairtable.auth.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),         // 42: pyairtable.auth.v1.ListSessionsResponse
+	(*RevokeSessionRequest)(nil),         // 43: pyairtable.auth.v1.RevokeSessionRequest
+	(*RevokeAllSessionsRequest)(nil),     // 44: pyairtable.auth.v1.RevokeAllSessionsRequest
+	(*RevokeAllSessionsResponse)(nil),    // 45: pyairtable.auth.v1.RevokeAllSessionsResponse
+	(*WatchRevocationsRequest)(nil),      // 46: pyairtable.auth.v1.WatchRevocationsRequest
+	(*WatchRevocationsResponse)(nil),     // 47: pyairtable.auth.v1.WatchRevocationsResponse
+	(*ChangePasswordRequest)(nil),        // 48: pyairtable.auth.v1.ChangePasswordRequest
+	(*RequestPasswordResetRequest)(nil),  // 49: pyairtable.auth.v1.RequestPasswordResetRequest
+	(*RequestPasswordResetResponse)(nil), // 50: pyairtable.auth.v1.RequestPasswordResetResponse
+	(*ConfirmPasswordResetRequest)(nil),  // 51: pyairtable.auth.v1.ConfirmPasswordResetRequest
+	(*timestamppb.Timestamp)(nil),        // 52: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 53: google.protobuf.Duration
+	(*emptypb.Empty)(nil),                // 54: google.protobuf.Empty
 }
 var file_pyairtable_auth_v1_auth_proto_depIdxs = []int32{
-	50, // 0: pyairtable.auth.v1.TokenSet.access_token_expire_time:type_name -> google.protobuf.Timestamp
-	50, // 1: pyairtable.auth.v1.TokenSet.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
-	50, // 2: pyairtable.auth.v1.TokenSet.authenticate_time:type_name -> google.protobuf.Timestamp
+	52, // 0: pyairtable.auth.v1.TokenSet.access_token_expire_time:type_name -> google.protobuf.Timestamp
+	52, // 1: pyairtable.auth.v1.TokenSet.refresh_token_expire_time:type_name -> google.protobuf.Timestamp
+	52, // 2: pyairtable.auth.v1.TokenSet.authenticate_time:type_name -> google.protobuf.Timestamp
 	1,  // 3: pyairtable.auth.v1.MfaChallenge.factor_types:type_name -> pyairtable.auth.v1.MfaFactorType
-	50, // 4: pyairtable.auth.v1.MfaChallenge.expire_time:type_name -> google.protobuf.Timestamp
+	52, // 4: pyairtable.auth.v1.MfaChallenge.expire_time:type_name -> google.protobuf.Timestamp
 	5,  // 5: pyairtable.auth.v1.AuthenticationResult.tokens:type_name -> pyairtable.auth.v1.TokenSet
 	6,  // 6: pyairtable.auth.v1.AuthenticationResult.mfa_challenge:type_name -> pyairtable.auth.v1.MfaChallenge
-	50, // 7: pyairtable.auth.v1.Principal.authenticate_time:type_name -> google.protobuf.Timestamp
-	50, // 8: pyairtable.auth.v1.Principal.expire_time:type_name -> google.protobuf.Timestamp
+	52, // 7: pyairtable.auth.v1.Principal.authenticate_time:type_name -> google.protobuf.Timestamp
+	52, // 8: pyairtable.auth.v1.Principal.expire_time:type_name -> google.protobuf.Timestamp
 	9,  // 9: pyairtable.auth.v1.JsonWebKeySet.keys:type_name -> pyairtable.auth.v1.JsonWebKey
 	2,  // 10: pyairtable.auth.v1.SigningKey.algorithm:type_name -> pyairtable.auth.v1.SigningAlgorithm
 	3,  // 11: pyairtable.auth.v1.SigningKey.state:type_name -> pyairtable.auth.v1.SigningKey.State
-	50, // 12: pyairtable.auth.v1.SigningKey.create_time:type_name -> google.protobuf.Timestamp
-	50, // 13: pyairtable.auth.v1.SigningKey.activate_time:type_name -> google.protobuf.Timestamp
-	50, // 14: pyairtable.auth.v1.SigningKey.retire_time:type_name -> google.protobuf.Timestamp
-	50, // 15: pyairtable.auth.v1.SigningKey.expire_time:type_name -> google.protobuf.Timestamp
+	52, // 12: pyairtable.auth.v1.SigningKey.create_time:type_name -> google.protobuf.Timestamp
+	52, // 13: pyairtable.auth.v1.SigningKey.activate_time:type_name -> google.protobuf.Timestamp
+	52, // 14: pyairtable.auth.v1.SigningKey.retire_time:type_name -> google.protobuf.Timestamp
+	52, // 15: pyairtable.auth.v1.SigningKey.expire_time:type_name -> google.protobuf.Timestamp
 	1,  // 16: pyairtable.auth.v1.Account.mfa_factor_types:type_name -> pyairtable.auth.v1.MfaFactorType
-	50, // 17: pyairtable.auth.v1.Account.create_time:type_name -> google.protobuf.Timestamp
-	50, // 18: pyairtable.auth.v1.Account.update_time:type_name -> google.protobuf.Timestamp
-	50, // 19: pyairtable.auth.v1.Account.password_change_time:type_name -> google.protobuf.Timestamp
-	50, // 20: pyairtable.auth.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
-	50, // 21: pyairtable.auth.v1.Membership.last_use_time:type_name -> google.protobuf.Timestamp
-	50, // 22: pyairtable.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
-	50, // 23: pyairtable.auth.v1.Session.last_use_time:type_name -> google.protobuf.Timestamp
-	50, // 24: pyairtable.auth.v1.Session.authenticate_time:type_name -> google.protobuf.Timestamp
-	50, // 25: pyairtable.auth.v1.Session.idle_expire_time:type_name -> google.protobuf.Timestamp
-	50, // 26: pyairtable.auth.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
-	50, // 27: pyairtable.auth.v1.Revocation.revoke_time:type_name -> google.protobuf.Timestamp
-	50, // 28: pyairtable.auth.v1.Revocation.expire_time:type_name -> google.protobuf.Timestamp
-	50, // 29: pyairtable.auth.v1.RegisterResponse.code_expire_time:type_name -> google.protobuf.Timestamp
-	5,  // 30: pyairtable.auth.v1.RegisterResponse.tokens:type_name -> pyairtable.auth.v1.TokenSet
+	52, // 17: pyairtable.auth.v1.Account.create_time:type_name -> google.protobuf.Timestamp
+	52, // 18: pyairtable.auth.v1.Account.update_time:type_name -> google.protobuf.Timestamp
+	52, // 19: pyairtable.auth.v1.Account.password_change_time:type_name -> google.protobuf.Timestamp
+	52, // 20: pyairtable.auth.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
+	52, // 21: pyairtable.auth.v1.Membership.last_use_time:type_name -> google.protobuf.Timestamp
+	52, // 22: pyairtable.auth.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	52, // 23: pyairtable.auth.v1.Session.last_use_time:type_name -> google.protobuf.Timestamp
+	52, // 24: pyairtable.auth.v1.Session.authenticate_time:type_name -> google.protobuf.Timestamp
+	52, // 25: pyairtable.auth.v1.Session.idle_expire_time:type_name -> google.protobuf.Timestamp
+	52, // 26: pyairtable.auth.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
+	52, // 27: pyairtable.auth.v1.Revocation.revoke_time:type_name -> google.protobuf.Timestamp
+	52, // 28: pyairtable.auth.v1.Revocation.expire_time:type_name -> google.protobuf.Timestamp
+	52, // 29: pyairtable.auth.v1.RegisterResponse.code_expire_time:type_name -> google.protobuf.Timestamp
+	7,  // 30: pyairtable.auth.v1.RegisterResponse.authentication_result:type_name -> pyairtable.auth.v1.AuthenticationResult
 	4,  // 31: pyairtable.auth.v1.ValidateTokenResponse.state:type_name -> pyairtable.auth.v1.ValidateTokenResponse.State
 	8,  // 32: pyairtable.auth.v1.ValidateTokenResponse.principal:type_name -> pyairtable.auth.v1.Principal
 	11, // 33: pyairtable.auth.v1.ListSigningKeysResponse.signing_keys:type_name -> pyairtable.auth.v1.SigningKey
 	2,  // 34: pyairtable.auth.v1.RotateSigningKeyRequest.algorithm:type_name -> pyairtable.auth.v1.SigningAlgorithm
-	51, // 35: pyairtable.auth.v1.RotateSigningKeyRequest.activation_delay:type_name -> google.protobuf.Duration
+	53, // 35: pyairtable.auth.v1.RotateSigningKeyRequest.activation_delay:type_name -> google.protobuf.Duration
 	13, // 36: pyairtable.auth.v1.ListMembershipsResponse.memberships:type_name -> pyairtable.auth.v1.Membership
 	14, // 37: pyairtable.auth.v1.ListSessionsResponse.sessions:type_name -> pyairtable.auth.v1.Session
 	15, // 38: pyairtable.auth.v1.WatchRevocationsResponse.revocations:type_name -> pyairtable.auth.v1.Revocation
-	50, // 39: pyairtable.auth.v1.RequestPasswordResetResponse.code_expire_time:type_name -> google.protobuf.Timestamp
+	52, // 39: pyairtable.auth.v1.RequestPasswordResetResponse.code_expire_time:type_name -> google.protobuf.Timestamp
 	16, // 40: pyairtable.auth.v1.AuthService.Register:input_type -> pyairtable.auth.v1.RegisterRequest
 	18, // 41: pyairtable.auth.v1.AuthService.ConfirmRegistration:input_type -> pyairtable.auth.v1.ConfirmRegistrationRequest
 	19, // 42: pyairtable.auth.v1.AuthService.Login:input_type -> pyairtable.auth.v1.LoginRequest
@@ -4331,46 +4439,50 @@ var file_pyairtable_auth_v1_auth_proto_depIdxs = []int32{
 	27, // 49: pyairtable.auth.v1.AuthService.ValidateToken:input_type -> pyairtable.auth.v1.ValidateTokenRequest
 	29, // 50: pyairtable.auth.v1.AuthService.ExchangeToken:input_type -> pyairtable.auth.v1.ExchangeTokenRequest
 	30, // 51: pyairtable.auth.v1.AuthService.GetJwks:input_type -> pyairtable.auth.v1.GetJwksRequest
-	31, // 52: pyairtable.auth.v1.AuthService.ListSigningKeys:input_type -> pyairtable.auth.v1.ListSigningKeysRequest
-	33, // 53: pyairtable.auth.v1.AuthService.RotateSigningKey:input_type -> pyairtable.auth.v1.RotateSigningKeyRequest
-	34, // 54: pyairtable.auth.v1.AuthService.RevokeSigningKey:input_type -> pyairtable.auth.v1.RevokeSigningKeyRequest
-	35, // 55: pyairtable.auth.v1.AuthService.GetAccount:input_type -> pyairtable.auth.v1.GetAccountRequest
-	36, // 56: pyairtable.auth.v1.AuthService.ListMemberships:input_type -> pyairtable.auth.v1.ListMembershipsRequest
-	38, // 57: pyairtable.auth.v1.AuthService.DeleteAccount:input_type -> pyairtable.auth.v1.DeleteAccountRequest
-	39, // 58: pyairtable.auth.v1.AuthService.ListSessions:input_type -> pyairtable.auth.v1.ListSessionsRequest
-	41, // 59: pyairtable.auth.v1.AuthService.RevokeSession:input_type -> pyairtable.auth.v1.RevokeSessionRequest
-	42, // 60: pyairtable.auth.v1.AuthService.RevokeAllSessions:input_type -> pyairtable.auth.v1.RevokeAllSessionsRequest
-	44, // 61: pyairtable.auth.v1.AuthService.WatchRevocations:input_type -> pyairtable.auth.v1.WatchRevocationsRequest
-	46, // 62: pyairtable.auth.v1.AuthService.ChangePassword:input_type -> pyairtable.auth.v1.ChangePasswordRequest
-	47, // 63: pyairtable.auth.v1.AuthService.RequestPasswordReset:input_type -> pyairtable.auth.v1.RequestPasswordResetRequest
-	49, // 64: pyairtable.auth.v1.AuthService.ConfirmPasswordReset:input_type -> pyairtable.auth.v1.ConfirmPasswordResetRequest
-	17, // 65: pyairtable.auth.v1.AuthService.Register:output_type -> pyairtable.auth.v1.RegisterResponse
-	7,  // 66: pyairtable.auth.v1.AuthService.ConfirmRegistration:output_type -> pyairtable.auth.v1.AuthenticationResult
-	7,  // 67: pyairtable.auth.v1.AuthService.Login:output_type -> pyairtable.auth.v1.AuthenticationResult
-	7,  // 68: pyairtable.auth.v1.AuthService.CompleteMfaChallenge:output_type -> pyairtable.auth.v1.AuthenticationResult
-	7,  // 69: pyairtable.auth.v1.AuthService.Reauthenticate:output_type -> pyairtable.auth.v1.AuthenticationResult
-	52, // 70: pyairtable.auth.v1.AuthService.Logout:output_type -> google.protobuf.Empty
-	5,  // 71: pyairtable.auth.v1.AuthService.RefreshToken:output_type -> pyairtable.auth.v1.TokenSet
-	52, // 72: pyairtable.auth.v1.AuthService.RevokeToken:output_type -> google.protobuf.Empty
-	26, // 73: pyairtable.auth.v1.AuthService.IntrospectToken:output_type -> pyairtable.auth.v1.IntrospectTokenResponse
-	28, // 74: pyairtable.auth.v1.AuthService.ValidateToken:output_type -> pyairtable.auth.v1.ValidateTokenResponse
-	7,  // 75: pyairtable.auth.v1.AuthService.ExchangeToken:output_type -> pyairtable.auth.v1.AuthenticationResult
-	10, // 76: pyairtable.auth.v1.AuthService.GetJwks:output_type -> pyairtable.auth.v1.JsonWebKeySet
-	32, // 77: pyairtable.auth.v1.AuthService.ListSigningKeys:output_type -> pyairtable.auth.v1.ListSigningKeysResponse
-	11, // 78: pyairtable.auth.v1.AuthService.RotateSigningKey:output_type -> pyairtable.auth.v1.SigningKey
-	11, // 79: pyairtable.auth.v1.AuthService.RevokeSigningKey:output_type -> pyairtable.auth.v1.SigningKey
-	12, // 80: pyairtable.auth.v1.AuthService.GetAccount:output_type -> pyairtable.auth.v1.Account
-	37, // 81: pyairtable.auth.v1.AuthService.ListMemberships:output_type -> pyairtable.auth.v1.ListMembershipsResponse
-	52, // 82: pyairtable.auth.v1.AuthService.DeleteAccount:output_type -> google.protobuf.Empty
-	40, // 83: pyairtable.auth.v1.AuthService.ListSessions:output_type -> pyairtable.auth.v1.ListSessionsResponse
-	52, // 84: pyairtable.auth.v1.AuthService.RevokeSession:output_type -> google.protobuf.Empty
-	43, // 85: pyairtable.auth.v1.AuthService.RevokeAllSessions:output_type -> pyairtable.auth.v1.RevokeAllSessionsResponse
-	45, // 86: pyairtable.auth.v1.AuthService.WatchRevocations:output_type -> pyairtable.auth.v1.WatchRevocationsResponse
-	52, // 87: pyairtable.auth.v1.AuthService.ChangePassword:output_type -> google.protobuf.Empty
-	48, // 88: pyairtable.auth.v1.AuthService.RequestPasswordReset:output_type -> pyairtable.auth.v1.RequestPasswordResetResponse
-	52, // 89: pyairtable.auth.v1.AuthService.ConfirmPasswordReset:output_type -> google.protobuf.Empty
-	65, // [65:90] is the sub-list for method output_type
-	40, // [40:65] is the sub-list for method input_type
+	31, // 52: pyairtable.auth.v1.AuthService.GetSigningKey:input_type -> pyairtable.auth.v1.GetSigningKeyRequest
+	32, // 53: pyairtable.auth.v1.AuthService.ListSigningKeys:input_type -> pyairtable.auth.v1.ListSigningKeysRequest
+	34, // 54: pyairtable.auth.v1.AuthService.RotateSigningKey:input_type -> pyairtable.auth.v1.RotateSigningKeyRequest
+	35, // 55: pyairtable.auth.v1.AuthService.RevokeSigningKey:input_type -> pyairtable.auth.v1.RevokeSigningKeyRequest
+	36, // 56: pyairtable.auth.v1.AuthService.GetAccount:input_type -> pyairtable.auth.v1.GetAccountRequest
+	37, // 57: pyairtable.auth.v1.AuthService.ListMemberships:input_type -> pyairtable.auth.v1.ListMembershipsRequest
+	39, // 58: pyairtable.auth.v1.AuthService.DeleteAccount:input_type -> pyairtable.auth.v1.DeleteAccountRequest
+	40, // 59: pyairtable.auth.v1.AuthService.GetSession:input_type -> pyairtable.auth.v1.GetSessionRequest
+	41, // 60: pyairtable.auth.v1.AuthService.ListSessions:input_type -> pyairtable.auth.v1.ListSessionsRequest
+	43, // 61: pyairtable.auth.v1.AuthService.RevokeSession:input_type -> pyairtable.auth.v1.RevokeSessionRequest
+	44, // 62: pyairtable.auth.v1.AuthService.RevokeAllSessions:input_type -> pyairtable.auth.v1.RevokeAllSessionsRequest
+	46, // 63: pyairtable.auth.v1.AuthService.WatchRevocations:input_type -> pyairtable.auth.v1.WatchRevocationsRequest
+	48, // 64: pyairtable.auth.v1.AuthService.ChangePassword:input_type -> pyairtable.auth.v1.ChangePasswordRequest
+	49, // 65: pyairtable.auth.v1.AuthService.RequestPasswordReset:input_type -> pyairtable.auth.v1.RequestPasswordResetRequest
+	51, // 66: pyairtable.auth.v1.AuthService.ConfirmPasswordReset:input_type -> pyairtable.auth.v1.ConfirmPasswordResetRequest
+	17, // 67: pyairtable.auth.v1.AuthService.Register:output_type -> pyairtable.auth.v1.RegisterResponse
+	7,  // 68: pyairtable.auth.v1.AuthService.ConfirmRegistration:output_type -> pyairtable.auth.v1.AuthenticationResult
+	7,  // 69: pyairtable.auth.v1.AuthService.Login:output_type -> pyairtable.auth.v1.AuthenticationResult
+	5,  // 70: pyairtable.auth.v1.AuthService.CompleteMfaChallenge:output_type -> pyairtable.auth.v1.TokenSet
+	5,  // 71: pyairtable.auth.v1.AuthService.Reauthenticate:output_type -> pyairtable.auth.v1.TokenSet
+	54, // 72: pyairtable.auth.v1.AuthService.Logout:output_type -> google.protobuf.Empty
+	5,  // 73: pyairtable.auth.v1.AuthService.RefreshToken:output_type -> pyairtable.auth.v1.TokenSet
+	54, // 74: pyairtable.auth.v1.AuthService.RevokeToken:output_type -> google.protobuf.Empty
+	26, // 75: pyairtable.auth.v1.AuthService.IntrospectToken:output_type -> pyairtable.auth.v1.IntrospectTokenResponse
+	28, // 76: pyairtable.auth.v1.AuthService.ValidateToken:output_type -> pyairtable.auth.v1.ValidateTokenResponse
+	7,  // 77: pyairtable.auth.v1.AuthService.ExchangeToken:output_type -> pyairtable.auth.v1.AuthenticationResult
+	10, // 78: pyairtable.auth.v1.AuthService.GetJwks:output_type -> pyairtable.auth.v1.JsonWebKeySet
+	11, // 79: pyairtable.auth.v1.AuthService.GetSigningKey:output_type -> pyairtable.auth.v1.SigningKey
+	33, // 80: pyairtable.auth.v1.AuthService.ListSigningKeys:output_type -> pyairtable.auth.v1.ListSigningKeysResponse
+	11, // 81: pyairtable.auth.v1.AuthService.RotateSigningKey:output_type -> pyairtable.auth.v1.SigningKey
+	11, // 82: pyairtable.auth.v1.AuthService.RevokeSigningKey:output_type -> pyairtable.auth.v1.SigningKey
+	12, // 83: pyairtable.auth.v1.AuthService.GetAccount:output_type -> pyairtable.auth.v1.Account
+	38, // 84: pyairtable.auth.v1.AuthService.ListMemberships:output_type -> pyairtable.auth.v1.ListMembershipsResponse
+	54, // 85: pyairtable.auth.v1.AuthService.DeleteAccount:output_type -> google.protobuf.Empty
+	14, // 86: pyairtable.auth.v1.AuthService.GetSession:output_type -> pyairtable.auth.v1.Session
+	42, // 87: pyairtable.auth.v1.AuthService.ListSessions:output_type -> pyairtable.auth.v1.ListSessionsResponse
+	54, // 88: pyairtable.auth.v1.AuthService.RevokeSession:output_type -> google.protobuf.Empty
+	45, // 89: pyairtable.auth.v1.AuthService.RevokeAllSessions:output_type -> pyairtable.auth.v1.RevokeAllSessionsResponse
+	47, // 90: pyairtable.auth.v1.AuthService.WatchRevocations:output_type -> pyairtable.auth.v1.WatchRevocationsResponse
+	54, // 91: pyairtable.auth.v1.AuthService.ChangePassword:output_type -> google.protobuf.Empty
+	50, // 92: pyairtable.auth.v1.AuthService.RequestPasswordReset:output_type -> pyairtable.auth.v1.RequestPasswordResetResponse
+	54, // 93: pyairtable.auth.v1.AuthService.ConfirmPasswordReset:output_type -> google.protobuf.Empty
+	67, // [67:94] is the sub-list for method output_type
+	40, // [40:67] is the sub-list for method input_type
 	40, // [40:40] is the sub-list for extension type_name
 	40, // [40:40] is the sub-list for extension extendee
 	0,  // [0:40] is the sub-list for field type_name
@@ -4413,7 +4525,7 @@ func file_pyairtable_auth_v1_auth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_auth_v1_auth_proto_rawDesc), len(file_pyairtable_auth_v1_auth_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   45,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

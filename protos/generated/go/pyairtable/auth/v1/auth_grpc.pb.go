@@ -32,12 +32,14 @@ const (
 	AuthService_ValidateToken_FullMethodName        = "/pyairtable.auth.v1.AuthService/ValidateToken"
 	AuthService_ExchangeToken_FullMethodName        = "/pyairtable.auth.v1.AuthService/ExchangeToken"
 	AuthService_GetJwks_FullMethodName              = "/pyairtable.auth.v1.AuthService/GetJwks"
+	AuthService_GetSigningKey_FullMethodName        = "/pyairtable.auth.v1.AuthService/GetSigningKey"
 	AuthService_ListSigningKeys_FullMethodName      = "/pyairtable.auth.v1.AuthService/ListSigningKeys"
 	AuthService_RotateSigningKey_FullMethodName     = "/pyairtable.auth.v1.AuthService/RotateSigningKey"
 	AuthService_RevokeSigningKey_FullMethodName     = "/pyairtable.auth.v1.AuthService/RevokeSigningKey"
 	AuthService_GetAccount_FullMethodName           = "/pyairtable.auth.v1.AuthService/GetAccount"
 	AuthService_ListMemberships_FullMethodName      = "/pyairtable.auth.v1.AuthService/ListMemberships"
 	AuthService_DeleteAccount_FullMethodName        = "/pyairtable.auth.v1.AuthService/DeleteAccount"
+	AuthService_GetSession_FullMethodName           = "/pyairtable.auth.v1.AuthService/GetSession"
 	AuthService_ListSessions_FullMethodName         = "/pyairtable.auth.v1.AuthService/ListSessions"
 	AuthService_RevokeSession_FullMethodName        = "/pyairtable.auth.v1.AuthService/RevokeSession"
 	AuthService_RevokeAllSessions_FullMethodName    = "/pyairtable.auth.v1.AuthService/RevokeAllSessions"
@@ -59,8 +61,8 @@ const (
 //
 // Codes, tokens, passwords and keys travel in the bodies of requests and responses only: never in a path or a query,
 // which end up in logs. What a field with `debug_redact` holds is not logged either. RPCs that are open to anyone, or
-// answer with tokens, have no `request_id`: a stored answer would be a stored secret; each says what a retry does
-// instead. How a request failed never tells whether an account exists.
+// answer with tokens or codes, have no `request_id`: a stored answer would be a stored secret; each says what a retry
+// does instead. How a request failed never tells whether an account exists.
 //
 // The endpoints whose form an RFC fixes are plain HTTP beside these RPCs: `/oauth2/authorize`, `/oauth2/token`,
 // `/oauth2/revoke`, `/oauth2/introspect`, `/oauth2/device_authorization`, `/oauth2/userinfo`,
@@ -100,14 +102,14 @@ type AuthServiceClient interface {
 	// RetryInfo): a challenge ends after five wrong codes.
 	// Retry: a code is good once (RFC 6238, section 5.2): a retry may answer CHALLENGE_INVALID after a success; sign in
 	// again.
-	CompleteMfaChallenge(ctx context.Context, in *CompleteMfaChallengeRequest, opts ...grpc.CallOption) (*AuthenticationResult, error)
+	CompleteMfaChallenge(ctx context.Context, in *CompleteMfaChallengeRequest, opts ...grpc.CallOption) (*TokenSet, error)
 	// Proves once more that it is the same person, in the same session: what changes credentials asks for a proof of the
 	// last 10 minutes. Without a password, a WebAuthn or OAuth login of the same account does the same.
 	// Permission: none beyond a valid access token and the proof.
 	// Errors: UNAUTHENTICATED (CREDENTIALS_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
 	// RetryInfo).
 	// Retry: safe.
-	Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*AuthenticationResult, error)
+	Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*TokenSet, error)
 	// Ends the session of the access token, with its tokens.
 	// Permission: none beyond a valid access token.
 	// Errors: none of its own.
@@ -156,6 +158,11 @@ type AuthServiceClient interface {
 	// Errors: none of its own.
 	// Retry: safe.
 	GetJwks(ctx context.Context, in *GetJwksRequest, opts ...grpc.CallOption) (*JsonWebKeySet, error)
+	// Reads one key; never its private part.
+	// Permission: a workload that the access table names.
+	// Errors: NOT_FOUND (SIGNING_KEY_NOT_FOUND).
+	// Retry: safe.
+	GetSigningKey(ctx context.Context, in *GetSigningKeyRequest, opts ...grpc.CallOption) (*SigningKey, error)
 	// Lists the keys that tokens are signed with, newest first; never their private part.
 	// Permission: a workload that the access table names.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
@@ -189,6 +196,11 @@ type AuthServiceClient interface {
 	// (LAST_OWNER), ABORTED (ETAG_MISMATCH).
 	// Retry: safe; a retry may answer UNAUTHENTICATED after a success.
 	DeleteAccount(ctx context.Context, in *DeleteAccountRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// Reads one session, while it has not ended.
+	// Permission: the caller's own; `tenant.manage_users` for that of another user in the tenant.
+	// Errors: NOT_FOUND (SESSION_NOT_FOUND).
+	// Retry: safe.
+	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*Session, error)
 	// Lists the sessions of a user that have not ended, last used first.
 	// Permission: the caller's own; `tenant.manage_users` for those of another user in the tenant.
 	// Errors: PERMISSION_DENIED, INVALID_ARGUMENT for a page token that is not from this list.
@@ -199,14 +211,15 @@ type AuthServiceClient interface {
 	// Errors: NOT_FOUND (SESSION_NOT_FOUND), also for one that has ended.
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
-	// Ends all sessions of a user in the tenant, those of OAuth clients too; API keys stay.
+	// Ends all sessions of a user in the tenant, or of the caller's account in all tenants, those of OAuth clients too;
+	// API keys stay.
 	// Permission: the caller's own; `tenant.manage_users` for those of another user in the tenant.
 	// Errors: PERMISSION_DENIED.
 	// Retry: safe.
 	RevokeAllSessions(ctx context.Context, in *RevokeAllSessionsRequest, opts ...grpc.CallOption) (*RevokeAllSessionsResponse, error)
-	// Streams what is void before it ends by itself: first what is in force, then what happens, within 50 ms as a rule.
-	// A verifier that has lost the stream for longer than its budget asks ValidateToken. A quiet stream sends an empty
-	// message every 15 seconds, so that a lost connection is noticed.
+	// Streams what is void before it ends by itself: first what is in force, then what happens. A verifier that has lost
+	// the stream for longer than its budget asks ValidateToken. A quiet stream sends an empty message every 15 seconds,
+	// so that a lost connection is noticed.
 	// Permission: a workload that the access table names; revocations of all tenants are sent.
 	// Errors: OUT_OF_RANGE (RESUME_TOKEN_EXPIRED): begin again without a token; RESOURCE_EXHAUSTED (READER_TOO_SLOW).
 	// Retry: safe, with the last `resume_token`.
@@ -269,9 +282,9 @@ func (c *authServiceClient) Login(ctx context.Context, in *LoginRequest, opts ..
 	return out, nil
 }
 
-func (c *authServiceClient) CompleteMfaChallenge(ctx context.Context, in *CompleteMfaChallengeRequest, opts ...grpc.CallOption) (*AuthenticationResult, error) {
+func (c *authServiceClient) CompleteMfaChallenge(ctx context.Context, in *CompleteMfaChallengeRequest, opts ...grpc.CallOption) (*TokenSet, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(AuthenticationResult)
+	out := new(TokenSet)
 	err := c.cc.Invoke(ctx, AuthService_CompleteMfaChallenge_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -279,9 +292,9 @@ func (c *authServiceClient) CompleteMfaChallenge(ctx context.Context, in *Comple
 	return out, nil
 }
 
-func (c *authServiceClient) Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*AuthenticationResult, error) {
+func (c *authServiceClient) Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*TokenSet, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(AuthenticationResult)
+	out := new(TokenSet)
 	err := c.cc.Invoke(ctx, AuthService_Reauthenticate_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -359,6 +372,16 @@ func (c *authServiceClient) GetJwks(ctx context.Context, in *GetJwksRequest, opt
 	return out, nil
 }
 
+func (c *authServiceClient) GetSigningKey(ctx context.Context, in *GetSigningKeyRequest, opts ...grpc.CallOption) (*SigningKey, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SigningKey)
+	err := c.cc.Invoke(ctx, AuthService_GetSigningKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *authServiceClient) ListSigningKeys(ctx context.Context, in *ListSigningKeysRequest, opts ...grpc.CallOption) (*ListSigningKeysResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSigningKeysResponse)
@@ -413,6 +436,16 @@ func (c *authServiceClient) DeleteAccount(ctx context.Context, in *DeleteAccount
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(emptypb.Empty)
 	err := c.cc.Invoke(ctx, AuthService_DeleteAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authServiceClient) GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*Session, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Session)
+	err := c.cc.Invoke(ctx, AuthService_GetSession_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -510,8 +543,8 @@ func (c *authServiceClient) ConfirmPasswordReset(ctx context.Context, in *Confir
 //
 // Codes, tokens, passwords and keys travel in the bodies of requests and responses only: never in a path or a query,
 // which end up in logs. What a field with `debug_redact` holds is not logged either. RPCs that are open to anyone, or
-// answer with tokens, have no `request_id`: a stored answer would be a stored secret; each says what a retry does
-// instead. How a request failed never tells whether an account exists.
+// answer with tokens or codes, have no `request_id`: a stored answer would be a stored secret; each says what a retry
+// does instead. How a request failed never tells whether an account exists.
 //
 // The endpoints whose form an RFC fixes are plain HTTP beside these RPCs: `/oauth2/authorize`, `/oauth2/token`,
 // `/oauth2/revoke`, `/oauth2/introspect`, `/oauth2/device_authorization`, `/oauth2/userinfo`,
@@ -551,14 +584,14 @@ type AuthServiceServer interface {
 	// RetryInfo): a challenge ends after five wrong codes.
 	// Retry: a code is good once (RFC 6238, section 5.2): a retry may answer CHALLENGE_INVALID after a success; sign in
 	// again.
-	CompleteMfaChallenge(context.Context, *CompleteMfaChallengeRequest) (*AuthenticationResult, error)
+	CompleteMfaChallenge(context.Context, *CompleteMfaChallengeRequest) (*TokenSet, error)
 	// Proves once more that it is the same person, in the same session: what changes credentials asks for a proof of the
 	// last 10 minutes. Without a password, a WebAuthn or OAuth login of the same account does the same.
 	// Permission: none beyond a valid access token and the proof.
 	// Errors: UNAUTHENTICATED (CREDENTIALS_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
 	// RetryInfo).
 	// Retry: safe.
-	Reauthenticate(context.Context, *ReauthenticateRequest) (*AuthenticationResult, error)
+	Reauthenticate(context.Context, *ReauthenticateRequest) (*TokenSet, error)
 	// Ends the session of the access token, with its tokens.
 	// Permission: none beyond a valid access token.
 	// Errors: none of its own.
@@ -607,6 +640,11 @@ type AuthServiceServer interface {
 	// Errors: none of its own.
 	// Retry: safe.
 	GetJwks(context.Context, *GetJwksRequest) (*JsonWebKeySet, error)
+	// Reads one key; never its private part.
+	// Permission: a workload that the access table names.
+	// Errors: NOT_FOUND (SIGNING_KEY_NOT_FOUND).
+	// Retry: safe.
+	GetSigningKey(context.Context, *GetSigningKeyRequest) (*SigningKey, error)
 	// Lists the keys that tokens are signed with, newest first; never their private part.
 	// Permission: a workload that the access table names.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
@@ -640,6 +678,11 @@ type AuthServiceServer interface {
 	// (LAST_OWNER), ABORTED (ETAG_MISMATCH).
 	// Retry: safe; a retry may answer UNAUTHENTICATED after a success.
 	DeleteAccount(context.Context, *DeleteAccountRequest) (*emptypb.Empty, error)
+	// Reads one session, while it has not ended.
+	// Permission: the caller's own; `tenant.manage_users` for that of another user in the tenant.
+	// Errors: NOT_FOUND (SESSION_NOT_FOUND).
+	// Retry: safe.
+	GetSession(context.Context, *GetSessionRequest) (*Session, error)
 	// Lists the sessions of a user that have not ended, last used first.
 	// Permission: the caller's own; `tenant.manage_users` for those of another user in the tenant.
 	// Errors: PERMISSION_DENIED, INVALID_ARGUMENT for a page token that is not from this list.
@@ -650,14 +693,15 @@ type AuthServiceServer interface {
 	// Errors: NOT_FOUND (SESSION_NOT_FOUND), also for one that has ended.
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	RevokeSession(context.Context, *RevokeSessionRequest) (*emptypb.Empty, error)
-	// Ends all sessions of a user in the tenant, those of OAuth clients too; API keys stay.
+	// Ends all sessions of a user in the tenant, or of the caller's account in all tenants, those of OAuth clients too;
+	// API keys stay.
 	// Permission: the caller's own; `tenant.manage_users` for those of another user in the tenant.
 	// Errors: PERMISSION_DENIED.
 	// Retry: safe.
 	RevokeAllSessions(context.Context, *RevokeAllSessionsRequest) (*RevokeAllSessionsResponse, error)
-	// Streams what is void before it ends by itself: first what is in force, then what happens, within 50 ms as a rule.
-	// A verifier that has lost the stream for longer than its budget asks ValidateToken. A quiet stream sends an empty
-	// message every 15 seconds, so that a lost connection is noticed.
+	// Streams what is void before it ends by itself: first what is in force, then what happens. A verifier that has lost
+	// the stream for longer than its budget asks ValidateToken. A quiet stream sends an empty message every 15 seconds,
+	// so that a lost connection is noticed.
 	// Permission: a workload that the access table names; revocations of all tenants are sent.
 	// Errors: OUT_OF_RANGE (RESUME_TOKEN_EXPIRED): begin again without a token; RESOURCE_EXHAUSTED (READER_TOO_SLOW).
 	// Retry: safe, with the last `resume_token`.
@@ -699,10 +743,10 @@ func (UnimplementedAuthServiceServer) ConfirmRegistration(context.Context, *Conf
 func (UnimplementedAuthServiceServer) Login(context.Context, *LoginRequest) (*AuthenticationResult, error) {
 	return nil, status.Error(codes.Unimplemented, "method Login not implemented")
 }
-func (UnimplementedAuthServiceServer) CompleteMfaChallenge(context.Context, *CompleteMfaChallengeRequest) (*AuthenticationResult, error) {
+func (UnimplementedAuthServiceServer) CompleteMfaChallenge(context.Context, *CompleteMfaChallengeRequest) (*TokenSet, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompleteMfaChallenge not implemented")
 }
-func (UnimplementedAuthServiceServer) Reauthenticate(context.Context, *ReauthenticateRequest) (*AuthenticationResult, error) {
+func (UnimplementedAuthServiceServer) Reauthenticate(context.Context, *ReauthenticateRequest) (*TokenSet, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reauthenticate not implemented")
 }
 func (UnimplementedAuthServiceServer) Logout(context.Context, *LogoutRequest) (*emptypb.Empty, error) {
@@ -726,6 +770,9 @@ func (UnimplementedAuthServiceServer) ExchangeToken(context.Context, *ExchangeTo
 func (UnimplementedAuthServiceServer) GetJwks(context.Context, *GetJwksRequest) (*JsonWebKeySet, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetJwks not implemented")
 }
+func (UnimplementedAuthServiceServer) GetSigningKey(context.Context, *GetSigningKeyRequest) (*SigningKey, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSigningKey not implemented")
+}
 func (UnimplementedAuthServiceServer) ListSigningKeys(context.Context, *ListSigningKeysRequest) (*ListSigningKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSigningKeys not implemented")
 }
@@ -743,6 +790,9 @@ func (UnimplementedAuthServiceServer) ListMemberships(context.Context, *ListMemb
 }
 func (UnimplementedAuthServiceServer) DeleteAccount(context.Context, *DeleteAccountRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteAccount not implemented")
+}
+func (UnimplementedAuthServiceServer) GetSession(context.Context, *GetSessionRequest) (*Session, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSession not implemented")
 }
 func (UnimplementedAuthServiceServer) ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSessions not implemented")
@@ -1002,6 +1052,24 @@ func _AuthService_GetJwks_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthService_GetSigningKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSigningKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).GetSigningKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_GetSigningKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).GetSigningKey(ctx, req.(*GetSigningKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AuthService_ListSigningKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListSigningKeysRequest)
 	if err := dec(in); err != nil {
@@ -1106,6 +1174,24 @@ func _AuthService_DeleteAccount_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AuthServiceServer).DeleteAccount(ctx, req.(*DeleteAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthService_GetSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).GetSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_GetSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).GetSession(ctx, req.(*GetSessionRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1285,6 +1371,10 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AuthService_GetJwks_Handler,
 		},
 		{
+			MethodName: "GetSigningKey",
+			Handler:    _AuthService_GetSigningKey_Handler,
+		},
+		{
 			MethodName: "ListSigningKeys",
 			Handler:    _AuthService_ListSigningKeys_Handler,
 		},
@@ -1307,6 +1397,10 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteAccount",
 			Handler:    _AuthService_DeleteAccount_Handler,
+		},
+		{
+			MethodName: "GetSession",
+			Handler:    _AuthService_GetSession_Handler,
 		},
 		{
 			MethodName: "ListSessions",

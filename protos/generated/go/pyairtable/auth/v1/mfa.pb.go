@@ -791,7 +791,7 @@ type FinishWebAuthnLoginRequest struct {
 	// What `toJSON()` of the credential gives: an `AuthenticationResponseJSON`.
 	CredentialJson string `protobuf:"bytes,2,opt,name=credential_json,json=credentialJson,proto3" json:"credential_json,omitempty"`
 	// What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`.
-	DeviceName    string `protobuf:"bytes,3,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	DeviceLabel   string `protobuf:"bytes,3,opt,name=device_label,json=deviceLabel,proto3" json:"device_label,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -840,9 +840,9 @@ func (x *FinishWebAuthnLoginRequest) GetCredentialJson() string {
 	return ""
 }
 
-func (x *FinishWebAuthnLoginRequest) GetDeviceName() string {
+func (x *FinishWebAuthnLoginRequest) GetDeviceLabel() string {
 	if x != nil {
-		return x.DeviceName
+		return x.DeviceLabel
 	}
 	return ""
 }
@@ -930,6 +930,52 @@ func (x *GenerateRecoveryCodesResponse) GetRecoveryCodes() []string {
 	return nil
 }
 
+// Request of GetMfaFactor.
+type GetMfaFactorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The factor: `mfaFactors/mfa…`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMfaFactorRequest) Reset() {
+	*x = GetMfaFactorRequest{}
+	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMfaFactorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMfaFactorRequest) ProtoMessage() {}
+
+func (x *GetMfaFactorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMfaFactorRequest.ProtoReflect.Descriptor instead.
+func (*GetMfaFactorRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_auth_v1_mfa_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetMfaFactorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Request of ListMfaFactors.
 type ListMfaFactorsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -943,7 +989,7 @@ type ListMfaFactorsRequest struct {
 
 func (x *ListMfaFactorsRequest) Reset() {
 	*x = ListMfaFactorsRequest{}
-	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[13]
+	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1001,7 @@ func (x *ListMfaFactorsRequest) String() string {
 func (*ListMfaFactorsRequest) ProtoMessage() {}
 
 func (x *ListMfaFactorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[13]
+	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1014,7 @@ func (x *ListMfaFactorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMfaFactorsRequest.ProtoReflect.Descriptor instead.
 func (*ListMfaFactorsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_mfa_proto_rawDescGZIP(), []int{13}
+	return file_pyairtable_auth_v1_mfa_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListMfaFactorsRequest) GetPageSize() int32 {
@@ -998,7 +1044,7 @@ type ListMfaFactorsResponse struct {
 
 func (x *ListMfaFactorsResponse) Reset() {
 	*x = ListMfaFactorsResponse{}
-	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[14]
+	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1056,7 @@ func (x *ListMfaFactorsResponse) String() string {
 func (*ListMfaFactorsResponse) ProtoMessage() {}
 
 func (x *ListMfaFactorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[14]
+	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1069,7 @@ func (x *ListMfaFactorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMfaFactorsResponse.ProtoReflect.Descriptor instead.
 func (*ListMfaFactorsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_mfa_proto_rawDescGZIP(), []int{14}
+	return file_pyairtable_auth_v1_mfa_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListMfaFactorsResponse) GetMfaFactors() []*MfaFactor {
@@ -1055,7 +1101,7 @@ type UpdateMfaFactorRequest struct {
 
 func (x *UpdateMfaFactorRequest) Reset() {
 	*x = UpdateMfaFactorRequest{}
-	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[15]
+	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1113,7 @@ func (x *UpdateMfaFactorRequest) String() string {
 func (*UpdateMfaFactorRequest) ProtoMessage() {}
 
 func (x *UpdateMfaFactorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[15]
+	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1126,7 @@ func (x *UpdateMfaFactorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateMfaFactorRequest.ProtoReflect.Descriptor instead.
 func (*UpdateMfaFactorRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_mfa_proto_rawDescGZIP(), []int{15}
+	return file_pyairtable_auth_v1_mfa_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UpdateMfaFactorRequest) GetMfaFactor() *MfaFactor {
@@ -1119,7 +1165,7 @@ type RemoveMfaFactorRequest struct {
 
 func (x *RemoveMfaFactorRequest) Reset() {
 	*x = RemoveMfaFactorRequest{}
-	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[16]
+	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1177,7 @@ func (x *RemoveMfaFactorRequest) String() string {
 func (*RemoveMfaFactorRequest) ProtoMessage() {}
 
 func (x *RemoveMfaFactorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[16]
+	mi := &file_pyairtable_auth_v1_mfa_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1190,7 @@ func (x *RemoveMfaFactorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMfaFactorRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMfaFactorRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_mfa_proto_rawDescGZIP(), []int{16}
+	return file_pyairtable_auth_v1_mfa_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RemoveMfaFactorRequest) GetName() string {
@@ -1238,16 +1284,18 @@ const file_pyairtable_auth_v1_mfa_proto_rawDesc = "" +
 	"loginToken\x120\n" +
 	"\x14request_options_json\x18\x02 \x01(\tR\x12requestOptionsJson\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xda\x01\n" +
+	"expireTime\"\xdc\x01\n" +
 	"\x1aFinishWebAuthnLoginRequest\x12F\n" +
 	"\vlogin_token\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x19\x10\x16\x18\x80 2\x12^[0-9A-Za-z_.~-]*$\x80\x01\x01R\n" +
 	"loginToken\x12;\n" +
-	"\x0fcredential_json\x18\x02 \x01(\tB\x12\xe2A\x01\x02\xbaH\br\x06\x10\x02(\x80\x80\x02\x80\x01\x01R\x0ecredentialJson\x127\n" +
-	"\vdevice_name\x18\x03 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\n" +
-	"deviceName\"\x1e\n" +
+	"\x0fcredential_json\x18\x02 \x01(\tB\x12\xe2A\x01\x02\xbaH\br\x06\x10\x02(\x80\x80\x02\x80\x01\x01R\x0ecredentialJson\x129\n" +
+	"\fdevice_label\x18\x03 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\vdeviceLabel\"\x1e\n" +
 	"\x1cGenerateRecoveryCodesRequest\"K\n" +
 	"\x1dGenerateRecoveryCodesResponse\x12*\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodes\"n\n" +
+	"\x0erecovery_codes\x18\x01 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodes\"j\n" +
+	"\x13GetMfaFactorRequest\x12S\n" +
+	"\x04name\x18\x01 \x01(\tB?\xe2A\x01\x02\xfaA\x1e\n" +
+	"\x1cauth.pyairtable.io/MfaFactor\xbaH\x17\xc8\x01\x01r\x12\x8a\xea0\x0emfaFactors/mfaR\x04name\"n\n" +
 	"\x15ListMfaFactorsRequest\x12(\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\v\xe2A\x01\x01\xbaH\x04\x1a\x02(\x00R\bpageSize\x12+\n" +
 	"\n" +
@@ -1269,7 +1317,7 @@ const file_pyairtable_auth_v1_mfa_proto_rawDesc = "" +
 	"\x1cauth.pyairtable.io/MfaFactor\xbaH\x17\xc8\x01\x01r\x12\x8a\xea0\x0emfaFactors/mfaR\x04name\x12\x1f\n" +
 	"\x04etag\x18\x02 \x01(\tB\v\xe2A\x01\x01\xbaH\x04r\x02\x18@R\x04etag\x126\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId2\xe9\f\n" +
+	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId2\xed\r\n" +
 	"\n" +
 	"MfaService\x12\x84\x01\n" +
 	"\n" +
@@ -1279,7 +1327,8 @@ const file_pyairtable_auth_v1_mfa_proto_rawDesc = "" +
 	"\x1aFinishWebAuthnRegistration\x125.pyairtable.auth.v1.FinishWebAuthnRegistrationRequest\x1a!.pyairtable.auth.v1.MfaEnrollment\"7\x82\xd3\xe4\x93\x02.:\x01*\")/v1/mfaFactors:finishWebAuthnRegistration\x90\x02\x00\x12\xa2\x01\n" +
 	"\x12BeginWebAuthnLogin\x12-.pyairtable.auth.v1.BeginWebAuthnLoginRequest\x1a..pyairtable.auth.v1.BeginWebAuthnLoginResponse\"-\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/sessions:beginWebAuthnLogin\x90\x02\x00\x12\x9f\x01\n" +
 	"\x13FinishWebAuthnLogin\x12..pyairtable.auth.v1.FinishWebAuthnLoginRequest\x1a(.pyairtable.auth.v1.AuthenticationResult\".\x82\xd3\xe4\x93\x02%:\x01*\" /v1/sessions:finishWebAuthnLogin\x90\x02\x00\x12\xb0\x01\n" +
-	"\x15GenerateRecoveryCodes\x120.pyairtable.auth.v1.GenerateRecoveryCodesRequest\x1a1.pyairtable.auth.v1.GenerateRecoveryCodesResponse\"2\x82\xd3\xe4\x93\x02):\x01*\"$/v1/mfaFactors:generateRecoveryCodes\x90\x02\x00\x12\x82\x01\n" +
+	"\x15GenerateRecoveryCodes\x120.pyairtable.auth.v1.GenerateRecoveryCodesRequest\x1a1.pyairtable.auth.v1.GenerateRecoveryCodesResponse\"2\x82\xd3\xe4\x93\x02):\x01*\"$/v1/mfaFactors:generateRecoveryCodes\x90\x02\x00\x12\x81\x01\n" +
+	"\fGetMfaFactor\x12'.pyairtable.auth.v1.GetMfaFactorRequest\x1a\x1d.pyairtable.auth.v1.MfaFactor\")\xdaA\x04name\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=mfaFactors/*}\x90\x02\x01\x12\x82\x01\n" +
 	"\x0eListMfaFactors\x12).pyairtable.auth.v1.ListMfaFactorsRequest\x1a*.pyairtable.auth.v1.ListMfaFactorsResponse\"\x19\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/mfaFactors\x90\x02\x01\x12\xb0\x01\n" +
 	"\x0fUpdateMfaFactor\x12*.pyairtable.auth.v1.UpdateMfaFactorRequest\x1a\x1d.pyairtable.auth.v1.MfaFactor\"R\xdaA\x16mfa_factor,update_mask\x82\xd3\xe4\x93\x020:\n" +
 	"mfa_factor2\"/v1/{mfa_factor.name=mfaFactors/*}\x90\x02\x02\x12\x80\x01\n" +
@@ -1298,7 +1347,7 @@ func file_pyairtable_auth_v1_mfa_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_auth_v1_mfa_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pyairtable_auth_v1_mfa_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_pyairtable_auth_v1_mfa_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_pyairtable_auth_v1_mfa_proto_goTypes = []any{
 	(MfaFactor_State)(0),                      // 0: pyairtable.auth.v1.MfaFactor.State
 	(*MfaFactor)(nil),                         // 1: pyairtable.auth.v1.MfaFactor
@@ -1314,31 +1363,32 @@ var file_pyairtable_auth_v1_mfa_proto_goTypes = []any{
 	(*FinishWebAuthnLoginRequest)(nil),        // 11: pyairtable.auth.v1.FinishWebAuthnLoginRequest
 	(*GenerateRecoveryCodesRequest)(nil),      // 12: pyairtable.auth.v1.GenerateRecoveryCodesRequest
 	(*GenerateRecoveryCodesResponse)(nil),     // 13: pyairtable.auth.v1.GenerateRecoveryCodesResponse
-	(*ListMfaFactorsRequest)(nil),             // 14: pyairtable.auth.v1.ListMfaFactorsRequest
-	(*ListMfaFactorsResponse)(nil),            // 15: pyairtable.auth.v1.ListMfaFactorsResponse
-	(*UpdateMfaFactorRequest)(nil),            // 16: pyairtable.auth.v1.UpdateMfaFactorRequest
-	(*RemoveMfaFactorRequest)(nil),            // 17: pyairtable.auth.v1.RemoveMfaFactorRequest
-	(MfaFactorType)(0),                        // 18: pyairtable.auth.v1.MfaFactorType
-	(*timestamppb.Timestamp)(nil),             // 19: google.protobuf.Timestamp
-	(*TokenSet)(nil),                          // 20: pyairtable.auth.v1.TokenSet
-	(*fieldmaskpb.FieldMask)(nil),             // 21: google.protobuf.FieldMask
-	(*AuthenticationResult)(nil),              // 22: pyairtable.auth.v1.AuthenticationResult
-	(*emptypb.Empty)(nil),                     // 23: google.protobuf.Empty
+	(*GetMfaFactorRequest)(nil),               // 14: pyairtable.auth.v1.GetMfaFactorRequest
+	(*ListMfaFactorsRequest)(nil),             // 15: pyairtable.auth.v1.ListMfaFactorsRequest
+	(*ListMfaFactorsResponse)(nil),            // 16: pyairtable.auth.v1.ListMfaFactorsResponse
+	(*UpdateMfaFactorRequest)(nil),            // 17: pyairtable.auth.v1.UpdateMfaFactorRequest
+	(*RemoveMfaFactorRequest)(nil),            // 18: pyairtable.auth.v1.RemoveMfaFactorRequest
+	(MfaFactorType)(0),                        // 19: pyairtable.auth.v1.MfaFactorType
+	(*timestamppb.Timestamp)(nil),             // 20: google.protobuf.Timestamp
+	(*TokenSet)(nil),                          // 21: pyairtable.auth.v1.TokenSet
+	(*fieldmaskpb.FieldMask)(nil),             // 22: google.protobuf.FieldMask
+	(*AuthenticationResult)(nil),              // 23: pyairtable.auth.v1.AuthenticationResult
+	(*emptypb.Empty)(nil),                     // 24: google.protobuf.Empty
 }
 var file_pyairtable_auth_v1_mfa_proto_depIdxs = []int32{
-	18, // 0: pyairtable.auth.v1.MfaFactor.type:type_name -> pyairtable.auth.v1.MfaFactorType
+	19, // 0: pyairtable.auth.v1.MfaFactor.type:type_name -> pyairtable.auth.v1.MfaFactorType
 	0,  // 1: pyairtable.auth.v1.MfaFactor.state:type_name -> pyairtable.auth.v1.MfaFactor.State
-	19, // 2: pyairtable.auth.v1.MfaFactor.create_time:type_name -> google.protobuf.Timestamp
-	19, // 3: pyairtable.auth.v1.MfaFactor.last_use_time:type_name -> google.protobuf.Timestamp
+	20, // 2: pyairtable.auth.v1.MfaFactor.create_time:type_name -> google.protobuf.Timestamp
+	20, // 3: pyairtable.auth.v1.MfaFactor.last_use_time:type_name -> google.protobuf.Timestamp
 	1,  // 4: pyairtable.auth.v1.MfaEnrollment.mfa_factor:type_name -> pyairtable.auth.v1.MfaFactor
-	20, // 5: pyairtable.auth.v1.MfaEnrollment.tokens:type_name -> pyairtable.auth.v1.TokenSet
+	21, // 5: pyairtable.auth.v1.MfaEnrollment.tokens:type_name -> pyairtable.auth.v1.TokenSet
 	1,  // 6: pyairtable.auth.v1.EnrollTotpResponse.mfa_factor:type_name -> pyairtable.auth.v1.MfaFactor
-	19, // 7: pyairtable.auth.v1.EnrollTotpResponse.expire_time:type_name -> google.protobuf.Timestamp
-	19, // 8: pyairtable.auth.v1.BeginWebAuthnRegistrationResponse.expire_time:type_name -> google.protobuf.Timestamp
-	19, // 9: pyairtable.auth.v1.BeginWebAuthnLoginResponse.expire_time:type_name -> google.protobuf.Timestamp
+	20, // 7: pyairtable.auth.v1.EnrollTotpResponse.expire_time:type_name -> google.protobuf.Timestamp
+	20, // 8: pyairtable.auth.v1.BeginWebAuthnRegistrationResponse.expire_time:type_name -> google.protobuf.Timestamp
+	20, // 9: pyairtable.auth.v1.BeginWebAuthnLoginResponse.expire_time:type_name -> google.protobuf.Timestamp
 	1,  // 10: pyairtable.auth.v1.ListMfaFactorsResponse.mfa_factors:type_name -> pyairtable.auth.v1.MfaFactor
 	1,  // 11: pyairtable.auth.v1.UpdateMfaFactorRequest.mfa_factor:type_name -> pyairtable.auth.v1.MfaFactor
-	21, // 12: pyairtable.auth.v1.UpdateMfaFactorRequest.update_mask:type_name -> google.protobuf.FieldMask
+	22, // 12: pyairtable.auth.v1.UpdateMfaFactorRequest.update_mask:type_name -> google.protobuf.FieldMask
 	3,  // 13: pyairtable.auth.v1.MfaService.EnrollTotp:input_type -> pyairtable.auth.v1.EnrollTotpRequest
 	5,  // 14: pyairtable.auth.v1.MfaService.ConfirmTotp:input_type -> pyairtable.auth.v1.ConfirmTotpRequest
 	6,  // 15: pyairtable.auth.v1.MfaService.BeginWebAuthnRegistration:input_type -> pyairtable.auth.v1.BeginWebAuthnRegistrationRequest
@@ -1346,21 +1396,23 @@ var file_pyairtable_auth_v1_mfa_proto_depIdxs = []int32{
 	9,  // 17: pyairtable.auth.v1.MfaService.BeginWebAuthnLogin:input_type -> pyairtable.auth.v1.BeginWebAuthnLoginRequest
 	11, // 18: pyairtable.auth.v1.MfaService.FinishWebAuthnLogin:input_type -> pyairtable.auth.v1.FinishWebAuthnLoginRequest
 	12, // 19: pyairtable.auth.v1.MfaService.GenerateRecoveryCodes:input_type -> pyairtable.auth.v1.GenerateRecoveryCodesRequest
-	14, // 20: pyairtable.auth.v1.MfaService.ListMfaFactors:input_type -> pyairtable.auth.v1.ListMfaFactorsRequest
-	16, // 21: pyairtable.auth.v1.MfaService.UpdateMfaFactor:input_type -> pyairtable.auth.v1.UpdateMfaFactorRequest
-	17, // 22: pyairtable.auth.v1.MfaService.RemoveMfaFactor:input_type -> pyairtable.auth.v1.RemoveMfaFactorRequest
-	4,  // 23: pyairtable.auth.v1.MfaService.EnrollTotp:output_type -> pyairtable.auth.v1.EnrollTotpResponse
-	2,  // 24: pyairtable.auth.v1.MfaService.ConfirmTotp:output_type -> pyairtable.auth.v1.MfaEnrollment
-	7,  // 25: pyairtable.auth.v1.MfaService.BeginWebAuthnRegistration:output_type -> pyairtable.auth.v1.BeginWebAuthnRegistrationResponse
-	2,  // 26: pyairtable.auth.v1.MfaService.FinishWebAuthnRegistration:output_type -> pyairtable.auth.v1.MfaEnrollment
-	10, // 27: pyairtable.auth.v1.MfaService.BeginWebAuthnLogin:output_type -> pyairtable.auth.v1.BeginWebAuthnLoginResponse
-	22, // 28: pyairtable.auth.v1.MfaService.FinishWebAuthnLogin:output_type -> pyairtable.auth.v1.AuthenticationResult
-	13, // 29: pyairtable.auth.v1.MfaService.GenerateRecoveryCodes:output_type -> pyairtable.auth.v1.GenerateRecoveryCodesResponse
-	15, // 30: pyairtable.auth.v1.MfaService.ListMfaFactors:output_type -> pyairtable.auth.v1.ListMfaFactorsResponse
-	1,  // 31: pyairtable.auth.v1.MfaService.UpdateMfaFactor:output_type -> pyairtable.auth.v1.MfaFactor
-	23, // 32: pyairtable.auth.v1.MfaService.RemoveMfaFactor:output_type -> google.protobuf.Empty
-	23, // [23:33] is the sub-list for method output_type
-	13, // [13:23] is the sub-list for method input_type
+	14, // 20: pyairtable.auth.v1.MfaService.GetMfaFactor:input_type -> pyairtable.auth.v1.GetMfaFactorRequest
+	15, // 21: pyairtable.auth.v1.MfaService.ListMfaFactors:input_type -> pyairtable.auth.v1.ListMfaFactorsRequest
+	17, // 22: pyairtable.auth.v1.MfaService.UpdateMfaFactor:input_type -> pyairtable.auth.v1.UpdateMfaFactorRequest
+	18, // 23: pyairtable.auth.v1.MfaService.RemoveMfaFactor:input_type -> pyairtable.auth.v1.RemoveMfaFactorRequest
+	4,  // 24: pyairtable.auth.v1.MfaService.EnrollTotp:output_type -> pyairtable.auth.v1.EnrollTotpResponse
+	2,  // 25: pyairtable.auth.v1.MfaService.ConfirmTotp:output_type -> pyairtable.auth.v1.MfaEnrollment
+	7,  // 26: pyairtable.auth.v1.MfaService.BeginWebAuthnRegistration:output_type -> pyairtable.auth.v1.BeginWebAuthnRegistrationResponse
+	2,  // 27: pyairtable.auth.v1.MfaService.FinishWebAuthnRegistration:output_type -> pyairtable.auth.v1.MfaEnrollment
+	10, // 28: pyairtable.auth.v1.MfaService.BeginWebAuthnLogin:output_type -> pyairtable.auth.v1.BeginWebAuthnLoginResponse
+	23, // 29: pyairtable.auth.v1.MfaService.FinishWebAuthnLogin:output_type -> pyairtable.auth.v1.AuthenticationResult
+	13, // 30: pyairtable.auth.v1.MfaService.GenerateRecoveryCodes:output_type -> pyairtable.auth.v1.GenerateRecoveryCodesResponse
+	1,  // 31: pyairtable.auth.v1.MfaService.GetMfaFactor:output_type -> pyairtable.auth.v1.MfaFactor
+	16, // 32: pyairtable.auth.v1.MfaService.ListMfaFactors:output_type -> pyairtable.auth.v1.ListMfaFactorsResponse
+	1,  // 33: pyairtable.auth.v1.MfaService.UpdateMfaFactor:output_type -> pyairtable.auth.v1.MfaFactor
+	24, // 34: pyairtable.auth.v1.MfaService.RemoveMfaFactor:output_type -> google.protobuf.Empty
+	24, // [24:35] is the sub-list for method output_type
+	13, // [13:24] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -1378,7 +1430,7 @@ func file_pyairtable_auth_v1_mfa_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_auth_v1_mfa_proto_rawDesc), len(file_pyairtable_auth_v1_mfa_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	MfaService_BeginWebAuthnLogin_FullMethodName         = "/pyairtable.auth.v1.MfaService/BeginWebAuthnLogin"
 	MfaService_FinishWebAuthnLogin_FullMethodName        = "/pyairtable.auth.v1.MfaService/FinishWebAuthnLogin"
 	MfaService_GenerateRecoveryCodes_FullMethodName      = "/pyairtable.auth.v1.MfaService/GenerateRecoveryCodes"
+	MfaService_GetMfaFactor_FullMethodName               = "/pyairtable.auth.v1.MfaService/GetMfaFactor"
 	MfaService_ListMfaFactors_FullMethodName             = "/pyairtable.auth.v1.MfaService/ListMfaFactors"
 	MfaService_UpdateMfaFactor_FullMethodName            = "/pyairtable.auth.v1.MfaService/UpdateMfaFactor"
 	MfaService_RemoveMfaFactor_FullMethodName            = "/pyairtable.auth.v1.MfaService/RemoveMfaFactor"
@@ -94,6 +95,11 @@ type MfaServiceClient interface {
 	// (MFA_FACTOR_NOT_FOUND).
 	// Retry: safe: the last codes that were returned are those that count.
 	GenerateRecoveryCodes(ctx context.Context, in *GenerateRecoveryCodesRequest, opts ...grpc.CallOption) (*GenerateRecoveryCodesResponse, error)
+	// Reads one of the caller's factors or passkeys, without secrets.
+	// Permission: the caller's own only.
+	// Errors: NOT_FOUND (MFA_FACTOR_NOT_FOUND).
+	// Retry: safe.
+	GetMfaFactor(ctx context.Context, in *GetMfaFactorRequest, opts ...grpc.CallOption) (*MfaFactor, error)
 	// Lists the caller's factors and passkeys, without secrets.
 	// Permission: the caller's own only.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
@@ -184,6 +190,16 @@ func (c *mfaServiceClient) GenerateRecoveryCodes(ctx context.Context, in *Genera
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GenerateRecoveryCodesResponse)
 	err := c.cc.Invoke(ctx, MfaService_GenerateRecoveryCodes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *mfaServiceClient) GetMfaFactor(ctx context.Context, in *GetMfaFactorRequest, opts ...grpc.CallOption) (*MfaFactor, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MfaFactor)
+	err := c.cc.Invoke(ctx, MfaService_GetMfaFactor_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -282,6 +298,11 @@ type MfaServiceServer interface {
 	// (MFA_FACTOR_NOT_FOUND).
 	// Retry: safe: the last codes that were returned are those that count.
 	GenerateRecoveryCodes(context.Context, *GenerateRecoveryCodesRequest) (*GenerateRecoveryCodesResponse, error)
+	// Reads one of the caller's factors or passkeys, without secrets.
+	// Permission: the caller's own only.
+	// Errors: NOT_FOUND (MFA_FACTOR_NOT_FOUND).
+	// Retry: safe.
+	GetMfaFactor(context.Context, *GetMfaFactorRequest) (*MfaFactor, error)
 	// Lists the caller's factors and passkeys, without secrets.
 	// Permission: the caller's own only.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
@@ -328,6 +349,9 @@ func (UnimplementedMfaServiceServer) FinishWebAuthnLogin(context.Context, *Finis
 }
 func (UnimplementedMfaServiceServer) GenerateRecoveryCodes(context.Context, *GenerateRecoveryCodesRequest) (*GenerateRecoveryCodesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GenerateRecoveryCodes not implemented")
+}
+func (UnimplementedMfaServiceServer) GetMfaFactor(context.Context, *GetMfaFactorRequest) (*MfaFactor, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetMfaFactor not implemented")
 }
 func (UnimplementedMfaServiceServer) ListMfaFactors(context.Context, *ListMfaFactorsRequest) (*ListMfaFactorsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListMfaFactors not implemented")
@@ -485,6 +509,24 @@ func _MfaService_GenerateRecoveryCodes_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MfaService_GetMfaFactor_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetMfaFactorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MfaServiceServer).GetMfaFactor(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MfaService_GetMfaFactor_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MfaServiceServer).GetMfaFactor(ctx, req.(*GetMfaFactorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MfaService_ListMfaFactors_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListMfaFactorsRequest)
 	if err := dec(in); err != nil {
@@ -573,6 +615,10 @@ var MfaService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GenerateRecoveryCodes",
 			Handler:    _MfaService_GenerateRecoveryCodes_Handler,
+		},
+		{
+			MethodName: "GetMfaFactor",
+			Handler:    _MfaService_GetMfaFactor_Handler,
 		},
 		{
 			MethodName: "ListMfaFactors",

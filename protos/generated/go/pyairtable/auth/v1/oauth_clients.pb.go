@@ -1552,6 +1552,52 @@ func (x *DenyAuthorizationResponse) GetRedirectUri() string {
 	return ""
 }
 
+// Request of GetConsent.
+type GetConsentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The consent: `consents/cns…`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConsentRequest) Reset() {
+	*x = GetConsentRequest{}
+	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConsentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConsentRequest) ProtoMessage() {}
+
+func (x *GetConsentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConsentRequest.ProtoReflect.Descriptor instead.
+func (*GetConsentRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_auth_v1_oauth_clients_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetConsentRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Request of ListConsents.
 type ListConsentsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1565,7 +1611,7 @@ type ListConsentsRequest struct {
 
 func (x *ListConsentsRequest) Reset() {
 	*x = ListConsentsRequest{}
-	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[17]
+	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1623,7 @@ func (x *ListConsentsRequest) String() string {
 func (*ListConsentsRequest) ProtoMessage() {}
 
 func (x *ListConsentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[17]
+	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1636,7 @@ func (x *ListConsentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConsentsRequest.ProtoReflect.Descriptor instead.
 func (*ListConsentsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_oauth_clients_proto_rawDescGZIP(), []int{17}
+	return file_pyairtable_auth_v1_oauth_clients_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListConsentsRequest) GetPageSize() int32 {
@@ -1620,7 +1666,7 @@ type ListConsentsResponse struct {
 
 func (x *ListConsentsResponse) Reset() {
 	*x = ListConsentsResponse{}
-	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[18]
+	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1678,7 @@ func (x *ListConsentsResponse) String() string {
 func (*ListConsentsResponse) ProtoMessage() {}
 
 func (x *ListConsentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[18]
+	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1691,7 @@ func (x *ListConsentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConsentsResponse.ProtoReflect.Descriptor instead.
 func (*ListConsentsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_oauth_clients_proto_rawDescGZIP(), []int{18}
+	return file_pyairtable_auth_v1_oauth_clients_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListConsentsResponse) GetConsents() []*Consent {
@@ -1675,7 +1721,7 @@ type RevokeConsentRequest struct {
 
 func (x *RevokeConsentRequest) Reset() {
 	*x = RevokeConsentRequest{}
-	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[19]
+	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1733,7 @@ func (x *RevokeConsentRequest) String() string {
 func (*RevokeConsentRequest) ProtoMessage() {}
 
 func (x *RevokeConsentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[19]
+	mi := &file_pyairtable_auth_v1_oauth_clients_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1746,7 @@ func (x *RevokeConsentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeConsentRequest.ProtoReflect.Descriptor instead.
 func (*RevokeConsentRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_oauth_clients_proto_rawDescGZIP(), []int{19}
+	return file_pyairtable_auth_v1_oauth_clients_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevokeConsentRequest) GetName() string {
@@ -1858,7 +1904,10 @@ const file_pyairtable_auth_v1_oauth_clients_proto_rawDesc = "" +
 	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestIdB\x10\n" +
 	"\arequest\x12\x05\xbaH\x02\b\x01\">\n" +
 	"\x19DenyAuthorizationResponse\x12!\n" +
-	"\fredirect_uri\x18\x01 \x01(\tR\vredirectUri\"l\n" +
+	"\fredirect_uri\x18\x01 \x01(\tR\vredirectUri\"d\n" +
+	"\x11GetConsentRequest\x12O\n" +
+	"\x04name\x18\x01 \x01(\tB;\xe2A\x01\x02\xfaA\x1c\n" +
+	"\x1aauth.pyairtable.io/Consent\xbaH\x15\xc8\x01\x01r\x10\x8a\xea0\fconsents/cnsR\x04name\"l\n" +
 	"\x13ListConsentsRequest\x12(\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\v\xe2A\x01\x01\xbaH\x04\x1a\x02(\x00R\bpageSize\x12+\n" +
 	"\n" +
@@ -1870,7 +1919,7 @@ const file_pyairtable_auth_v1_oauth_clients_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB;\xe2A\x01\x02\xfaA\x1c\n" +
 	"\x1aauth.pyairtable.io/Consent\xbaH\x15\xc8\x01\x01r\x10\x8a\xea0\fconsents/cnsR\x04name\x126\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId2\xd8\r\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId2\xd3\x0e\n" +
 	"\x12OAuthClientService\x12\xb0\x01\n" +
 	"\x13RegisterOAuthClient\x12..pyairtable.auth.v1.RegisterOAuthClientRequest\x1a/.pyairtable.auth.v1.RegisterOAuthClientResponse\"8\xdaA\foauth_client\x82\xd3\xe4\x93\x02 :\foauth_client\"\x10/v1/oauthClients\x90\x02\x00\x12\x89\x01\n" +
 	"\x0eGetOAuthClient\x12).pyairtable.auth.v1.GetOAuthClientRequest\x1a\x1f.pyairtable.auth.v1.OAuthClient\"+\xdaA\x04name\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/{name=oauthClients/*}\x90\x02\x01\x12\x8a\x01\n" +
@@ -1880,7 +1929,9 @@ const file_pyairtable_auth_v1_oauth_clients_proto_rawDesc = "" +
 	"\x11DeleteOAuthClient\x12,.pyairtable.auth.v1.DeleteOAuthClientRequest\x1a\x16.google.protobuf.Empty\"+\xdaA\x04name\x82\xd3\xe4\x93\x02\x1b*\x19/v1/{name=oauthClients/*}\x90\x02\x02\x12\x94\x01\n" +
 	"\x14PreviewAuthorization\x12/.pyairtable.auth.v1.PreviewAuthorizationRequest\x1a!.pyairtable.auth.v1.Authorization\"(\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/authorizations:preview\x90\x02\x01\x12\xa3\x01\n" +
 	"\x14ApproveAuthorization\x12/.pyairtable.auth.v1.ApproveAuthorizationRequest\x1a0.pyairtable.auth.v1.ApproveAuthorizationResponse\"(\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/authorizations:approve\x90\x02\x02\x12\x97\x01\n" +
-	"\x11DenyAuthorization\x12,.pyairtable.auth.v1.DenyAuthorizationRequest\x1a-.pyairtable.auth.v1.DenyAuthorizationResponse\"%\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/authorizations:deny\x90\x02\x02\x12z\n" +
+	"\x11DenyAuthorization\x12,.pyairtable.auth.v1.DenyAuthorizationRequest\x1a-.pyairtable.auth.v1.DenyAuthorizationResponse\"%\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/authorizations:deny\x90\x02\x02\x12y\n" +
+	"\n" +
+	"GetConsent\x12%.pyairtable.auth.v1.GetConsentRequest\x1a\x1b.pyairtable.auth.v1.Consent\"'\xdaA\x04name\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=consents/*}\x90\x02\x01\x12z\n" +
 	"\fListConsents\x12'.pyairtable.auth.v1.ListConsentsRequest\x1a(.pyairtable.auth.v1.ListConsentsResponse\"\x17\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/consents\x90\x02\x01\x12\x84\x01\n" +
 	"\rRevokeConsent\x12(.pyairtable.auth.v1.RevokeConsentRequest\x1a\x16.google.protobuf.Empty\"1\xdaA\x04name\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/{name=consents/*}:revoke\x90\x02\x02\x1a\x10\xcaA\rpyairtable.ioBPZNgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/auth/v1;authv1b\x06proto3"
 
@@ -1897,7 +1948,7 @@ func file_pyairtable_auth_v1_oauth_clients_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_auth_v1_oauth_clients_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pyairtable_auth_v1_oauth_clients_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_pyairtable_auth_v1_oauth_clients_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_pyairtable_auth_v1_oauth_clients_proto_goTypes = []any{
 	(OAuthClient_ClientType)(0),             // 0: pyairtable.auth.v1.OAuthClient.ClientType
 	(OAuthClient_GrantType)(0),              // 1: pyairtable.auth.v1.OAuthClient.GrantType
@@ -1919,33 +1970,34 @@ var file_pyairtable_auth_v1_oauth_clients_proto_goTypes = []any{
 	(*ApproveAuthorizationResponse)(nil),    // 17: pyairtable.auth.v1.ApproveAuthorizationResponse
 	(*DenyAuthorizationRequest)(nil),        // 18: pyairtable.auth.v1.DenyAuthorizationRequest
 	(*DenyAuthorizationResponse)(nil),       // 19: pyairtable.auth.v1.DenyAuthorizationResponse
-	(*ListConsentsRequest)(nil),             // 20: pyairtable.auth.v1.ListConsentsRequest
-	(*ListConsentsResponse)(nil),            // 21: pyairtable.auth.v1.ListConsentsResponse
-	(*RevokeConsentRequest)(nil),            // 22: pyairtable.auth.v1.RevokeConsentRequest
-	(*timestamppb.Timestamp)(nil),           // 23: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),           // 24: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),             // 25: google.protobuf.Duration
-	(*emptypb.Empty)(nil),                   // 26: google.protobuf.Empty
+	(*GetConsentRequest)(nil),               // 20: pyairtable.auth.v1.GetConsentRequest
+	(*ListConsentsRequest)(nil),             // 21: pyairtable.auth.v1.ListConsentsRequest
+	(*ListConsentsResponse)(nil),            // 22: pyairtable.auth.v1.ListConsentsResponse
+	(*RevokeConsentRequest)(nil),            // 23: pyairtable.auth.v1.RevokeConsentRequest
+	(*timestamppb.Timestamp)(nil),           // 24: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),           // 25: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),             // 26: google.protobuf.Duration
+	(*emptypb.Empty)(nil),                   // 27: google.protobuf.Empty
 }
 var file_pyairtable_auth_v1_oauth_clients_proto_depIdxs = []int32{
 	0,  // 0: pyairtable.auth.v1.OAuthClient.type:type_name -> pyairtable.auth.v1.OAuthClient.ClientType
 	1,  // 1: pyairtable.auth.v1.OAuthClient.grant_types:type_name -> pyairtable.auth.v1.OAuthClient.GrantType
 	2,  // 2: pyairtable.auth.v1.OAuthClient.authentication_method:type_name -> pyairtable.auth.v1.OAuthClient.AuthenticationMethod
-	23, // 3: pyairtable.auth.v1.OAuthClient.previous_secret_expire_time:type_name -> google.protobuf.Timestamp
-	23, // 4: pyairtable.auth.v1.OAuthClient.create_time:type_name -> google.protobuf.Timestamp
-	23, // 5: pyairtable.auth.v1.OAuthClient.update_time:type_name -> google.protobuf.Timestamp
+	24, // 3: pyairtable.auth.v1.OAuthClient.previous_secret_expire_time:type_name -> google.protobuf.Timestamp
+	24, // 4: pyairtable.auth.v1.OAuthClient.create_time:type_name -> google.protobuf.Timestamp
+	24, // 5: pyairtable.auth.v1.OAuthClient.update_time:type_name -> google.protobuf.Timestamp
 	3,  // 6: pyairtable.auth.v1.Authorization.oauth_client:type_name -> pyairtable.auth.v1.OAuthClient
-	23, // 7: pyairtable.auth.v1.Authorization.create_time:type_name -> google.protobuf.Timestamp
-	23, // 8: pyairtable.auth.v1.Authorization.expire_time:type_name -> google.protobuf.Timestamp
-	23, // 9: pyairtable.auth.v1.Consent.create_time:type_name -> google.protobuf.Timestamp
-	23, // 10: pyairtable.auth.v1.Consent.update_time:type_name -> google.protobuf.Timestamp
-	23, // 11: pyairtable.auth.v1.Consent.last_use_time:type_name -> google.protobuf.Timestamp
+	24, // 7: pyairtable.auth.v1.Authorization.create_time:type_name -> google.protobuf.Timestamp
+	24, // 8: pyairtable.auth.v1.Authorization.expire_time:type_name -> google.protobuf.Timestamp
+	24, // 9: pyairtable.auth.v1.Consent.create_time:type_name -> google.protobuf.Timestamp
+	24, // 10: pyairtable.auth.v1.Consent.update_time:type_name -> google.protobuf.Timestamp
+	24, // 11: pyairtable.auth.v1.Consent.last_use_time:type_name -> google.protobuf.Timestamp
 	3,  // 12: pyairtable.auth.v1.RegisterOAuthClientRequest.oauth_client:type_name -> pyairtable.auth.v1.OAuthClient
 	3,  // 13: pyairtable.auth.v1.RegisterOAuthClientResponse.oauth_client:type_name -> pyairtable.auth.v1.OAuthClient
 	3,  // 14: pyairtable.auth.v1.ListOAuthClientsResponse.oauth_clients:type_name -> pyairtable.auth.v1.OAuthClient
 	3,  // 15: pyairtable.auth.v1.UpdateOAuthClientRequest.oauth_client:type_name -> pyairtable.auth.v1.OAuthClient
-	24, // 16: pyairtable.auth.v1.UpdateOAuthClientRequest.update_mask:type_name -> google.protobuf.FieldMask
-	25, // 17: pyairtable.auth.v1.RotateOAuthClientSecretRequest.overlap:type_name -> google.protobuf.Duration
+	25, // 16: pyairtable.auth.v1.UpdateOAuthClientRequest.update_mask:type_name -> google.protobuf.FieldMask
+	26, // 17: pyairtable.auth.v1.RotateOAuthClientSecretRequest.overlap:type_name -> google.protobuf.Duration
 	3,  // 18: pyairtable.auth.v1.RotateOAuthClientSecretResponse.oauth_client:type_name -> pyairtable.auth.v1.OAuthClient
 	5,  // 19: pyairtable.auth.v1.ListConsentsResponse.consents:type_name -> pyairtable.auth.v1.Consent
 	6,  // 20: pyairtable.auth.v1.OAuthClientService.RegisterOAuthClient:input_type -> pyairtable.auth.v1.RegisterOAuthClientRequest
@@ -1957,21 +2009,23 @@ var file_pyairtable_auth_v1_oauth_clients_proto_depIdxs = []int32{
 	15, // 26: pyairtable.auth.v1.OAuthClientService.PreviewAuthorization:input_type -> pyairtable.auth.v1.PreviewAuthorizationRequest
 	16, // 27: pyairtable.auth.v1.OAuthClientService.ApproveAuthorization:input_type -> pyairtable.auth.v1.ApproveAuthorizationRequest
 	18, // 28: pyairtable.auth.v1.OAuthClientService.DenyAuthorization:input_type -> pyairtable.auth.v1.DenyAuthorizationRequest
-	20, // 29: pyairtable.auth.v1.OAuthClientService.ListConsents:input_type -> pyairtable.auth.v1.ListConsentsRequest
-	22, // 30: pyairtable.auth.v1.OAuthClientService.RevokeConsent:input_type -> pyairtable.auth.v1.RevokeConsentRequest
-	7,  // 31: pyairtable.auth.v1.OAuthClientService.RegisterOAuthClient:output_type -> pyairtable.auth.v1.RegisterOAuthClientResponse
-	3,  // 32: pyairtable.auth.v1.OAuthClientService.GetOAuthClient:output_type -> pyairtable.auth.v1.OAuthClient
-	10, // 33: pyairtable.auth.v1.OAuthClientService.ListOAuthClients:output_type -> pyairtable.auth.v1.ListOAuthClientsResponse
-	3,  // 34: pyairtable.auth.v1.OAuthClientService.UpdateOAuthClient:output_type -> pyairtable.auth.v1.OAuthClient
-	13, // 35: pyairtable.auth.v1.OAuthClientService.RotateOAuthClientSecret:output_type -> pyairtable.auth.v1.RotateOAuthClientSecretResponse
-	26, // 36: pyairtable.auth.v1.OAuthClientService.DeleteOAuthClient:output_type -> google.protobuf.Empty
-	4,  // 37: pyairtable.auth.v1.OAuthClientService.PreviewAuthorization:output_type -> pyairtable.auth.v1.Authorization
-	17, // 38: pyairtable.auth.v1.OAuthClientService.ApproveAuthorization:output_type -> pyairtable.auth.v1.ApproveAuthorizationResponse
-	19, // 39: pyairtable.auth.v1.OAuthClientService.DenyAuthorization:output_type -> pyairtable.auth.v1.DenyAuthorizationResponse
-	21, // 40: pyairtable.auth.v1.OAuthClientService.ListConsents:output_type -> pyairtable.auth.v1.ListConsentsResponse
-	26, // 41: pyairtable.auth.v1.OAuthClientService.RevokeConsent:output_type -> google.protobuf.Empty
-	31, // [31:42] is the sub-list for method output_type
-	20, // [20:31] is the sub-list for method input_type
+	20, // 29: pyairtable.auth.v1.OAuthClientService.GetConsent:input_type -> pyairtable.auth.v1.GetConsentRequest
+	21, // 30: pyairtable.auth.v1.OAuthClientService.ListConsents:input_type -> pyairtable.auth.v1.ListConsentsRequest
+	23, // 31: pyairtable.auth.v1.OAuthClientService.RevokeConsent:input_type -> pyairtable.auth.v1.RevokeConsentRequest
+	7,  // 32: pyairtable.auth.v1.OAuthClientService.RegisterOAuthClient:output_type -> pyairtable.auth.v1.RegisterOAuthClientResponse
+	3,  // 33: pyairtable.auth.v1.OAuthClientService.GetOAuthClient:output_type -> pyairtable.auth.v1.OAuthClient
+	10, // 34: pyairtable.auth.v1.OAuthClientService.ListOAuthClients:output_type -> pyairtable.auth.v1.ListOAuthClientsResponse
+	3,  // 35: pyairtable.auth.v1.OAuthClientService.UpdateOAuthClient:output_type -> pyairtable.auth.v1.OAuthClient
+	13, // 36: pyairtable.auth.v1.OAuthClientService.RotateOAuthClientSecret:output_type -> pyairtable.auth.v1.RotateOAuthClientSecretResponse
+	27, // 37: pyairtable.auth.v1.OAuthClientService.DeleteOAuthClient:output_type -> google.protobuf.Empty
+	4,  // 38: pyairtable.auth.v1.OAuthClientService.PreviewAuthorization:output_type -> pyairtable.auth.v1.Authorization
+	17, // 39: pyairtable.auth.v1.OAuthClientService.ApproveAuthorization:output_type -> pyairtable.auth.v1.ApproveAuthorizationResponse
+	19, // 40: pyairtable.auth.v1.OAuthClientService.DenyAuthorization:output_type -> pyairtable.auth.v1.DenyAuthorizationResponse
+	5,  // 41: pyairtable.auth.v1.OAuthClientService.GetConsent:output_type -> pyairtable.auth.v1.Consent
+	22, // 42: pyairtable.auth.v1.OAuthClientService.ListConsents:output_type -> pyairtable.auth.v1.ListConsentsResponse
+	27, // 43: pyairtable.auth.v1.OAuthClientService.RevokeConsent:output_type -> google.protobuf.Empty
+	32, // [32:44] is the sub-list for method output_type
+	20, // [20:32] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
 	20, // [20:20] is the sub-list for extension extendee
 	0,  // [0:20] is the sub-list for field type_name
@@ -2000,7 +2054,7 @@ func file_pyairtable_auth_v1_oauth_clients_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_auth_v1_oauth_clients_proto_rawDesc), len(file_pyairtable_auth_v1_oauth_clients_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

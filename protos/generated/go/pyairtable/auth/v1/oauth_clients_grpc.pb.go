@@ -29,6 +29,7 @@ const (
 	OAuthClientService_PreviewAuthorization_FullMethodName    = "/pyairtable.auth.v1.OAuthClientService/PreviewAuthorization"
 	OAuthClientService_ApproveAuthorization_FullMethodName    = "/pyairtable.auth.v1.OAuthClientService/ApproveAuthorization"
 	OAuthClientService_DenyAuthorization_FullMethodName       = "/pyairtable.auth.v1.OAuthClientService/DenyAuthorization"
+	OAuthClientService_GetConsent_FullMethodName              = "/pyairtable.auth.v1.OAuthClientService/GetConsent"
 	OAuthClientService_ListConsents_FullMethodName            = "/pyairtable.auth.v1.OAuthClientService/ListConsents"
 	OAuthClientService_RevokeConsent_FullMethodName           = "/pyairtable.auth.v1.OAuthClientService/RevokeConsent"
 )
@@ -47,7 +48,8 @@ type OAuthClientServiceClient interface {
 	// Registers a client of the tenant. The secret of a confidential one is returned here and by
 	// RotateOAuthClientSecret, and never again.
 	// Permission: `tenant.manage_settings`; and `tenant.manage_service_accounts` for one with a service account.
-	// Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED).
+	// Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED when the service account may do what the caller
+	// may not (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED).
 	// Retry: safe with a `request_id`, which gets the first answer without the secret; else a second client is
 	// registered.
 	RegisterOAuthClient(ctx context.Context, in *RegisterOAuthClientRequest, opts ...grpc.CallOption) (*RegisterOAuthClientResponse, error)
@@ -65,14 +67,14 @@ type OAuthClientServiceClient interface {
 	// Changes a client: the fields of the mask, or without a mask those that are set (AIP-134). Scopes that it loses are
 	// taken out of consents at once.
 	// Permission: `tenant.manage_settings`.
-	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED
-	// (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED
+	// (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	UpdateOAuthClient(ctx context.Context, in *UpdateOAuthClientRequest, opts ...grpc.CallOption) (*OAuthClient, error)
 	// Gives a confidential client another secret, returned here and never again; the old one stays good for a while.
 	// Permission: `tenant.manage_settings`.
-	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), FAILED_PRECONDITION for a public client (PRECONDITION_FAILED), ABORTED
-	// (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), PERMISSION_DENIED as in RegisterOAuthClient (GRANT_EXCEEDS_OWN),
+	// FAILED_PRECONDITION for a public client (PRECONDITION_FAILED), ABORTED (ETAG_MISMATCH).
 	// Retry: safe with a `request_id`, which gets the first answer without the secret; else the secret changes once
 	// more.
 	RotateOAuthClientSecret(ctx context.Context, in *RotateOAuthClientSecretRequest, opts ...grpc.CallOption) (*RotateOAuthClientSecretResponse, error)
@@ -97,6 +99,11 @@ type OAuthClientServiceClient interface {
 	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
 	// Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
 	DenyAuthorization(ctx context.Context, in *DenyAuthorizationRequest, opts ...grpc.CallOption) (*DenyAuthorizationResponse, error)
+	// Reads that the caller has let a client in.
+	// Permission: the caller's own only.
+	// Errors: NOT_FOUND (CONSENT_NOT_FOUND).
+	// Retry: safe.
+	GetConsent(ctx context.Context, in *GetConsentRequest, opts ...grpc.CallOption) (*Consent, error)
 	// Lists the clients that the caller has let in.
 	// Permission: the caller's own only.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
@@ -207,6 +214,16 @@ func (c *oAuthClientServiceClient) DenyAuthorization(ctx context.Context, in *De
 	return out, nil
 }
 
+func (c *oAuthClientServiceClient) GetConsent(ctx context.Context, in *GetConsentRequest, opts ...grpc.CallOption) (*Consent, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Consent)
+	err := c.cc.Invoke(ctx, OAuthClientService_GetConsent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *oAuthClientServiceClient) ListConsents(ctx context.Context, in *ListConsentsRequest, opts ...grpc.CallOption) (*ListConsentsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListConsentsResponse)
@@ -241,7 +258,8 @@ type OAuthClientServiceServer interface {
 	// Registers a client of the tenant. The secret of a confidential one is returned here and by
 	// RotateOAuthClientSecret, and never again.
 	// Permission: `tenant.manage_settings`; and `tenant.manage_service_accounts` for one with a service account.
-	// Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED).
+	// Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED when the service account may do what the caller
+	// may not (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED).
 	// Retry: safe with a `request_id`, which gets the first answer without the secret; else a second client is
 	// registered.
 	RegisterOAuthClient(context.Context, *RegisterOAuthClientRequest) (*RegisterOAuthClientResponse, error)
@@ -259,14 +277,14 @@ type OAuthClientServiceServer interface {
 	// Changes a client: the fields of the mask, or without a mask those that are set (AIP-134). Scopes that it loses are
 	// taken out of consents at once.
 	// Permission: `tenant.manage_settings`.
-	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED
-	// (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED
+	// (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	UpdateOAuthClient(context.Context, *UpdateOAuthClientRequest) (*OAuthClient, error)
 	// Gives a confidential client another secret, returned here and never again; the old one stays good for a while.
 	// Permission: `tenant.manage_settings`.
-	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), FAILED_PRECONDITION for a public client (PRECONDITION_FAILED), ABORTED
-	// (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), PERMISSION_DENIED as in RegisterOAuthClient (GRANT_EXCEEDS_OWN),
+	// FAILED_PRECONDITION for a public client (PRECONDITION_FAILED), ABORTED (ETAG_MISMATCH).
 	// Retry: safe with a `request_id`, which gets the first answer without the secret; else the secret changes once
 	// more.
 	RotateOAuthClientSecret(context.Context, *RotateOAuthClientSecretRequest) (*RotateOAuthClientSecretResponse, error)
@@ -291,6 +309,11 @@ type OAuthClientServiceServer interface {
 	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
 	// Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
 	DenyAuthorization(context.Context, *DenyAuthorizationRequest) (*DenyAuthorizationResponse, error)
+	// Reads that the caller has let a client in.
+	// Permission: the caller's own only.
+	// Errors: NOT_FOUND (CONSENT_NOT_FOUND).
+	// Retry: safe.
+	GetConsent(context.Context, *GetConsentRequest) (*Consent, error)
 	// Lists the clients that the caller has let in.
 	// Permission: the caller's own only.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
@@ -337,6 +360,9 @@ func (UnimplementedOAuthClientServiceServer) ApproveAuthorization(context.Contex
 }
 func (UnimplementedOAuthClientServiceServer) DenyAuthorization(context.Context, *DenyAuthorizationRequest) (*DenyAuthorizationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DenyAuthorization not implemented")
+}
+func (UnimplementedOAuthClientServiceServer) GetConsent(context.Context, *GetConsentRequest) (*Consent, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetConsent not implemented")
 }
 func (UnimplementedOAuthClientServiceServer) ListConsents(context.Context, *ListConsentsRequest) (*ListConsentsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListConsents not implemented")
@@ -527,6 +553,24 @@ func _OAuthClientService_DenyAuthorization_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OAuthClientService_GetConsent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetConsentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OAuthClientServiceServer).GetConsent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OAuthClientService_GetConsent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OAuthClientServiceServer).GetConsent(ctx, req.(*GetConsentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OAuthClientService_ListConsents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListConsentsRequest)
 	if err := dec(in); err != nil {
@@ -605,6 +649,10 @@ var OAuthClientService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DenyAuthorization",
 			Handler:    _OAuthClientService_DenyAuthorization_Handler,
+		},
+		{
+			MethodName: "GetConsent",
+			Handler:    _OAuthClientService_GetConsent_Handler,
 		},
 		{
 			MethodName: "ListConsents",

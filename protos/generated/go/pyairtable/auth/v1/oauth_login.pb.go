@@ -28,7 +28,7 @@ const (
 )
 
 // How a provider is spoken to. OpenID Connect: the endpoints are read from the issuer's discovery document.
-type OAuthProviderConfiguration struct {
+type OAuthProviderConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The issuer, an https address without query: `https://login.example.com`.
 	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
@@ -46,20 +46,20 @@ type OAuthProviderConfiguration struct {
 	sizeCache              protoimpl.SizeCache
 }
 
-func (x *OAuthProviderConfiguration) Reset() {
-	*x = OAuthProviderConfiguration{}
+func (x *OAuthProviderConfig) Reset() {
+	*x = OAuthProviderConfig{}
 	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *OAuthProviderConfiguration) String() string {
+func (x *OAuthProviderConfig) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*OAuthProviderConfiguration) ProtoMessage() {}
+func (*OAuthProviderConfig) ProtoMessage() {}
 
-func (x *OAuthProviderConfiguration) ProtoReflect() protoreflect.Message {
+func (x *OAuthProviderConfig) ProtoReflect() protoreflect.Message {
 	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -71,47 +71,47 @@ func (x *OAuthProviderConfiguration) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use OAuthProviderConfiguration.ProtoReflect.Descriptor instead.
-func (*OAuthProviderConfiguration) Descriptor() ([]byte, []int) {
+// Deprecated: Use OAuthProviderConfig.ProtoReflect.Descriptor instead.
+func (*OAuthProviderConfig) Descriptor() ([]byte, []int) {
 	return file_pyairtable_auth_v1_oauth_login_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *OAuthProviderConfiguration) GetIssuer() string {
+func (x *OAuthProviderConfig) GetIssuer() string {
 	if x != nil {
 		return x.Issuer
 	}
 	return ""
 }
 
-func (x *OAuthProviderConfiguration) GetClientId() string {
+func (x *OAuthProviderConfig) GetClientId() string {
 	if x != nil {
 		return x.ClientId
 	}
 	return ""
 }
 
-func (x *OAuthProviderConfiguration) GetClientSecret() string {
+func (x *OAuthProviderConfig) GetClientSecret() string {
 	if x != nil {
 		return x.ClientSecret
 	}
 	return ""
 }
 
-func (x *OAuthProviderConfiguration) GetScopes() []string {
+func (x *OAuthProviderConfig) GetScopes() []string {
 	if x != nil {
 		return x.Scopes
 	}
 	return nil
 }
 
-func (x *OAuthProviderConfiguration) GetAllowedDomains() []string {
+func (x *OAuthProviderConfig) GetAllowedDomains() []string {
 	if x != nil {
 		return x.AllowedDomains
 	}
 	return nil
 }
 
-func (x *OAuthProviderConfiguration) GetAccountCreationAllowed() bool {
+func (x *OAuthProviderConfig) GetAccountCreationAllowed() bool {
 	if x != nil {
 		return x.AccountCreationAllowed
 	}
@@ -130,8 +130,8 @@ type OAuthProvider struct {
 	// Whether it is not offered at present.
 	Disabled bool `protobuf:"varint,4,opt,name=disabled,proto3" json:"disabled,omitempty"`
 	// How it is spoken to; left out of lists.
-	Configuration *OAuthProviderConfiguration `protobuf:"bytes,5,opt,name=configuration,proto3" json:"configuration,omitempty"`
-	// Whether it comes with the installation's configuration.
+	Config *OAuthProviderConfig `protobuf:"bytes,5,opt,name=config,proto3" json:"config,omitempty"`
+	// Whether it comes with the installation's config.
 	BuiltIn bool `protobuf:"varint,6,opt,name=built_in,json=builtIn,proto3" json:"built_in,omitempty"`
 	// The address to register at the provider as where it returns to.
 	CallbackUri string `protobuf:"bytes,7,opt,name=callback_uri,json=callbackUri,proto3" json:"callback_uri,omitempty"`
@@ -203,9 +203,9 @@ func (x *OAuthProvider) GetDisabled() bool {
 	return false
 }
 
-func (x *OAuthProvider) GetConfiguration() *OAuthProviderConfiguration {
+func (x *OAuthProvider) GetConfig() *OAuthProviderConfig {
 	if x != nil {
-		return x.Configuration
+		return x.Config
 	}
 	return nil
 }
@@ -458,8 +458,7 @@ func (x *ListOAuthProvidersResponse) GetNextPageToken() string {
 // Request of CreateOAuthProvider.
 type CreateOAuthProviderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The provider to add; `display_name`, and `issuer`, `client_id` and `client_secret` of its configuration must be
-	// set.
+	// The provider to add; `display_name`, and `issuer`, `client_id` and `client_secret` of its `config` must be set.
 	OauthProvider *OAuthProvider `protobuf:"bytes,1,opt,name=oauth_provider,json=oauthProvider,proto3" json:"oauth_provider,omitempty"`
 	// Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -834,7 +833,7 @@ type CompleteOAuthLoginRequest struct {
 	// The `iss` that the provider returned with, where it does (RFC 9207).
 	Issuer string `protobuf:"bytes,4,opt,name=issuer,proto3" json:"issuer,omitempty"`
 	// What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`.
-	DeviceName    string `protobuf:"bytes,5,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	DeviceLabel   string `protobuf:"bytes,5,opt,name=device_label,json=deviceLabel,proto3" json:"device_label,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -897,9 +896,9 @@ func (x *CompleteOAuthLoginRequest) GetIssuer() string {
 	return ""
 }
 
-func (x *CompleteOAuthLoginRequest) GetDeviceName() string {
+func (x *CompleteOAuthLoginRequest) GetDeviceLabel() string {
 	if x != nil {
-		return x.DeviceName
+		return x.DeviceLabel
 	}
 	return ""
 }
@@ -1041,6 +1040,52 @@ func (x *UnlinkOAuthIdentityRequest) GetRequestId() string {
 	return ""
 }
 
+// Request of GetOAuthIdentity.
+type GetOAuthIdentityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The identity: `oauthIdentities/oid…`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOAuthIdentityRequest) Reset() {
+	*x = GetOAuthIdentityRequest{}
+	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOAuthIdentityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOAuthIdentityRequest) ProtoMessage() {}
+
+func (x *GetOAuthIdentityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOAuthIdentityRequest.ProtoReflect.Descriptor instead.
+func (*GetOAuthIdentityRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_auth_v1_oauth_login_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetOAuthIdentityRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Request of ListOAuthIdentities.
 type ListOAuthIdentitiesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1054,7 +1099,7 @@ type ListOAuthIdentitiesRequest struct {
 
 func (x *ListOAuthIdentitiesRequest) Reset() {
 	*x = ListOAuthIdentitiesRequest{}
-	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[14]
+	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1111,7 @@ func (x *ListOAuthIdentitiesRequest) String() string {
 func (*ListOAuthIdentitiesRequest) ProtoMessage() {}
 
 func (x *ListOAuthIdentitiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[14]
+	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1124,7 @@ func (x *ListOAuthIdentitiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOAuthIdentitiesRequest.ProtoReflect.Descriptor instead.
 func (*ListOAuthIdentitiesRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_oauth_login_proto_rawDescGZIP(), []int{14}
+	return file_pyairtable_auth_v1_oauth_login_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListOAuthIdentitiesRequest) GetPageSize() int32 {
@@ -1109,7 +1154,7 @@ type ListOAuthIdentitiesResponse struct {
 
 func (x *ListOAuthIdentitiesResponse) Reset() {
 	*x = ListOAuthIdentitiesResponse{}
-	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[15]
+	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1166,7 @@ func (x *ListOAuthIdentitiesResponse) String() string {
 func (*ListOAuthIdentitiesResponse) ProtoMessage() {}
 
 func (x *ListOAuthIdentitiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[15]
+	mi := &file_pyairtable_auth_v1_oauth_login_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1179,7 @@ func (x *ListOAuthIdentitiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOAuthIdentitiesResponse.ProtoReflect.Descriptor instead.
 func (*ListOAuthIdentitiesResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_auth_v1_oauth_login_proto_rawDescGZIP(), []int{15}
+	return file_pyairtable_auth_v1_oauth_login_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListOAuthIdentitiesResponse) GetOauthIdentities() []*OAuthIdentity {
@@ -1155,20 +1200,20 @@ var File_pyairtable_auth_v1_oauth_login_proto protoreflect.FileDescriptor
 
 const file_pyairtable_auth_v1_oauth_login_proto_rawDesc = "" +
 	"\n" +
-	"$pyairtable/auth/v1/oauth_login.proto\x12\x12pyairtable.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpyairtable/auth/v1/auth.proto\x1a pyairtable/common/v1/rules.proto\"\xcd\x03\n" +
-	"\x1aOAuthProviderConfiguration\x124\n" +
+	"$pyairtable/auth/v1/oauth_login.proto\x12\x12pyairtable.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpyairtable/auth/v1/auth.proto\x1a pyairtable/common/v1/rules.proto\"\xc7\x03\n" +
+	"\x13OAuthProviderConfig\x124\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x1c\xe2A\x01\x02\xbaH\x15\xd8\x01\x01r\x10\x18\x80\x10:\bhttps://\x88\x01\x01R\x06issuer\x124\n" +
-	"\tclient_id\x18\x02 \x01(\tB\x17\xe2A\x01\x02\xbaH\x10r\x0e\x18\x80\x042\t^\\P{Cc}*$R\bclientId\x124\n" +
-	"\rclient_secret\x18\x03 \x01(\tB\x0f\xe2A\x01\x04\xbaH\x05r\x03(\x80 \x80\x01\x01R\fclientSecret\x12?\n" +
+	"\tclient_id\x18\x02 \x01(\tB\x17\xe2A\x01\x02\xbaH\x10r\x0e\x18\x80\x042\t^\\P{Cc}*$R\bclientId\x125\n" +
+	"\rclient_secret\x18\x03 \x01(\tB\x10\xe2A\x02\x01\x04\xbaH\x05r\x03(\x80 \x80\x01\x01R\fclientSecret\x12?\n" +
 	"\x06scopes\x18\x04 \x03(\tB'\xe2A\x01\x01\xbaH \x92\x01\x1d\x102\x18\x01\"\x17r\x15\x10\x01\x18\x80\x022\x0e^[!#-\\[\\]-~]+$R\x06scopes\x12\x8b\x01\n" +
 	"\x0fallowed_domains\x18\x05 \x03(\tBb\xe2A\x01\x01\xbaH[\x92\x01X\x10d\x18\x01\"RrP\x18\xfd\x012K^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x0eallowedDomains\x12>\n" +
-	"\x18account_creation_allowed\x18\x06 \x01(\bB\x04\xe2A\x01\x01R\x16accountCreationAllowed\"\xc5\x05\n" +
+	"\x18account_creation_allowed\x18\x06 \x01(\bB\x04\xe2A\x01\x01R\x16accountCreationAllowed\"\xb0\x05\n" +
 	"\rOAuthProvider\x12c\n" +
 	"\x04name\x18\x01 \x01(\tBO\xe2A\x01\b\xbaHH\xd8\x01\x01rC2A^oauthProviders/([a-z][a-z0-9-]{1,30}|oap[0-9a-hjkmnp-tv-z]{26})$R\x04name\x129\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\x16\xe2A\x01\x02\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\vdisplayName\x127\n" +
 	"\blogo_uri\x18\x03 \x01(\tB\x1c\xe2A\x01\x01\xbaH\x15\xd8\x01\x01r\x10\x18\x80\x10:\bhttps://\x88\x01\x01R\alogoUri\x12 \n" +
-	"\bdisabled\x18\x04 \x01(\bB\x04\xe2A\x01\x01R\bdisabled\x12Z\n" +
-	"\rconfiguration\x18\x05 \x01(\v2..pyairtable.auth.v1.OAuthProviderConfigurationB\x04\xe2A\x01\x01R\rconfiguration\x12\x1f\n" +
+	"\bdisabled\x18\x04 \x01(\bB\x04\xe2A\x01\x01R\bdisabled\x12E\n" +
+	"\x06config\x18\x05 \x01(\v2'.pyairtable.auth.v1.OAuthProviderConfigB\x04\xe2A\x01\x01R\x06config\x12\x1f\n" +
 	"\bbuilt_in\x18\x06 \x01(\bB\x04\xe2A\x01\x03R\abuiltIn\x12'\n" +
 	"\fcallback_uri\x18\a \x01(\tB\x04\xe2A\x01\x03R\vcallbackUri\x12\x1f\n" +
 	"\x04etag\x18\b \x01(\tB\v\xe2A\x01\x01\xbaH\x04r\x02\x18@R\x04etag\x12A\n" +
@@ -1196,19 +1241,19 @@ const file_pyairtable_auth_v1_oauth_login_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x90\x01\n" +
 	"\x1aListOAuthProvidersResponse\x12J\n" +
 	"\x0foauth_providers\x18\x01 \x03(\v2!.pyairtable.auth.v1.OAuthProviderR\x0eoauthProviders\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc1\x03\n" +
-	"\x1aCreateOAuthProviderRequest\x12\xea\x02\n" +
-	"\x0eoauth_provider\x18\x01 \x01(\v2!.pyairtable.auth.v1.OAuthProviderB\x9f\x02\xe2A\x01\x02\xbaH\x97\x02\xba\x01\x90\x02\n" +
-	"\x17oauth_provider.complete\x12hdisplay_name, configuration.issuer, configuration.client_id and configuration.client_secret are required\x1a\x8a\x01this.display_name != '' && this.configuration.issuer != '' && this.configuration.client_id != '' && this.configuration.client_secret != ''\xc8\x01\x01R\roauthProvider\x126\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x96\x03\n" +
+	"\x1aCreateOAuthProviderRequest\x12\xbf\x02\n" +
+	"\x0eoauth_provider\x18\x01 \x01(\v2!.pyairtable.auth.v1.OAuthProviderB\xf4\x01\xe2A\x01\x02\xbaH\xec\x01\xba\x01\xe5\x01\n" +
+	"\x17oauth_provider.complete\x12Sdisplay_name, config.issuer, config.client_id and config.client_secret are required\x1authis.display_name != '' && this.config.issuer != '' && this.config.client_id != '' && this.config.client_secret != ''\xc8\x01\x01R\roauthProvider\x126\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xa1\x01\n" +
 	"\x17GetOAuthProviderRequest\x12\x85\x01\n" +
 	"\x04name\x18\x01 \x01(\tBq\xe2A\x01\x02\xfaA\"\n" +
-	" auth.pyairtable.io/OAuthProvider\xbaHErC2A^oauthProviders/([a-z][a-z0-9-]{1,30}|oap[0-9a-hjkmnp-tv-z]{26})$R\x04name\"\x99\x04\n" +
+	" auth.pyairtable.io/OAuthProvider\xbaHErC2A^oauthProviders/([a-z][a-z0-9-]{1,30}|oap[0-9a-hjkmnp-tv-z]{26})$R\x04name\"\xe8\x03\n" +
 	"\x1aUpdateOAuthProviderRequest\x12\x98\x01\n" +
 	"\x0eoauth_provider\x18\x01 \x01(\v2!.pyairtable.auth.v1.OAuthProviderBN\xe2A\x01\x02\xbaHG\xba\x01A\n" +
-	"\x1coauth_provider.name.required\x12\x10name is required\x1a\x0fthis.name != ''\xc8\x01\x01R\roauthProvider\x12\xa7\x02\n" +
-	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\xe9\x01\xe2A\x01\x01\xbaH\xe1\x01\xe2\x01\xdd\x01\x12\x01*\x12\fdisplay_name\x12\blogo_uri\x12\bdisabled\x12\rconfiguration\x12\x14configuration.issuer\x12\x17configuration.client_id\x12\x1bconfiguration.client_secret\x12\x14configuration.scopes\x12\x1dconfiguration.allowed_domains\x12&configuration.account_creation_allowedR\n" +
+	"\x1coauth_provider.name.required\x12\x10name is required\x1a\x0fthis.name != ''\xc8\x01\x01R\roauthProvider\x12\xf6\x01\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\xb8\x01\xe2A\x01\x01\xbaH\xb0\x01\xe2\x01\xac\x01\x12\x01*\x12\fdisplay_name\x12\blogo_uri\x12\bdisabled\x12\x06config\x12\rconfig.issuer\x12\x10config.client_id\x12\x14config.client_secret\x12\rconfig.scopes\x12\x16config.allowed_domains\x12\x1fconfig.account_creation_allowedR\n" +
 	"updateMask\x126\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xfd\x01\n" +
@@ -1231,15 +1276,14 @@ const file_pyairtable_auth_v1_oauth_login_proto_rawDesc = "" +
 	"\vlogin_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\n" +
 	"loginToken\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\x92\x02\n" +
+	"expireTime\"\x94\x02\n" +
 	"\x19CompleteOAuthLoginRequest\x12F\n" +
 	"\vlogin_token\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x19\x10\x16\x18\x80 2\x12^[0-9A-Za-z_.~-]*$\x80\x01\x01R\n" +
 	"loginToken\x12%\n" +
 	"\x04code\x18\x02 \x01(\tB\x11\xe2A\x01\x02\xbaH\ar\x05\x10\x01\x18\x80 \x80\x01\x01R\x04code\x12'\n" +
 	"\x05state\x18\x03 \x01(\tB\x11\xe2A\x01\x02\xbaH\ar\x05\x10\x01\x18\x80\x04\x80\x01\x01R\x05state\x12$\n" +
-	"\x06issuer\x18\x04 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x10R\x06issuer\x127\n" +
-	"\vdevice_name\x18\x05 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\n" +
-	"deviceName\"\x90\x02\n" +
+	"\x06issuer\x18\x04 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x10R\x06issuer\x129\n" +
+	"\fdevice_label\x18\x05 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\vdeviceLabel\"\x90\x02\n" +
 	"\x18LinkOAuthIdentityRequest\x12F\n" +
 	"\vlogin_token\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x19\x10\x16\x18\x80 2\x12^[0-9A-Za-z_.~-]*$\x80\x01\x01R\n" +
 	"loginToken\x12%\n" +
@@ -1252,24 +1296,28 @@ const file_pyairtable_auth_v1_oauth_login_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tBH\xe2A\x01\x02\xfaA\"\n" +
 	" auth.pyairtable.io/OAuthIdentity\xbaH\x1c\xc8\x01\x01r\x17\x8a\xea0\x13oauthIdentities/oidR\x04name\x126\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"s\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"w\n" +
+	"\x17GetOAuthIdentityRequest\x12\\\n" +
+	"\x04name\x18\x01 \x01(\tBH\xe2A\x01\x02\xfaA\"\n" +
+	" auth.pyairtable.io/OAuthIdentity\xbaH\x1c\xc8\x01\x01r\x17\x8a\xea0\x13oauthIdentities/oidR\x04name\"s\n" +
 	"\x1aListOAuthIdentitiesRequest\x12(\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\v\xe2A\x01\x01\xbaH\x04\x1a\x02(\x00R\bpageSize\x12+\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x93\x01\n" +
 	"\x1bListOAuthIdentitiesResponse\x12L\n" +
 	"\x10oauth_identities\x18\x01 \x03(\v2!.pyairtable.auth.v1.OAuthIdentityR\x0foauthIdentities\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xdc\f\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xfe\r\n" +
 	"\x11OAuthLoginService\x12\x92\x01\n" +
 	"\x12ListOAuthProviders\x12-.pyairtable.auth.v1.ListOAuthProvidersRequest\x1a..pyairtable.auth.v1.ListOAuthProvidersResponse\"\x1d\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/oauthProviders\x90\x02\x01\x12\xa8\x01\n" +
 	"\x13CreateOAuthProvider\x12..pyairtable.auth.v1.CreateOAuthProviderRequest\x1a!.pyairtable.auth.v1.OAuthProvider\">\xdaA\x0eoauth_provider\x82\xd3\xe4\x93\x02$:\x0eoauth_provider\"\x12/v1/oauthProviders\x90\x02\x00\x12\x91\x01\n" +
 	"\x10GetOAuthProvider\x12+.pyairtable.auth.v1.GetOAuthProviderRequest\x1a!.pyairtable.auth.v1.OAuthProvider\"-\xdaA\x04name\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=oauthProviders/*}\x90\x02\x01\x12\xcc\x01\n" +
 	"\x13UpdateOAuthProvider\x12..pyairtable.auth.v1.UpdateOAuthProviderRequest\x1a!.pyairtable.auth.v1.OAuthProvider\"b\xdaA\x1aoauth_provider,update_mask\x82\xd3\xe4\x93\x02<:\x0eoauth_provider2*/v1/{oauth_provider.name=oauthProviders/*}\x90\x02\x02\x12\x8c\x01\n" +
-	"\x13DeleteOAuthProvider\x12..pyairtable.auth.v1.DeleteOAuthProviderRequest\x1a\x16.google.protobuf.Empty\"-\xdaA\x04name\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/{name=oauthProviders/*}\x90\x02\x02\x12\xa1\x01\n" +
-	"\x0fBeginOAuthLogin\x12*.pyairtable.auth.v1.BeginOAuthLoginRequest\x1a+.pyairtable.auth.v1.BeginOAuthLoginResponse\"5\xdaA\bprovider\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/sessions:beginOAuthLogin\x90\x02\x00\x12\x9c\x01\n" +
+	"\x13DeleteOAuthProvider\x12..pyairtable.auth.v1.DeleteOAuthProviderRequest\x1a\x16.google.protobuf.Empty\"-\xdaA\x04name\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/{name=oauthProviders/*}\x90\x02\x02\x12\xae\x01\n" +
+	"\x0fBeginOAuthLogin\x12*.pyairtable.auth.v1.BeginOAuthLoginRequest\x1a+.pyairtable.auth.v1.BeginOAuthLoginResponse\"B\xdaA\x15provider,redirect_uri\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/sessions:beginOAuthLogin\x90\x02\x00\x12\x9c\x01\n" +
 	"\x12CompleteOAuthLogin\x12-.pyairtable.auth.v1.CompleteOAuthLoginRequest\x1a(.pyairtable.auth.v1.AuthenticationResult\"-\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/sessions:completeOAuthLogin\x90\x02\x00\x12\x8c\x01\n" +
 	"\x11LinkOAuthIdentity\x12,.pyairtable.auth.v1.LinkOAuthIdentityRequest\x1a!.pyairtable.auth.v1.OAuthIdentity\"&\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/oauthIdentities:link\x90\x02\x00\x12\x97\x01\n" +
-	"\x13UnlinkOAuthIdentity\x12..pyairtable.auth.v1.UnlinkOAuthIdentityRequest\x1a\x16.google.protobuf.Empty\"8\xdaA\x04name\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/{name=oauthIdentities/*}:unlink\x90\x02\x02\x12\x96\x01\n" +
+	"\x13UnlinkOAuthIdentity\x12..pyairtable.auth.v1.UnlinkOAuthIdentityRequest\x1a\x16.google.protobuf.Empty\"8\xdaA\x04name\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/{name=oauthIdentities/*}:unlink\x90\x02\x02\x12\x92\x01\n" +
+	"\x10GetOAuthIdentity\x12+.pyairtable.auth.v1.GetOAuthIdentityRequest\x1a!.pyairtable.auth.v1.OAuthIdentity\".\xdaA\x04name\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=oauthIdentities/*}\x90\x02\x01\x12\x96\x01\n" +
 	"\x13ListOAuthIdentities\x12..pyairtable.auth.v1.ListOAuthIdentitiesRequest\x1a/.pyairtable.auth.v1.ListOAuthIdentitiesResponse\"\x1e\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/oauthIdentities\x90\x02\x01\x1a\x10\xcaA\rpyairtable.ioBPZNgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/auth/v1;authv1b\x06proto3"
 
 var (
@@ -1284,9 +1332,9 @@ func file_pyairtable_auth_v1_oauth_login_proto_rawDescGZIP() []byte {
 	return file_pyairtable_auth_v1_oauth_login_proto_rawDescData
 }
 
-var file_pyairtable_auth_v1_oauth_login_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_pyairtable_auth_v1_oauth_login_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_pyairtable_auth_v1_oauth_login_proto_goTypes = []any{
-	(*OAuthProviderConfiguration)(nil),  // 0: pyairtable.auth.v1.OAuthProviderConfiguration
+	(*OAuthProviderConfig)(nil),         // 0: pyairtable.auth.v1.OAuthProviderConfig
 	(*OAuthProvider)(nil),               // 1: pyairtable.auth.v1.OAuthProvider
 	(*OAuthIdentity)(nil),               // 2: pyairtable.auth.v1.OAuthIdentity
 	(*ListOAuthProvidersRequest)(nil),   // 3: pyairtable.auth.v1.ListOAuthProvidersRequest
@@ -1300,24 +1348,25 @@ var file_pyairtable_auth_v1_oauth_login_proto_goTypes = []any{
 	(*CompleteOAuthLoginRequest)(nil),   // 11: pyairtable.auth.v1.CompleteOAuthLoginRequest
 	(*LinkOAuthIdentityRequest)(nil),    // 12: pyairtable.auth.v1.LinkOAuthIdentityRequest
 	(*UnlinkOAuthIdentityRequest)(nil),  // 13: pyairtable.auth.v1.UnlinkOAuthIdentityRequest
-	(*ListOAuthIdentitiesRequest)(nil),  // 14: pyairtable.auth.v1.ListOAuthIdentitiesRequest
-	(*ListOAuthIdentitiesResponse)(nil), // 15: pyairtable.auth.v1.ListOAuthIdentitiesResponse
-	(*timestamppb.Timestamp)(nil),       // 16: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),       // 17: google.protobuf.FieldMask
-	(*emptypb.Empty)(nil),               // 18: google.protobuf.Empty
-	(*AuthenticationResult)(nil),        // 19: pyairtable.auth.v1.AuthenticationResult
+	(*GetOAuthIdentityRequest)(nil),     // 14: pyairtable.auth.v1.GetOAuthIdentityRequest
+	(*ListOAuthIdentitiesRequest)(nil),  // 15: pyairtable.auth.v1.ListOAuthIdentitiesRequest
+	(*ListOAuthIdentitiesResponse)(nil), // 16: pyairtable.auth.v1.ListOAuthIdentitiesResponse
+	(*timestamppb.Timestamp)(nil),       // 17: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),       // 18: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),               // 19: google.protobuf.Empty
+	(*AuthenticationResult)(nil),        // 20: pyairtable.auth.v1.AuthenticationResult
 }
 var file_pyairtable_auth_v1_oauth_login_proto_depIdxs = []int32{
-	0,  // 0: pyairtable.auth.v1.OAuthProvider.configuration:type_name -> pyairtable.auth.v1.OAuthProviderConfiguration
-	16, // 1: pyairtable.auth.v1.OAuthProvider.create_time:type_name -> google.protobuf.Timestamp
-	16, // 2: pyairtable.auth.v1.OAuthProvider.update_time:type_name -> google.protobuf.Timestamp
-	16, // 3: pyairtable.auth.v1.OAuthIdentity.create_time:type_name -> google.protobuf.Timestamp
-	16, // 4: pyairtable.auth.v1.OAuthIdentity.last_use_time:type_name -> google.protobuf.Timestamp
+	0,  // 0: pyairtable.auth.v1.OAuthProvider.config:type_name -> pyairtable.auth.v1.OAuthProviderConfig
+	17, // 1: pyairtable.auth.v1.OAuthProvider.create_time:type_name -> google.protobuf.Timestamp
+	17, // 2: pyairtable.auth.v1.OAuthProvider.update_time:type_name -> google.protobuf.Timestamp
+	17, // 3: pyairtable.auth.v1.OAuthIdentity.create_time:type_name -> google.protobuf.Timestamp
+	17, // 4: pyairtable.auth.v1.OAuthIdentity.last_use_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: pyairtable.auth.v1.ListOAuthProvidersResponse.oauth_providers:type_name -> pyairtable.auth.v1.OAuthProvider
 	1,  // 6: pyairtable.auth.v1.CreateOAuthProviderRequest.oauth_provider:type_name -> pyairtable.auth.v1.OAuthProvider
 	1,  // 7: pyairtable.auth.v1.UpdateOAuthProviderRequest.oauth_provider:type_name -> pyairtable.auth.v1.OAuthProvider
-	17, // 8: pyairtable.auth.v1.UpdateOAuthProviderRequest.update_mask:type_name -> google.protobuf.FieldMask
-	16, // 9: pyairtable.auth.v1.BeginOAuthLoginResponse.expire_time:type_name -> google.protobuf.Timestamp
+	18, // 8: pyairtable.auth.v1.UpdateOAuthProviderRequest.update_mask:type_name -> google.protobuf.FieldMask
+	17, // 9: pyairtable.auth.v1.BeginOAuthLoginResponse.expire_time:type_name -> google.protobuf.Timestamp
 	2,  // 10: pyairtable.auth.v1.ListOAuthIdentitiesResponse.oauth_identities:type_name -> pyairtable.auth.v1.OAuthIdentity
 	3,  // 11: pyairtable.auth.v1.OAuthLoginService.ListOAuthProviders:input_type -> pyairtable.auth.v1.ListOAuthProvidersRequest
 	5,  // 12: pyairtable.auth.v1.OAuthLoginService.CreateOAuthProvider:input_type -> pyairtable.auth.v1.CreateOAuthProviderRequest
@@ -1328,19 +1377,21 @@ var file_pyairtable_auth_v1_oauth_login_proto_depIdxs = []int32{
 	11, // 17: pyairtable.auth.v1.OAuthLoginService.CompleteOAuthLogin:input_type -> pyairtable.auth.v1.CompleteOAuthLoginRequest
 	12, // 18: pyairtable.auth.v1.OAuthLoginService.LinkOAuthIdentity:input_type -> pyairtable.auth.v1.LinkOAuthIdentityRequest
 	13, // 19: pyairtable.auth.v1.OAuthLoginService.UnlinkOAuthIdentity:input_type -> pyairtable.auth.v1.UnlinkOAuthIdentityRequest
-	14, // 20: pyairtable.auth.v1.OAuthLoginService.ListOAuthIdentities:input_type -> pyairtable.auth.v1.ListOAuthIdentitiesRequest
-	4,  // 21: pyairtable.auth.v1.OAuthLoginService.ListOAuthProviders:output_type -> pyairtable.auth.v1.ListOAuthProvidersResponse
-	1,  // 22: pyairtable.auth.v1.OAuthLoginService.CreateOAuthProvider:output_type -> pyairtable.auth.v1.OAuthProvider
-	1,  // 23: pyairtable.auth.v1.OAuthLoginService.GetOAuthProvider:output_type -> pyairtable.auth.v1.OAuthProvider
-	1,  // 24: pyairtable.auth.v1.OAuthLoginService.UpdateOAuthProvider:output_type -> pyairtable.auth.v1.OAuthProvider
-	18, // 25: pyairtable.auth.v1.OAuthLoginService.DeleteOAuthProvider:output_type -> google.protobuf.Empty
-	10, // 26: pyairtable.auth.v1.OAuthLoginService.BeginOAuthLogin:output_type -> pyairtable.auth.v1.BeginOAuthLoginResponse
-	19, // 27: pyairtable.auth.v1.OAuthLoginService.CompleteOAuthLogin:output_type -> pyairtable.auth.v1.AuthenticationResult
-	2,  // 28: pyairtable.auth.v1.OAuthLoginService.LinkOAuthIdentity:output_type -> pyairtable.auth.v1.OAuthIdentity
-	18, // 29: pyairtable.auth.v1.OAuthLoginService.UnlinkOAuthIdentity:output_type -> google.protobuf.Empty
-	15, // 30: pyairtable.auth.v1.OAuthLoginService.ListOAuthIdentities:output_type -> pyairtable.auth.v1.ListOAuthIdentitiesResponse
-	21, // [21:31] is the sub-list for method output_type
-	11, // [11:21] is the sub-list for method input_type
+	14, // 20: pyairtable.auth.v1.OAuthLoginService.GetOAuthIdentity:input_type -> pyairtable.auth.v1.GetOAuthIdentityRequest
+	15, // 21: pyairtable.auth.v1.OAuthLoginService.ListOAuthIdentities:input_type -> pyairtable.auth.v1.ListOAuthIdentitiesRequest
+	4,  // 22: pyairtable.auth.v1.OAuthLoginService.ListOAuthProviders:output_type -> pyairtable.auth.v1.ListOAuthProvidersResponse
+	1,  // 23: pyairtable.auth.v1.OAuthLoginService.CreateOAuthProvider:output_type -> pyairtable.auth.v1.OAuthProvider
+	1,  // 24: pyairtable.auth.v1.OAuthLoginService.GetOAuthProvider:output_type -> pyairtable.auth.v1.OAuthProvider
+	1,  // 25: pyairtable.auth.v1.OAuthLoginService.UpdateOAuthProvider:output_type -> pyairtable.auth.v1.OAuthProvider
+	19, // 26: pyairtable.auth.v1.OAuthLoginService.DeleteOAuthProvider:output_type -> google.protobuf.Empty
+	10, // 27: pyairtable.auth.v1.OAuthLoginService.BeginOAuthLogin:output_type -> pyairtable.auth.v1.BeginOAuthLoginResponse
+	20, // 28: pyairtable.auth.v1.OAuthLoginService.CompleteOAuthLogin:output_type -> pyairtable.auth.v1.AuthenticationResult
+	2,  // 29: pyairtable.auth.v1.OAuthLoginService.LinkOAuthIdentity:output_type -> pyairtable.auth.v1.OAuthIdentity
+	19, // 30: pyairtable.auth.v1.OAuthLoginService.UnlinkOAuthIdentity:output_type -> google.protobuf.Empty
+	2,  // 31: pyairtable.auth.v1.OAuthLoginService.GetOAuthIdentity:output_type -> pyairtable.auth.v1.OAuthIdentity
+	16, // 32: pyairtable.auth.v1.OAuthLoginService.ListOAuthIdentities:output_type -> pyairtable.auth.v1.ListOAuthIdentitiesResponse
+	22, // [22:33] is the sub-list for method output_type
+	11, // [11:22] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
 	11, // [11:11] is the sub-list for extension extendee
 	0,  // [0:11] is the sub-list for field type_name
@@ -1358,7 +1409,7 @@ func file_pyairtable_auth_v1_oauth_login_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_auth_v1_oauth_login_proto_rawDesc), len(file_pyairtable_auth_v1_oauth_login_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

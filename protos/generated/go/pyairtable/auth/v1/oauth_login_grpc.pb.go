@@ -29,6 +29,7 @@ const (
 	OAuthLoginService_CompleteOAuthLogin_FullMethodName  = "/pyairtable.auth.v1.OAuthLoginService/CompleteOAuthLogin"
 	OAuthLoginService_LinkOAuthIdentity_FullMethodName   = "/pyairtable.auth.v1.OAuthLoginService/LinkOAuthIdentity"
 	OAuthLoginService_UnlinkOAuthIdentity_FullMethodName = "/pyairtable.auth.v1.OAuthLoginService/UnlinkOAuthIdentity"
+	OAuthLoginService_GetOAuthIdentity_FullMethodName    = "/pyairtable.auth.v1.OAuthLoginService/GetOAuthIdentity"
 	OAuthLoginService_ListOAuthIdentities_FullMethodName = "/pyairtable.auth.v1.OAuthLoginService/ListOAuthIdentities"
 )
 
@@ -96,6 +97,11 @@ type OAuthLoginServiceClient interface {
 	// (REAUTHENTICATION_REQUIRED).
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	UnlinkOAuthIdentity(ctx context.Context, in *UnlinkOAuthIdentityRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// Reads one of the caller's accounts elsewhere.
+	// Permission: the caller's own only.
+	// Errors: NOT_FOUND (OAUTH_IDENTITY_NOT_FOUND).
+	// Retry: safe.
+	GetOAuthIdentity(ctx context.Context, in *GetOAuthIdentityRequest, opts ...grpc.CallOption) (*OAuthIdentity, error)
 	// Lists the caller's accounts elsewhere.
 	// Permission: the caller's own only.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
@@ -201,6 +207,16 @@ func (c *oAuthLoginServiceClient) UnlinkOAuthIdentity(ctx context.Context, in *U
 	return out, nil
 }
 
+func (c *oAuthLoginServiceClient) GetOAuthIdentity(ctx context.Context, in *GetOAuthIdentityRequest, opts ...grpc.CallOption) (*OAuthIdentity, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OAuthIdentity)
+	err := c.cc.Invoke(ctx, OAuthLoginService_GetOAuthIdentity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *oAuthLoginServiceClient) ListOAuthIdentities(ctx context.Context, in *ListOAuthIdentitiesRequest, opts ...grpc.CallOption) (*ListOAuthIdentitiesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListOAuthIdentitiesResponse)
@@ -275,6 +291,11 @@ type OAuthLoginServiceServer interface {
 	// (REAUTHENTICATION_REQUIRED).
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	UnlinkOAuthIdentity(context.Context, *UnlinkOAuthIdentityRequest) (*emptypb.Empty, error)
+	// Reads one of the caller's accounts elsewhere.
+	// Permission: the caller's own only.
+	// Errors: NOT_FOUND (OAUTH_IDENTITY_NOT_FOUND).
+	// Retry: safe.
+	GetOAuthIdentity(context.Context, *GetOAuthIdentityRequest) (*OAuthIdentity, error)
 	// Lists the caller's accounts elsewhere.
 	// Permission: the caller's own only.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
@@ -316,6 +337,9 @@ func (UnimplementedOAuthLoginServiceServer) LinkOAuthIdentity(context.Context, *
 }
 func (UnimplementedOAuthLoginServiceServer) UnlinkOAuthIdentity(context.Context, *UnlinkOAuthIdentityRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnlinkOAuthIdentity not implemented")
+}
+func (UnimplementedOAuthLoginServiceServer) GetOAuthIdentity(context.Context, *GetOAuthIdentityRequest) (*OAuthIdentity, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetOAuthIdentity not implemented")
 }
 func (UnimplementedOAuthLoginServiceServer) ListOAuthIdentities(context.Context, *ListOAuthIdentitiesRequest) (*ListOAuthIdentitiesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListOAuthIdentities not implemented")
@@ -503,6 +527,24 @@ func _OAuthLoginService_UnlinkOAuthIdentity_Handler(srv interface{}, ctx context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OAuthLoginService_GetOAuthIdentity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetOAuthIdentityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OAuthLoginServiceServer).GetOAuthIdentity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OAuthLoginService_GetOAuthIdentity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OAuthLoginServiceServer).GetOAuthIdentity(ctx, req.(*GetOAuthIdentityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OAuthLoginService_ListOAuthIdentities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListOAuthIdentitiesRequest)
 	if err := dec(in); err != nil {
@@ -563,6 +605,10 @@ var OAuthLoginService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnlinkOAuthIdentity",
 			Handler:    _OAuthLoginService_UnlinkOAuthIdentity_Handler,
+		},
+		{
+			MethodName: "GetOAuthIdentity",
+			Handler:    _OAuthLoginService_GetOAuthIdentity_Handler,
 		},
 		{
 			MethodName: "ListOAuthIdentities",

@@ -49,13 +49,13 @@ const (
 	ErrorReason_ERROR_REASON_TENANT_NOT_DELETED ErrorReason = 6
 	// There is no such domain in the caller's tenant. Metadata: `name`.
 	ErrorReason_ERROR_REASON_DOMAIN_NOT_FOUND ErrorReason = 7
-	// The tenant has this domain already. Metadata: `host_name`.
+	// The tenant has this domain already. Metadata: `hostname`.
 	ErrorReason_ERROR_REASON_DOMAIN_EXISTS ErrorReason = 8
-	// Another tenant has verified this domain. Metadata: `host_name`.
+	// Another tenant has verified this domain. Metadata: `hostname`.
 	ErrorReason_ERROR_REASON_DOMAIN_TAKEN ErrorReason = 9
-	// Anybody can have an address in this domain, so that no tenant can own it. Metadata: `host_name`.
+	// Anybody can have an address in this domain, so that no tenant can own it. Metadata: `hostname`.
 	ErrorReason_ERROR_REASON_DOMAIN_PUBLIC ErrorReason = 10
-	// DNS does not have the TXT record yet; it can take an hour to be seen. Metadata: `record_name`, `record_value`.
+	// DNS does not have the TXT record yet; it can take an hour to be seen. Metadata: `record_hostname`, `record_value`.
 	ErrorReason_ERROR_REASON_DOMAIN_RECORD_MISSING ErrorReason = 11
 	// The installation has no such plan. Metadata: `plan`.
 	ErrorReason_ERROR_REASON_UNKNOWN_PLAN ErrorReason = 12
@@ -450,7 +450,7 @@ type Tenant struct {
 	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	// Where the logo is: an https address.
 	LogoUri string `protobuf:"bytes,5,opt,name=logo_uri,json=logoUri,proto3" json:"logo_uri,omitempty"`
-	// Where the tenant's data is kept, the `code` of a data region: `eu`. Empty: the installation's own. What is kept
+	// Where the tenant's data is kept, as ListDataRegions has it: `eu`. Empty: the installation's own. What is kept
 	// elsewhere is refused, so it cannot change afterwards.
 	DataRegion string `protobuf:"bytes,6,opt,name=data_region,json=dataRegion,proto3" json:"data_region,omitempty"`
 	// The plan, `plans/…`. CreateTenant takes the installation's first when it is empty. Changed by ChangePlan.
@@ -800,11 +800,11 @@ type Domain struct {
 	// `domains/dom…`. Ignored by AddDomain.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The domain in lower case, international ones in their `xn--` form: `example.com`.
-	HostName string `protobuf:"bytes,2,opt,name=host_name,json=hostName,proto3" json:"host_name,omitempty"`
+	Hostname string `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	// Whether it is proven.
 	State Domain_State `protobuf:"varint,3,opt,name=state,proto3,enum=pyairtable.tenant.v1.Domain_State" json:"state,omitempty"`
 	// The name of the TXT record that proves it: `_pyairtable-challenge.example.com`.
-	RecordName string `protobuf:"bytes,4,opt,name=record_name,json=recordName,proto3" json:"record_name,omitempty"`
+	RecordHostname string `protobuf:"bytes,4,opt,name=record_hostname,json=recordHostname,proto3" json:"record_hostname,omitempty"`
 	// The value that the TXT record must have. It is no secret: who can write it, owns the domain.
 	RecordValue string `protobuf:"bytes,5,opt,name=record_value,json=recordValue,proto3" json:"record_value,omitempty"`
 	// When DNS was last looked at; unset when never.
@@ -856,9 +856,9 @@ func (x *Domain) GetName() string {
 	return ""
 }
 
-func (x *Domain) GetHostName() string {
+func (x *Domain) GetHostname() string {
 	if x != nil {
-		return x.HostName
+		return x.Hostname
 	}
 	return ""
 }
@@ -870,9 +870,9 @@ func (x *Domain) GetState() Domain_State {
 	return Domain_STATE_UNSPECIFIED
 }
 
-func (x *Domain) GetRecordName() string {
+func (x *Domain) GetRecordHostname() string {
 	if x != nil {
-		return x.RecordName
+		return x.RecordHostname
 	}
 	return ""
 }
@@ -1080,13 +1080,13 @@ func (x *FeatureFlags) GetEtag() string {
 type DataRegion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What a tenant's `data_region` says: `eu`.
-	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	DataRegion string `protobuf:"bytes,1,opt,name=data_region,json=dataRegion,proto3" json:"data_region,omitempty"`
 	// The name that people see: `European Union`.
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// Whether it is taken when a tenant names none.
-	Default       bool `protobuf:"varint,3,opt,name=default,proto3" json:"default,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TakenByDefault bool `protobuf:"varint,3,opt,name=taken_by_default,json=takenByDefault,proto3" json:"taken_by_default,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DataRegion) Reset() {
@@ -1119,9 +1119,9 @@ func (*DataRegion) Descriptor() ([]byte, []int) {
 	return file_pyairtable_tenant_v1_tenant_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *DataRegion) GetCode() string {
+func (x *DataRegion) GetDataRegion() string {
 	if x != nil {
-		return x.Code
+		return x.DataRegion
 	}
 	return ""
 }
@@ -1133,9 +1133,9 @@ func (x *DataRegion) GetDisplayName() string {
 	return ""
 }
 
-func (x *DataRegion) GetDefault() bool {
+func (x *DataRegion) GetTakenByDefault() bool {
 	if x != nil {
-		return x.Default
+		return x.TakenByDefault
 	}
 	return false
 }
@@ -1890,7 +1890,7 @@ type ResolveTenantRequest struct {
 	// Types that are valid to be assigned to By:
 	//
 	//	*ResolveTenantRequest_Slug
-	//	*ResolveTenantRequest_HostName
+	//	*ResolveTenantRequest_Hostname
 	By            isResolveTenantRequest_By `protobuf_oneof:"by"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1942,10 +1942,10 @@ func (x *ResolveTenantRequest) GetSlug() string {
 	return ""
 }
 
-func (x *ResolveTenantRequest) GetHostName() string {
+func (x *ResolveTenantRequest) GetHostname() string {
 	if x != nil {
-		if x, ok := x.By.(*ResolveTenantRequest_HostName); ok {
-			return x.HostName
+		if x, ok := x.By.(*ResolveTenantRequest_Hostname); ok {
+			return x.Hostname
 		}
 	}
 	return ""
@@ -1960,14 +1960,14 @@ type ResolveTenantRequest_Slug struct {
 	Slug string `protobuf:"bytes,1,opt,name=slug,proto3,oneof"`
 }
 
-type ResolveTenantRequest_HostName struct {
+type ResolveTenantRequest_Hostname struct {
 	// A domain that may be verified: the part of an e-mail address behind the `@`.
-	HostName string `protobuf:"bytes,2,opt,name=host_name,json=hostName,proto3,oneof"`
+	Hostname string `protobuf:"bytes,2,opt,name=hostname,proto3,oneof"`
 }
 
 func (*ResolveTenantRequest_Slug) isResolveTenantRequest_By() {}
 
-func (*ResolveTenantRequest_HostName) isResolveTenantRequest_By() {}
+func (*ResolveTenantRequest_Hostname) isResolveTenantRequest_By() {}
 
 // What a sign-in page shows of a tenant.
 type ResolveTenantResponse struct {
@@ -2265,7 +2265,7 @@ func (x *UpdateTenantSettingsRequest) GetRequestId() string {
 // Request of AddDomain.
 type AddDomainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The domain to add; `host_name` must be set.
+	// The domain to add; `hostname` must be set.
 	Domain *Domain `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
 	// Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -3072,13 +3072,12 @@ const file_pyairtable_tenant_v1_tenant_proto_rawDesc = "" +
 	"\x16SIGN_IN_METHOD_PASSKEY\x10\x02\x12\x18\n" +
 	"\x14SIGN_IN_METHOD_OAUTH\x10\x03:c\xeaA`\n" +
 	"#tenant.pyairtable.io/TenantSettings\x12\x19tenants/{tenant}/settings*\x0etenantSettings2\x0etenantSettingsB\x11\n" +
-	"\x0f_join_by_domainJ\x05\bd\x10\xc8\x01\"\xcc\x05\n" +
+	"\x0f_join_by_domainJ\x05\bd\x10\xc8\x01\"\xd3\x05\n" +
 	"\x06Domain\x12,\n" +
-	"\x04name\x18\x01 \x01(\tB\x18\xe2A\x01\b\xbaH\x11r\x0f\x8a\xea0\vdomains/domR\x04name\x12z\n" +
-	"\thost_name\x18\x02 \x01(\tB]\xe2A\x02\x02\x05\xbaHU\xd8\x01\x01rP\x18\xfd\x012K^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\bhostName\x12>\n" +
-	"\x05state\x18\x03 \x01(\x0e2\".pyairtable.tenant.v1.Domain.StateB\x04\xe2A\x01\x03R\x05state\x12%\n" +
-	"\vrecord_name\x18\x04 \x01(\tB\x04\xe2A\x01\x03R\n" +
-	"recordName\x12'\n" +
+	"\x04name\x18\x01 \x01(\tB\x18\xe2A\x01\b\xbaH\x11r\x0f\x8a\xea0\vdomains/domR\x04name\x12y\n" +
+	"\bhostname\x18\x02 \x01(\tB]\xe2A\x02\x02\x05\xbaHU\xd8\x01\x01rP\x18\xfd\x012K^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\bhostname\x12>\n" +
+	"\x05state\x18\x03 \x01(\x0e2\".pyairtable.tenant.v1.Domain.StateB\x04\xe2A\x01\x03R\x05state\x12-\n" +
+	"\x0frecord_hostname\x18\x04 \x01(\tB\x04\xe2A\x01\x03R\x0erecordHostname\x12'\n" +
 	"\frecord_value\x18\x05 \x01(\tB\x04\xe2A\x01\x03R\vrecordValue\x12?\n" +
 	"\n" +
 	"check_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\tcheckTime\x12A\n" +
@@ -3111,12 +3110,13 @@ const file_pyairtable_tenant_v1_tenant_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\bR\x04name\x12=\n" +
 	"\x05flags\x18\x02 \x03(\v2!.pyairtable.tenant.v1.FeatureFlagB\x04\xe2A\x01\x03R\x05flags\x12\x18\n" +
 	"\x04etag\x18\x03 \x01(\tB\x04\xe2A\x01\x03R\x04etag:a\xeaA^\n" +
-	"!tenant.pyairtable.io/FeatureFlags\x12\x1dtenants/{tenant}/featureFlags*\ffeatureFlags2\ffeatureFlagsJ\x05\bd\x10\xc8\x01\"o\n" +
+	"!tenant.pyairtable.io/FeatureFlags\x12\x1dtenants/{tenant}/featureFlags*\ffeatureFlags2\ffeatureFlagsJ\x05\bd\x10\xc8\x01\"\x8c\x01\n" +
 	"\n" +
-	"DataRegion\x12\x18\n" +
-	"\x04code\x18\x01 \x01(\tB\x04\xe2A\x01\x03R\x04code\x12'\n" +
-	"\fdisplay_name\x18\x02 \x01(\tB\x04\xe2A\x01\x03R\vdisplayName\x12\x1e\n" +
-	"\adefault\x18\x03 \x01(\bB\x04\xe2A\x01\x03R\adefault\"\xf2\x02\n" +
+	"DataRegion\x12%\n" +
+	"\vdata_region\x18\x01 \x01(\tB\x04\xe2A\x01\x03R\n" +
+	"dataRegion\x12'\n" +
+	"\fdisplay_name\x18\x02 \x01(\tB\x04\xe2A\x01\x03R\vdisplayName\x12.\n" +
+	"\x10taken_by_default\x18\x03 \x01(\bB\x04\xe2A\x01\x03R\x0etakenByDefault\"\xf2\x02\n" +
 	"\fTenantChange\x126\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x1c.pyairtable.tenant.v1.TenantH\x00R\x06tenant\x12B\n" +
 	"\bsettings\x18\x02 \x01(\v2$.pyairtable.tenant.v1.TenantSettingsH\x00R\bsettings\x123\n" +
@@ -3178,10 +3178,10 @@ const file_pyairtable_tenant_v1_tenant_proto_rawDesc = "" +
 	"\x1btenant.pyairtable.io/Tenant\xbaH\x14\xc8\x01\x01r\x0f\x8a\xea0\vtenants/tenR\x04name\x12\x1f\n" +
 	"\x04etag\x18\x02 \x01(\tB\v\xe2A\x01\x01\xbaH\x04r\x02\x18@R\x04etag\x126\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xd6\x01\n" +
+	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xd5\x01\n" +
 	"\x14ResolveTenantRequest\x12;\n" +
-	"\x04slug\x18\x01 \x01(\tB%\xbaH\"r 2\x1e^[a-z][a-z0-9-]{1,38}[a-z0-9]$H\x00R\x04slug\x12t\n" +
-	"\thost_name\x18\x02 \x01(\tBU\xbaHRrP\x18\xfd\x012K^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00R\bhostNameB\v\n" +
+	"\x04slug\x18\x01 \x01(\tB%\xbaH\"r 2\x1e^[a-z][a-z0-9-]{1,38}[a-z0-9]$H\x00R\x04slug\x12s\n" +
+	"\bhostname\x18\x02 \x01(\tBU\xbaHRrP\x18\xfd\x012K^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$H\x00R\bhostnameB\v\n" +
 	"\x02by\x12\x05\xbaH\x02\b\x01\"\xea\x01\n" +
 	"\x15ResolveTenantResponse\x128\n" +
 	"\x06tenant\x18\x01 \x01(\tB \xfaA\x1d\n" +
@@ -3205,10 +3205,10 @@ const file_pyairtable_tenant_v1_tenant_proto_rawDesc = "" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\xe8\x01\xe2A\x01\x01\xbaH\xe0\x01\xe2\x01\xdc\x01\x12\x01*\x12\x0fmfa_requirement\x12\x0fsign_in_methods\x12\x13min_password_length\x12\x14session_idle_timeout\x12\x10session_lifetime\x12\x15access_token_lifetime\x12\x11allowed_ip_ranges\x12\x0ejoin_by_domain\x12\fdefault_role\x12\x0edefault_locale\x12\x11default_time_zone\x12\rsupport_emailR\n" +
 	"updateMask\x126\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xd8\x01\n" +
-	"\x10AddDomainRequest\x12\x8b\x01\n" +
-	"\x06domain\x18\x01 \x01(\v2\x1c.pyairtable.tenant.v1.DomainBU\xe2A\x01\x02\xbaHN\xba\x01H\n" +
-	"\x19domain.host_name.required\x12\x15host_name is required\x1a\x14this.host_name != ''\xc8\x01\x01R\x06domain\x126\n" +
+	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xd5\x01\n" +
+	"\x10AddDomainRequest\x12\x88\x01\n" +
+	"\x06domain\x18\x01 \x01(\v2\x1c.pyairtable.tenant.v1.DomainBR\xe2A\x01\x02\xbaHK\xba\x01E\n" +
+	"\x18domain.hostname.required\x12\x14hostname is required\x1a\x13this.hostname != ''\xc8\x01\x01R\x06domain\x126\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"c\n" +
 	"\x10GetDomainRequest\x12O\n" +
@@ -3289,7 +3289,7 @@ const file_pyairtable_tenant_v1_tenant_proto_rawDesc = "" +
 	"!ERROR_REASON_UNKNOWN_FEATURE_FLAG\x10\x10\x12$\n" +
 	" ERROR_REASON_UNKNOWN_DATA_REGION\x10\x11\x12!\n" +
 	"\x1dERROR_REASON_LOCKS_CALLER_OUT\x10\x12\x12%\n" +
-	"!ERROR_REASON_RESUME_TOKEN_EXPIRED\x10\x132\x8e\x19\n" +
+	"!ERROR_REASON_RESUME_TOKEN_EXPIRED\x10\x132\x9c\x19\n" +
 	"\rTenantService\x12\x80\x01\n" +
 	"\fCreateTenant\x12).pyairtable.tenant.v1.CreateTenantRequest\x1a\x1c.pyairtable.tenant.v1.Tenant\"'\xdaA\x06tenant\x82\xd3\xe4\x93\x02\x15:\x06tenant\"\v/v1/tenants\x90\x02\x00\x12y\n" +
 	"\tGetTenant\x12&.pyairtable.tenant.v1.GetTenantRequest\x1a\x1c.pyairtable.tenant.v1.Tenant\"&\xdaA\x04name\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=tenants/*}\x90\x02\x01\x12z\n" +
@@ -3307,11 +3307,11 @@ const file_pyairtable_tenant_v1_tenant_proto_rawDesc = "" +
 	"\tGetDomain\x12&.pyairtable.tenant.v1.GetDomainRequest\x1a\x1c.pyairtable.tenant.v1.Domain\"&\xdaA\x04name\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=domains/*}\x90\x02\x01\x12z\n" +
 	"\vListDomains\x12(.pyairtable.tenant.v1.ListDomainsRequest\x1a).pyairtable.tenant.v1.ListDomainsResponse\"\x16\x82\xd3\xe4\x93\x02\r\x12\v/v1/domains\x90\x02\x01\x12\x89\x01\n" +
 	"\fVerifyDomain\x12).pyairtable.tenant.v1.VerifyDomainRequest\x1a\x1c.pyairtable.tenant.v1.Domain\"0\xdaA\x04name\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=domains/*}:verify\x90\x02\x02\x12y\n" +
-	"\fRemoveDomain\x12).pyairtable.tenant.v1.RemoveDomainRequest\x1a\x16.google.protobuf.Empty\"&\xdaA\x04name\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=domains/*}\x90\x02\x02\x12\x8e\x01\n" +
+	"\fRemoveDomain\x12).pyairtable.tenant.v1.RemoveDomainRequest\x1a\x16.google.protobuf.Empty\"&\xdaA\x04name\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=domains/*}\x90\x02\x02\x12\x95\x01\n" +
 	"\n" +
-	"ChangePlan\x12'.pyairtable.tenant.v1.ChangePlanRequest\x1a\x1c.pyairtable.tenant.v1.Tenant\"9\xdaA\tname,plan\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/{name=tenants/*}:changePlan\x90\x02\x02\x12\x98\x01\n" +
-	"\x0fGetFeatureFlags\x12,.pyairtable.tenant.v1.GetFeatureFlagsRequest\x1a\".pyairtable.tenant.v1.FeatureFlags\"3\xdaA\x04name\x82\xd3\xe4\x93\x02#\x12!/v1/{name=tenants/*/featureFlags}\x90\x02\x01\x12\xa8\x01\n" +
-	"\x0eSetFeatureFlag\x12+.pyairtable.tenant.v1.SetFeatureFlagRequest\x1a!.pyairtable.tenant.v1.FeatureFlag\"F\xdaA\x10name,key,enabled\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=tenants/*/featureFlags}:set\x90\x02\x02\x12\xa6\x01\n" +
+	"ChangePlan\x12'.pyairtable.tenant.v1.ChangePlanRequest\x1a\x1c.pyairtable.tenant.v1.Tenant\"@\xdaA\x10name,plan,reason\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/{name=tenants/*}:changePlan\x90\x02\x02\x12\x98\x01\n" +
+	"\x0fGetFeatureFlags\x12,.pyairtable.tenant.v1.GetFeatureFlagsRequest\x1a\".pyairtable.tenant.v1.FeatureFlags\"3\xdaA\x04name\x82\xd3\xe4\x93\x02#\x12!/v1/{name=tenants/*/featureFlags}\x90\x02\x01\x12\xaf\x01\n" +
+	"\x0eSetFeatureFlag\x12+.pyairtable.tenant.v1.SetFeatureFlagRequest\x1a!.pyairtable.tenant.v1.FeatureFlag\"M\xdaA\x17name,key,enabled,reason\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=tenants/*/featureFlags}:set\x90\x02\x02\x12\xa6\x01\n" +
 	"\x10ResetFeatureFlag\x12-.pyairtable.tenant.v1.ResetFeatureFlagRequest\x1a!.pyairtable.tenant.v1.FeatureFlag\"@\xdaA\bname,key\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/{name=tenants/*/featureFlags}:reset\x90\x02\x02\x12\x8a\x01\n" +
 	"\x0fListDataRegions\x12,.pyairtable.tenant.v1.ListDataRegionsRequest\x1a-.pyairtable.tenant.v1.ListDataRegionsResponse\"\x1a\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/dataRegions\x90\x02\x01\x1a\x10\xcaA\rpyairtable.ioBTZRgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/tenant/v1;tenantv1b\x06proto3"
 
@@ -3481,7 +3481,7 @@ func file_pyairtable_tenant_v1_tenant_proto_init() {
 	}
 	file_pyairtable_tenant_v1_tenant_proto_msgTypes[16].OneofWrappers = []any{
 		(*ResolveTenantRequest_Slug)(nil),
-		(*ResolveTenantRequest_HostName)(nil),
+		(*ResolveTenantRequest_Hostname)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -140,7 +140,7 @@ type TenantServiceClient interface {
 	// Errors: NOT_FOUND (DOMAIN_NOT_FOUND).
 	// Retry: safe.
 	GetDomain(ctx context.Context, in *GetDomainRequest, opts ...grpc.CallOption) (*Domain, error)
-	// Lists the domains of the caller's tenant, in the order of their host names.
+	// Lists the domains of the caller's tenant, in the order of their hostnames.
 	// Permission: `tenant.read`.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
 	// Retry: safe.
@@ -522,7 +522,7 @@ type TenantServiceServer interface {
 	// Errors: NOT_FOUND (DOMAIN_NOT_FOUND).
 	// Retry: safe.
 	GetDomain(context.Context, *GetDomainRequest) (*Domain, error)
-	// Lists the domains of the caller's tenant, in the order of their host names.
+	// Lists the domains of the caller's tenant, in the order of their hostnames.
 	// Permission: `tenant.read`.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
 	// Retry: safe.

@@ -1320,9 +1320,7 @@ type DeclineInvitationRequest struct {
 	//
 	//	*DeclineInvitationRequest_Code
 	//	*DeclineInvitationRequest_Name
-	Invitation isDeclineInvitationRequest_Invitation `protobuf_oneof:"invitation"`
-	// Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer.
-	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Invitation    isDeclineInvitationRequest_Invitation `protobuf_oneof:"invitation"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1378,13 +1376,6 @@ func (x *DeclineInvitationRequest) GetName() string {
 		if x, ok := x.Invitation.(*DeclineInvitationRequest_Name); ok {
 			return x.Name
 		}
-	}
-	return ""
-}
-
-func (x *DeclineInvitationRequest) GetRequestId() string {
-	if x != nil {
-		return x.RequestId
 	}
 	return ""
 }
@@ -1601,13 +1592,11 @@ const file_pyairtable_workspace_v1_invitations_proto_rawDesc = "" +
 	"\x17user.pyairtable.io/UserR\x04user\x126\n" +
 	"\x04role\x18\x04 \x01(\tB\"\xfaA\x1f\n" +
 	"\x1dpermission.pyairtable.io/RoleR\x04role\x12+\n" +
-	"\x11consistency_token\x18\x05 \x01(\tR\x10consistencyToken\"\xf7\x01\n" +
+	"\x11consistency_token\x18\x05 \x01(\tR\x10consistencyToken\"\xbf\x01\n" +
 	"\x18DeclineInvitationRequest\x127\n" +
 	"\x04code\x18\x01 \x01(\tB!\xbaH\x1br\x192\x17^[0-9A-Za-z_-]{22,128}$\x80\x01\x01H\x00R\x04code\x12U\n" +
 	"\x04name\x18\x02 \x01(\tB?\xfaA$\n" +
-	"\"workspace.pyairtable.io/Invitation\xbaH\x15r\x13\x8a\xea0\x0finvitations/invH\x00R\x04name\x126\n" +
-	"\n" +
-	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestIdB\x13\n" +
+	"\"workspace.pyairtable.io/Invitation\xbaH\x15r\x13\x8a\xea0\x0finvitations/invH\x00R\x04nameB\x13\n" +
 	"\n" +
 	"invitation\x12\x05\xbaH\x02\b\x01\"\xce\x01\n" +
 	"\x17RevokeInvitationRequest\x12Z\n" +

@@ -91,9 +91,9 @@ type InvitationServiceClient interface {
 	// Retry: safe with a `request_id`, else a retry may answer INVITATION_CODE_INVALID after a success.
 	AcceptInvitation(ctx context.Context, in *AcceptInvitationRequest, opts ...grpc.CallOption) (*AcceptInvitationResponse, error)
 	// Turns an invitation by mail down, for good.
-	// Permission: none; the code is the proof.
-	// Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), also for the code of a link.
-	// Retry: safe with a `request_id`, else a retry may answer INVITATION_CODE_INVALID after a success.
+	// Permission: none with the code, which is the proof; by name, a valid access token.
+	// Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), also for the code of a link; NOT_FOUND (INVITATION_NOT_FOUND).
+	// Retry: safe: declining twice changes nothing.
 	DeclineInvitation(ctx context.Context, in *DeclineInvitationRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Takes a pending invitation back. Who came with it stays.
 	// Permission: `workspace.manage_access` at the workspace, or what its collaboration settings let members do; none
@@ -270,9 +270,9 @@ type InvitationServiceServer interface {
 	// Retry: safe with a `request_id`, else a retry may answer INVITATION_CODE_INVALID after a success.
 	AcceptInvitation(context.Context, *AcceptInvitationRequest) (*AcceptInvitationResponse, error)
 	// Turns an invitation by mail down, for good.
-	// Permission: none; the code is the proof.
-	// Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), also for the code of a link.
-	// Retry: safe with a `request_id`, else a retry may answer INVITATION_CODE_INVALID after a success.
+	// Permission: none with the code, which is the proof; by name, a valid access token.
+	// Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), also for the code of a link; NOT_FOUND (INVITATION_NOT_FOUND).
+	// Retry: safe: declining twice changes nothing.
 	DeclineInvitation(context.Context, *DeclineInvitationRequest) (*emptypb.Empty, error)
 	// Takes a pending invitation back. Who came with it stays.
 	// Permission: `workspace.manage_access` at the workspace, or what its collaboration settings let members do; none

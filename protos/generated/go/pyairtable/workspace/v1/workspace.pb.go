@@ -754,7 +754,7 @@ func (x *CollaborationSettings) GetUpdateTime() *timestamppb.Timestamp {
 }
 
 // What a workspace uses. One per workspace, always there (AIP-156).
-type WorkspaceUsage struct {
+type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `workspaces/wsp…/usage`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -780,20 +780,20 @@ type WorkspaceUsage struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *WorkspaceUsage) Reset() {
-	*x = WorkspaceUsage{}
+func (x *Usage) Reset() {
+	*x = Usage{}
 	mi := &file_pyairtable_workspace_v1_workspace_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *WorkspaceUsage) String() string {
+func (x *Usage) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*WorkspaceUsage) ProtoMessage() {}
+func (*Usage) ProtoMessage() {}
 
-func (x *WorkspaceUsage) ProtoReflect() protoreflect.Message {
+func (x *Usage) ProtoReflect() protoreflect.Message {
 	mi := &file_pyairtable_workspace_v1_workspace_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -805,75 +805,75 @@ func (x *WorkspaceUsage) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use WorkspaceUsage.ProtoReflect.Descriptor instead.
-func (*WorkspaceUsage) Descriptor() ([]byte, []int) {
+// Deprecated: Use Usage.ProtoReflect.Descriptor instead.
+func (*Usage) Descriptor() ([]byte, []int) {
 	return file_pyairtable_workspace_v1_workspace_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *WorkspaceUsage) GetName() string {
+func (x *Usage) GetName() string {
 	if x != nil {
 		return x.Name
 	}
 	return ""
 }
 
-func (x *WorkspaceUsage) GetMemberCount() int64 {
+func (x *Usage) GetMemberCount() int64 {
 	if x != nil {
 		return x.MemberCount
 	}
 	return 0
 }
 
-func (x *WorkspaceUsage) GetGuestCount() int64 {
+func (x *Usage) GetGuestCount() int64 {
 	if x != nil {
 		return x.GuestCount
 	}
 	return 0
 }
 
-func (x *WorkspaceUsage) GetBaseCount() int64 {
+func (x *Usage) GetBaseCount() int64 {
 	if x != nil {
 		return x.BaseCount
 	}
 	return 0
 }
 
-func (x *WorkspaceUsage) GetShareLinkCount() int64 {
+func (x *Usage) GetShareLinkCount() int64 {
 	if x != nil {
 		return x.ShareLinkCount
 	}
 	return 0
 }
 
-func (x *WorkspaceUsage) GetRecordCount() int64 {
+func (x *Usage) GetRecordCount() int64 {
 	if x != nil {
 		return x.RecordCount
 	}
 	return 0
 }
 
-func (x *WorkspaceUsage) GetStorageBytes() int64 {
+func (x *Usage) GetStorageBytes() int64 {
 	if x != nil {
 		return x.StorageBytes
 	}
 	return 0
 }
 
-func (x *WorkspaceUsage) GetApiCallCount() int64 {
+func (x *Usage) GetApiCallCount() int64 {
 	if x != nil {
 		return x.ApiCallCount
 	}
 	return 0
 }
 
-func (x *WorkspaceUsage) GetPeriodStartTime() *timestamppb.Timestamp {
+func (x *Usage) GetPeriodStartTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.PeriodStartTime
 	}
 	return nil
 }
 
-func (x *WorkspaceUsage) GetMeasureTime() *timestamppb.Timestamp {
+func (x *Usage) GetMeasureTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.MeasureTime
 	}
@@ -2588,8 +2588,8 @@ const file_pyairtable_workspace_v1_workspace_proto_rawDesc = "" +
 	"\x14GUEST_POLICY_ALLOWED\x10\x03:\x8f\x01\xeaA\x8b\x01\n" +
 	"-workspace.pyairtable.io/CollaborationSettings\x12,workspaces/{workspace}/collaborationSettings*\x15collaborationSettings2\x15collaborationSettingsB\x19\n" +
 	"\x17_link_password_requiredB\x0f\n" +
-	"\r_copy_allowedJ\x05\bd\x10\xc8\x01\"\xd5\x04\n" +
-	"\x0eWorkspaceUsage\x12\x18\n" +
+	"\r_copy_allowedJ\x05\bd\x10\xc8\x01\"\xb1\x04\n" +
+	"\x05Usage\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\bR\x04name\x12'\n" +
 	"\fmember_count\x18\x02 \x01(\x03B\x04\xe2A\x01\x03R\vmemberCount\x12%\n" +
 	"\vguest_count\x18\x03 \x01(\x03B\x04\xe2A\x01\x03R\n" +
@@ -2602,8 +2602,8 @@ const file_pyairtable_workspace_v1_workspace_proto_rawDesc = "" +
 	"\x0eapi_call_count\x18\b \x01(\x03B\x04\xe2A\x01\x03R\fapiCallCount\x12L\n" +
 	"\x11period_start_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\x0fperiodStartTime\x12C\n" +
 	"\fmeasure_time\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\vmeasureTime:j\xeaAg\n" +
-	"&workspace.pyairtable.io/WorkspaceUsage\x12\x1cworkspaces/{workspace}/usage*\x0fworkspaceUsages2\x0eworkspaceUsageJ\x05\bd\x10\xc8\x01\"\xd3\x04\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\vmeasureTime:O\xeaAL\n" +
+	"\x1dworkspace.pyairtable.io/Usage\x12\x1cworkspaces/{workspace}/usage*\x06usages2\x05usageJ\x05\bd\x10\xc8\x01\"\xd3\x04\n" +
 	"\x0fWorkspaceChange\x12B\n" +
 	"\tworkspace\x18\x01 \x01(\v2\".pyairtable.workspace.v1.WorkspaceH\x00R\tworkspace\x12L\n" +
 	"\bsettings\x18\x02 \x01(\v2..pyairtable.workspace.v1.CollaborationSettingsH\x00R\bsettings\x12B\n" +
@@ -2745,10 +2745,10 @@ const file_pyairtable_workspace_v1_workspace_proto_rawDesc = "" +
 	"\x15inherited_permissions\x18\x02 \x03(\tR\x14inheritedPermissions\x128\n" +
 	"\x05roles\x18\x03 \x03(\tB\"\xfaA\x1f\n" +
 	"\x1dpermission.pyairtable.io/RoleR\x05roles\x12+\n" +
-	"\x11consistency_token\x18\x04 \x01(\tR\x10consistencyToken\"\x89\x01\n" +
-	"\x0fGetUsageRequest\x12v\n" +
-	"\x04name\x18\x01 \x01(\tBb\xe2A\x01\x02\xfaA(\n" +
-	"&workspace.pyairtable.io/WorkspaceUsage\xbaH0r.2,^workspaces/wsp[0-9a-hjkmnp-tv-z]{26}/usage$R\x04name\"\xa2\x01\n" +
+	"\x11consistency_token\x18\x04 \x01(\tR\x10consistencyToken\"\x80\x01\n" +
+	"\x0fGetUsageRequest\x12m\n" +
+	"\x04name\x18\x01 \x01(\tBY\xe2A\x01\x02\xfaA\x1f\n" +
+	"\x1dworkspace.pyairtable.io/Usage\xbaH0r.2,^workspaces/wsp[0-9a-hjkmnp-tv-z]{26}/usage$R\x04name\"\xa2\x01\n" +
 	"\x15WatchWorkspaceRequest\x12X\n" +
 	"\x04name\x18\x01 \x01(\tBD\xe2A\x01\x02\xfaA#\n" +
 	"!workspace.pyairtable.io/Workspace\xbaH\x17\xc8\x01\x01r\x12\x8a\xea0\x0eworkspaces/wspR\x04name\x12/\n" +
@@ -2782,7 +2782,7 @@ const file_pyairtable_workspace_v1_workspace_proto_rawDesc = "" +
 	"\x1bERROR_REASON_BASE_NOT_FOUND\x10\x15\x12\x1d\n" +
 	"\x19ERROR_REASON_BASE_DELETED\x10\x16\x12!\n" +
 	"\x1dERROR_REASON_BASE_NOT_DELETED\x10\x17\x12%\n" +
-	"!ERROR_REASON_RESUME_TOKEN_EXPIRED\x10\x182\xee\x17\n" +
+	"!ERROR_REASON_RESUME_TOKEN_EXPIRED\x10\x182\xe5\x17\n" +
 	"\x10WorkspaceService\x12\x98\x01\n" +
 	"\x0fCreateWorkspace\x12/.pyairtable.workspace.v1.CreateWorkspaceRequest\x1a\".pyairtable.workspace.v1.Workspace\"0\xdaA\tworkspace\x82\xd3\xe4\x93\x02\x1b:\tworkspace\"\x0e/v1/workspaces\x90\x02\x00\x12\x8b\x01\n" +
 	"\fGetWorkspace\x12,.pyairtable.workspace.v1.GetWorkspaceRequest\x1a\".pyairtable.workspace.v1.Workspace\")\xdaA\x04name\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=workspaces/*}\x90\x02\x01\x12\xa9\x01\n" +
@@ -2798,8 +2798,8 @@ const file_pyairtable_workspace_v1_workspace_proto_rawDesc = "" +
 	"\vListMembers\x12+.pyairtable.workspace.v1.ListMembersRequest\x1a,.pyairtable.workspace.v1.ListMembersResponse\";\xdaA\tworkspace\x82\xd3\xe4\x93\x02&\x12$/v1/{workspace=workspaces/*}/members\x90\x02\x01\x12\xc5\x01\n" +
 	"\x18GetCollaborationSettings\x128.pyairtable.workspace.v1.GetCollaborationSettingsRequest\x1a..pyairtable.workspace.v1.CollaborationSettings\"?\xdaA\x04name\x82\xd3\xe4\x93\x02/\x12-/v1/{name=workspaces/*/collaborationSettings}\x90\x02\x01\x12\x99\x02\n" +
 	"\x1bUpdateCollaborationSettings\x12;.pyairtable.workspace.v1.UpdateCollaborationSettingsRequest\x1a..pyairtable.workspace.v1.CollaborationSettings\"\x8c\x01\xdaA\"collaboration_settings,update_mask\x82\xd3\xe4\x93\x02^:\x16collaboration_settings2D/v1/{collaboration_settings.name=workspaces/*/collaborationSettings}\x90\x02\x02\x12\xc3\x01\n" +
-	"\x17GetWorkspacePermissions\x127.pyairtable.workspace.v1.GetWorkspacePermissionsRequest\x1a8.pyairtable.workspace.v1.GetWorkspacePermissionsResponse\"5\xdaA\x04name\x82\xd3\xe4\x93\x02%\x12#/v1/{name=workspaces/*}:permissions\x90\x02\x01\x12\x8e\x01\n" +
-	"\bGetUsage\x12(.pyairtable.workspace.v1.GetUsageRequest\x1a'.pyairtable.workspace.v1.WorkspaceUsage\"/\xdaA\x04name\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=workspaces/*/usage}\x90\x02\x01\x12\xa4\x01\n" +
+	"\x17GetWorkspacePermissions\x127.pyairtable.workspace.v1.GetWorkspacePermissionsRequest\x1a8.pyairtable.workspace.v1.GetWorkspacePermissionsResponse\"5\xdaA\x04name\x82\xd3\xe4\x93\x02%\x12#/v1/{name=workspaces/*}:permissions\x90\x02\x01\x12\x85\x01\n" +
+	"\bGetUsage\x12(.pyairtable.workspace.v1.GetUsageRequest\x1a\x1e.pyairtable.workspace.v1.Usage\"/\xdaA\x04name\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=workspaces/*/usage}\x90\x02\x01\x12\xa4\x01\n" +
 	"\x0eWatchWorkspace\x12..pyairtable.workspace.v1.WatchWorkspaceRequest\x1a/.pyairtable.workspace.v1.WatchWorkspaceResponse\"/\xdaA\x04name\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=workspaces/*}:watch\x90\x02\x010\x01\x1a\x10\xcaA\rpyairtable.ioBZZXgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/workspace/v1;workspacev1b\x06proto3"
 
 var (
@@ -2824,7 +2824,7 @@ var file_pyairtable_workspace_v1_workspace_proto_goTypes = []any{
 	(*Workspace)(nil),                          // 4: pyairtable.workspace.v1.Workspace
 	(*WorkspaceMember)(nil),                    // 5: pyairtable.workspace.v1.WorkspaceMember
 	(*CollaborationSettings)(nil),              // 6: pyairtable.workspace.v1.CollaborationSettings
-	(*WorkspaceUsage)(nil),                     // 7: pyairtable.workspace.v1.WorkspaceUsage
+	(*Usage)(nil),                              // 7: pyairtable.workspace.v1.Usage
 	(*WorkspaceChange)(nil),                    // 8: pyairtable.workspace.v1.WorkspaceChange
 	(*CreateWorkspaceRequest)(nil),             // 9: pyairtable.workspace.v1.CreateWorkspaceRequest
 	(*GetWorkspaceRequest)(nil),                // 10: pyairtable.workspace.v1.GetWorkspaceRequest
@@ -2873,8 +2873,8 @@ var file_pyairtable_workspace_v1_workspace_proto_depIdxs = []int32{
 	3,  // 10: pyairtable.workspace.v1.CollaborationSettings.guest_policy:type_name -> pyairtable.workspace.v1.CollaborationSettings.GuestPolicy
 	35, // 11: pyairtable.workspace.v1.CollaborationSettings.invitation_lifetime:type_name -> google.protobuf.Duration
 	34, // 12: pyairtable.workspace.v1.CollaborationSettings.update_time:type_name -> google.protobuf.Timestamp
-	34, // 13: pyairtable.workspace.v1.WorkspaceUsage.period_start_time:type_name -> google.protobuf.Timestamp
-	34, // 14: pyairtable.workspace.v1.WorkspaceUsage.measure_time:type_name -> google.protobuf.Timestamp
+	34, // 13: pyairtable.workspace.v1.Usage.period_start_time:type_name -> google.protobuf.Timestamp
+	34, // 14: pyairtable.workspace.v1.Usage.measure_time:type_name -> google.protobuf.Timestamp
 	4,  // 15: pyairtable.workspace.v1.WorkspaceChange.workspace:type_name -> pyairtable.workspace.v1.Workspace
 	6,  // 16: pyairtable.workspace.v1.WorkspaceChange.settings:type_name -> pyairtable.workspace.v1.CollaborationSettings
 	5,  // 17: pyairtable.workspace.v1.WorkspaceChange.member:type_name -> pyairtable.workspace.v1.WorkspaceMember
@@ -2927,7 +2927,7 @@ var file_pyairtable_workspace_v1_workspace_proto_depIdxs = []int32{
 	6,  // 64: pyairtable.workspace.v1.WorkspaceService.GetCollaborationSettings:output_type -> pyairtable.workspace.v1.CollaborationSettings
 	6,  // 65: pyairtable.workspace.v1.WorkspaceService.UpdateCollaborationSettings:output_type -> pyairtable.workspace.v1.CollaborationSettings
 	28, // 66: pyairtable.workspace.v1.WorkspaceService.GetWorkspacePermissions:output_type -> pyairtable.workspace.v1.GetWorkspacePermissionsResponse
-	7,  // 67: pyairtable.workspace.v1.WorkspaceService.GetUsage:output_type -> pyairtable.workspace.v1.WorkspaceUsage
+	7,  // 67: pyairtable.workspace.v1.WorkspaceService.GetUsage:output_type -> pyairtable.workspace.v1.Usage
 	31, // 68: pyairtable.workspace.v1.WorkspaceService.WatchWorkspace:output_type -> pyairtable.workspace.v1.WatchWorkspaceResponse
 	52, // [52:69] is the sub-list for method output_type
 	35, // [35:52] is the sub-list for method input_type

@@ -141,7 +141,7 @@ type WorkspaceServiceClient interface {
 	// Permission: `workspace.read` at the workspace.
 	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND).
 	// Retry: safe.
-	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*WorkspaceUsage, error)
+	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*Usage, error)
 	// Streams a workspace with its settings, members, bases, invitations and share links: all of it at first, then each
 	// change. What the caller may not read is left out. A quiet stream sends an empty message every 30 seconds, so that
 	// a lost connection is noticed.
@@ -310,9 +310,9 @@ func (c *workspaceServiceClient) GetWorkspacePermissions(ctx context.Context, in
 	return out, nil
 }
 
-func (c *workspaceServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*WorkspaceUsage, error) {
+func (c *workspaceServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*Usage, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(WorkspaceUsage)
+	out := new(Usage)
 	err := c.cc.Invoke(ctx, WorkspaceService_GetUsage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -442,7 +442,7 @@ type WorkspaceServiceServer interface {
 	// Permission: `workspace.read` at the workspace.
 	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND).
 	// Retry: safe.
-	GetUsage(context.Context, *GetUsageRequest) (*WorkspaceUsage, error)
+	GetUsage(context.Context, *GetUsageRequest) (*Usage, error)
 	// Streams a workspace with its settings, members, bases, invitations and share links: all of it at first, then each
 	// change. What the caller may not read is left out. A quiet stream sends an empty message every 30 seconds, so that
 	// a lost connection is noticed.
@@ -506,7 +506,7 @@ func (UnimplementedWorkspaceServiceServer) UpdateCollaborationSettings(context.C
 func (UnimplementedWorkspaceServiceServer) GetWorkspacePermissions(context.Context, *GetWorkspacePermissionsRequest) (*GetWorkspacePermissionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetWorkspacePermissions not implemented")
 }
-func (UnimplementedWorkspaceServiceServer) GetUsage(context.Context, *GetUsageRequest) (*WorkspaceUsage, error) {
+func (UnimplementedWorkspaceServiceServer) GetUsage(context.Context, *GetUsageRequest) (*Usage, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
 }
 func (UnimplementedWorkspaceServiceServer) WatchWorkspace(*WatchWorkspaceRequest, grpc.ServerStreamingServer[WatchWorkspaceResponse]) error {

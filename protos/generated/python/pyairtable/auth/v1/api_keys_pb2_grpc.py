@@ -89,7 +89,8 @@ class ApiKeyServiceServicer:
         Permission: the caller's own, with a proof of the last 10 minutes; `tenant.manage_service_accounts` for one of a
         service account.
         Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), FAILED_PRECONDITION (SERVICE_ACCOUNT_DISABLED), PERMISSION_DENIED
-        (REAUTHENTICATION_REQUIRED), INVALID_ARGUMENT (SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+        (REAUTHENTICATION_REQUIRED), PERMISSION_DENIED when the service account may do what the caller may not
+        (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
         Retry: safe with a `request_id`, which gets the first answer without the secret; else a second key is made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -137,7 +138,8 @@ class ApiKeyServiceServicer:
         stops.
         Permission: the caller's own; `tenant.manage_service_accounts` for those of a service account;
         `tenant.manage_users` for those of another user.
-        Errors: NOT_FOUND (API_KEY_NOT_FOUND), FAILED_PRECONDITION (API_KEY_REVOKED), ABORTED (ETAG_MISMATCH).
+        Errors: NOT_FOUND (API_KEY_NOT_FOUND), PERMISSION_DENIED as in CreateApiKey (GRANT_EXCEEDS_OWN),
+        FAILED_PRECONDITION (API_KEY_REVOKED), ABORTED (ETAG_MISMATCH).
         Retry: safe with a `request_id`, which gets the first answer without the secret; else the secret changes once
         more.
         """

@@ -775,7 +775,7 @@ class Session(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
-    DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    DEVICE_LABEL_FIELD_NUMBER: _builtins.int
     USER_AGENT_FIELD_NUMBER: _builtins.int
     IP_ADDRESS_FIELD_NUMBER: _builtins.int
     OAUTH_CLIENT_FIELD_NUMBER: _builtins.int
@@ -790,7 +790,7 @@ class Session(_message.Message):
     """`sessions/ses…`."""
     user: _builtins.str
     """Whose it is: `users/usr…`."""
-    device_name: _builtins.str
+    device_label: _builtins.str
     """What it is called."""
     user_agent: _builtins.str
     """The program that signed in."""
@@ -829,7 +829,7 @@ class Session(_message.Message):
         *,
         name: _builtins.str = ...,
         user: _builtins.str = ...,
-        device_name: _builtins.str = ...,
+        device_label: _builtins.str = ...,
         user_agent: _builtins.str = ...,
         ip_address: _builtins.str = ...,
         oauth_client: _builtins.str = ...,
@@ -843,7 +843,7 @@ class Session(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["authenticate_time", b"authenticate_time", "create_time", b"create_time", "expire_time", b"expire_time", "idle_expire_time", b"idle_expire_time", "last_use_time", b"last_use_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticate_time", b"authenticate_time", "authentication_methods", b"authentication_methods", "create_time", b"create_time", "current", b"current", "device_name", b"device_name", "expire_time", b"expire_time", "idle_expire_time", b"idle_expire_time", "ip_address", b"ip_address", "last_use_time", b"last_use_time", "name", b"name", "oauth_client", b"oauth_client", "user", b"user", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticate_time", b"authenticate_time", "authentication_methods", b"authentication_methods", "create_time", b"create_time", "current", b"current", "device_label", b"device_label", "expire_time", b"expire_time", "idle_expire_time", b"idle_expire_time", "ip_address", b"ip_address", "last_use_time", b"last_use_time", "name", b"name", "oauth_client", b"oauth_client", "user", b"user", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -925,7 +925,7 @@ class RegisterRequest(_message.Message):
     TENANT_DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     INVITATION_CODE_FIELD_NUMBER: _builtins.int
     LOCALE_FIELD_NUMBER: _builtins.int
-    DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    DEVICE_LABEL_FIELD_NUMBER: _builtins.int
     email: _builtins.str
     """The address to sign in with."""
     password: _builtins.str
@@ -938,7 +938,7 @@ class RegisterRequest(_message.Message):
     """The tenant of an invitation (`InvitationService`), which is accepted with it."""
     locale: _builtins.str
     """Language and region of the message, a BCP 47 tag such as `de-AT`."""
-    device_name: _builtins.str
+    device_label: _builtins.str
     """What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`."""
     def __init__(
         self,
@@ -949,11 +949,11 @@ class RegisterRequest(_message.Message):
         tenant_display_name: _builtins.str = ...,
         invitation_code: _builtins.str = ...,
         locale: _builtins.str = ...,
-        device_name: _builtins.str = ...,
+        device_label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "invitation_code", b"invitation_code", "tenant_display_name", b"tenant_display_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "device_name", b"device_name", "display_name", b"display_name", "email", b"email", "invitation_code", b"invitation_code", "locale", b"locale", "password", b"password", "tenant_display_name", b"tenant_display_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "device_label", b"device_label", "display_name", b"display_name", "email", b"email", "invitation_code", b"invitation_code", "locale", b"locale", "password", b"password", "tenant_display_name", b"tenant_display_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_destination: _TypeAlias = _typing.Literal["tenant_display_name", "invitation_code"]  # noqa: Y015
     _WhichOneofArgType_destination: _TypeAlias = _typing.Literal["destination", b"destination"]  # noqa: Y015
@@ -968,24 +968,24 @@ class RegisterResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CODE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
-    TOKENS_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def code_expire_time(self) -> _timestamp_pb2.Timestamp:
         """Until when the code in the message can be redeemed; unset where addresses are not confirmed."""
 
     @_builtins.property
-    def tokens(self) -> Global___TokenSet:
+    def authentication_result(self) -> Global___AuthenticationResult:
         """Set where addresses are not confirmed: the account is there and signed in."""
 
     def __init__(
         self,
         *,
         code_expire_time: _timestamp_pb2.Timestamp | None = ...,
-        tokens: Global___TokenSet | None = ...,
+        authentication_result: Global___AuthenticationResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["code_expire_time", b"code_expire_time", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authentication_result", b"authentication_result", "code_expire_time", b"code_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_expire_time", b"code_expire_time", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication_result", b"authentication_result", "code_expire_time", b"code_expire_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -998,20 +998,20 @@ class ConfirmRegistrationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CODE_FIELD_NUMBER: _builtins.int
-    DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    DEVICE_LABEL_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """The code from the message."""
-    device_name: _builtins.str
+    device_label: _builtins.str
     """What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`."""
     def __init__(
         self,
         *,
         code: _builtins.str = ...,
-        device_name: _builtins.str = ...,
+        device_label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "device_name", b"device_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "device_label", b"device_label"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1026,14 +1026,14 @@ class LoginRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
-    DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    DEVICE_LABEL_FIELD_NUMBER: _builtins.int
     email: _builtins.str
     """The account's address."""
     password: _builtins.str
     """The account's password."""
     tenant: _builtins.str
     """The tenant to enter: `tenants/ten…`. Empty: where the account was last."""
-    device_name: _builtins.str
+    device_label: _builtins.str
     """What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`."""
     def __init__(
         self,
@@ -1041,11 +1041,11 @@ class LoginRequest(_message.Message):
         email: _builtins.str = ...,
         password: _builtins.str = ...,
         tenant: _builtins.str = ...,
-        device_name: _builtins.str = ...,
+        device_label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_name", b"device_name", "email", b"email", "password", b"password", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_label", b"device_label", "email", b"email", "password", b"password", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1060,14 +1060,14 @@ class CompleteMfaChallengeRequest(_message.Message):
     CHALLENGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTP_CODE_FIELD_NUMBER: _builtins.int
     RECOVERY_CODE_FIELD_NUMBER: _builtins.int
-    DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    DEVICE_LABEL_FIELD_NUMBER: _builtins.int
     challenge_token: _builtins.str
     """The challenge token."""
     totp_code: _builtins.str
     """The code that the authenticator app shows: 6 digits."""
     recovery_code: _builtins.str
     """One of the recovery codes, which is good once."""
-    device_name: _builtins.str
+    device_label: _builtins.str
     """What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`."""
     def __init__(
         self,
@@ -1075,11 +1075,11 @@ class CompleteMfaChallengeRequest(_message.Message):
         challenge_token: _builtins.str = ...,
         totp_code: _builtins.str = ...,
         recovery_code: _builtins.str = ...,
-        device_name: _builtins.str = ...,
+        device_label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof", "recovery_code", b"recovery_code", "totp_code", b"totp_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_token", b"challenge_token", "device_name", b"device_name", "proof", b"proof", "recovery_code", b"recovery_code", "totp_code", b"totp_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_token", b"challenge_token", "device_label", b"device_label", "proof", b"proof", "recovery_code", b"recovery_code", "totp_code", b"totp_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_proof: _TypeAlias = _typing.Literal["totp_code", "recovery_code"]  # noqa: Y015
     _WhichOneofArgType_proof: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
@@ -1359,10 +1359,10 @@ class ExchangeTokenRequest(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
-    DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    DEVICE_LABEL_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """The tenant to enter: `tenants/ten…`."""
-    device_name: _builtins.str
+    device_label: _builtins.str
     """What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1373,11 +1373,11 @@ class ExchangeTokenRequest(_message.Message):
         *,
         tenant: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
-        device_name: _builtins.str = ...,
+        device_label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_name", b"device_name", "scopes", b"scopes", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_label", b"device_label", "scopes", b"scopes", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1399,6 +1399,28 @@ class GetJwksRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetJwksRequest: _TypeAlias = GetJwksRequest  # noqa: Y015
+
+@_typing.final
+class GetSigningKeyRequest(_message.Message):
+    """Request of GetSigningKey."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The key: `signingKeys/sgk…`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSigningKeyRequest: _TypeAlias = GetSigningKeyRequest  # noqa: Y015
 
 @_typing.final
 class ListSigningKeysRequest(_message.Message):
@@ -1614,6 +1636,28 @@ class DeleteAccountRequest(_message.Message):
 Global___DeleteAccountRequest: _TypeAlias = DeleteAccountRequest  # noqa: Y015
 
 @_typing.final
+class GetSessionRequest(_message.Message):
+    """Request of GetSession."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The session: `sessions/ses…`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSessionRequest: _TypeAlias = GetSessionRequest  # noqa: Y015
+
+@_typing.final
 class ListSessionsRequest(_message.Message):
     """Request of ListSessions."""
 
@@ -1705,11 +1749,14 @@ class RevokeAllSessionsRequest(_message.Message):
 
     USER_FIELD_NUMBER: _builtins.int
     KEEP_CURRENT_FIELD_NUMBER: _builtins.int
+    ALL_TENANTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """Whose: `users/usr…`. Empty: the caller's."""
     keep_current: _builtins.bool
     """Whether the session of this call goes on."""
+    all_tenants: _builtins.bool
+    """Whether those of the account in its other tenants end too; of the caller's own only."""
     request_id: _builtins.str
     """Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer."""
     def __init__(
@@ -1717,11 +1764,12 @@ class RevokeAllSessionsRequest(_message.Message):
         *,
         user: _builtins.str = ...,
         keep_current: _builtins.bool = ...,
+        all_tenants: _builtins.bool = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_current", b"keep_current", "request_id", b"request_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_tenants", b"all_tenants", "keep_current", b"keep_current", "request_id", b"request_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,8 +35,8 @@ class AuthServiceStub:
 
     Codes, tokens, passwords and keys travel in the bodies of requests and responses only: never in a path or a query,
     which end up in logs. What a field with `debug_redact` holds is not logged either. RPCs that are open to anyone, or
-    answer with tokens, have no `request_id`: a stored answer would be a stored secret; each says what a retry does
-    instead. How a request failed never tells whether an account exists.
+    answer with tokens or codes, have no `request_id`: a stored answer would be a stored secret; each says what a retry
+    does instead. How a request failed never tells whether an account exists.
 
     The endpoints whose form an RFC fixes are plain HTTP beside these RPCs: `/oauth2/authorize`, `/oauth2/token`,
     `/oauth2/revoke`, `/oauth2/introspect`, `/oauth2/device_authorization`, `/oauth2/userinfo`,
@@ -72,12 +72,12 @@ class AuthServiceStub:
         self.CompleteMfaChallenge = channel.unary_unary(
                 '/pyairtable.auth.v1.AuthService/CompleteMfaChallenge',
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.CompleteMfaChallengeRequest.SerializeToString,
-                response_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.AuthenticationResult.FromString,
+                response_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.TokenSet.FromString,
                 _registered_method=True)
         self.Reauthenticate = channel.unary_unary(
                 '/pyairtable.auth.v1.AuthService/Reauthenticate',
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.ReauthenticateRequest.SerializeToString,
-                response_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.AuthenticationResult.FromString,
+                response_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.TokenSet.FromString,
                 _registered_method=True)
         self.Logout = channel.unary_unary(
                 '/pyairtable.auth.v1.AuthService/Logout',
@@ -114,6 +114,11 @@ class AuthServiceStub:
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.GetJwksRequest.SerializeToString,
                 response_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.JsonWebKeySet.FromString,
                 _registered_method=True)
+        self.GetSigningKey = channel.unary_unary(
+                '/pyairtable.auth.v1.AuthService/GetSigningKey',
+                request_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.GetSigningKeyRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.SigningKey.FromString,
+                _registered_method=True)
         self.ListSigningKeys = channel.unary_unary(
                 '/pyairtable.auth.v1.AuthService/ListSigningKeys',
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.ListSigningKeysRequest.SerializeToString,
@@ -143,6 +148,11 @@ class AuthServiceStub:
                 '/pyairtable.auth.v1.AuthService/DeleteAccount',
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.DeleteAccountRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/pyairtable.auth.v1.AuthService/GetSession',
+                request_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.Session.FromString,
                 _registered_method=True)
         self.ListSessions = channel.unary_unary(
                 '/pyairtable.auth.v1.AuthService/ListSessions',
@@ -190,8 +200,8 @@ class AuthServiceServicer:
 
     Codes, tokens, passwords and keys travel in the bodies of requests and responses only: never in a path or a query,
     which end up in logs. What a field with `debug_redact` holds is not logged either. RPCs that are open to anyone, or
-    answer with tokens, have no `request_id`: a stored answer would be a stored secret; each says what a retry does
-    instead. How a request failed never tells whether an account exists.
+    answer with tokens or codes, have no `request_id`: a stored answer would be a stored secret; each says what a retry
+    does instead. How a request failed never tells whether an account exists.
 
     The endpoints whose form an RFC fixes are plain HTTP beside these RPCs: `/oauth2/authorize`, `/oauth2/token`,
     `/oauth2/revoke`, `/oauth2/introspect`, `/oauth2/device_authorization`, `/oauth2/userinfo`,
@@ -348,6 +358,16 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSigningKey(self, request, context):
+        """Reads one key; never its private part.
+        Permission: a workload that the access table names.
+        Errors: NOT_FOUND (SIGNING_KEY_NOT_FOUND).
+        Retry: safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSigningKeys(self, request, context):
         """Lists the keys that tokens are signed with, newest first; never their private part.
         Permission: a workload that the access table names.
@@ -411,6 +431,16 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSession(self, request, context):
+        """Reads one session, while it has not ended.
+        Permission: the caller's own; `tenant.manage_users` for that of another user in the tenant.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND).
+        Retry: safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSessions(self, request, context):
         """Lists the sessions of a user that have not ended, last used first.
         Permission: the caller's own; `tenant.manage_users` for those of another user in the tenant.
@@ -432,7 +462,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeAllSessions(self, request, context):
-        """Ends all sessions of a user in the tenant, those of OAuth clients too; API keys stay.
+        """Ends all sessions of a user in the tenant, or of the caller's account in all tenants, those of OAuth clients too;
+        API keys stay.
         Permission: the caller's own; `tenant.manage_users` for those of another user in the tenant.
         Errors: PERMISSION_DENIED.
         Retry: safe.
@@ -442,9 +473,9 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchRevocations(self, request, context):
-        """Streams what is void before it ends by itself: first what is in force, then what happens, within 50 ms as a rule.
-        A verifier that has lost the stream for longer than its budget asks ValidateToken. A quiet stream sends an empty
-        message every 15 seconds, so that a lost connection is noticed.
+        """Streams what is void before it ends by itself: first what is in force, then what happens. A verifier that has lost
+        the stream for longer than its budget asks ValidateToken. A quiet stream sends an empty message every 15 seconds,
+        so that a lost connection is noticed.
         Permission: a workload that the access table names; revocations of all tenants are sent.
         Errors: OUT_OF_RANGE (RESUME_TOKEN_EXPIRED): begin again without a token; RESOURCE_EXHAUSTED (READER_TOO_SLOW).
         Retry: safe, with the last `resume_token`.
@@ -507,12 +538,12 @@ def add_AuthServiceServicer_to_server(servicer, server):
             'CompleteMfaChallenge': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteMfaChallenge,
                     request_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.CompleteMfaChallengeRequest.FromString,
-                    response_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.AuthenticationResult.SerializeToString,
+                    response_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.TokenSet.SerializeToString,
             ),
             'Reauthenticate': grpc.unary_unary_rpc_method_handler(
                     servicer.Reauthenticate,
                     request_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.ReauthenticateRequest.FromString,
-                    response_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.AuthenticationResult.SerializeToString,
+                    response_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.TokenSet.SerializeToString,
             ),
             'Logout': grpc.unary_unary_rpc_method_handler(
                     servicer.Logout,
@@ -549,6 +580,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.GetJwksRequest.FromString,
                     response_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.JsonWebKeySet.SerializeToString,
             ),
+            'GetSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSigningKey,
+                    request_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.GetSigningKeyRequest.FromString,
+                    response_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.SigningKey.SerializeToString,
+            ),
             'ListSigningKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSigningKeys,
                     request_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.ListSigningKeysRequest.FromString,
@@ -578,6 +614,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.DeleteAccount,
                     request_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.DeleteAccountRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.GetSessionRequest.FromString,
+                    response_serializer=pyairtable_dot_auth_dot_v1_dot_auth__pb2.Session.SerializeToString,
             ),
             'ListSessions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSessions,
@@ -631,8 +672,8 @@ class AuthService:
 
     Codes, tokens, passwords and keys travel in the bodies of requests and responses only: never in a path or a query,
     which end up in logs. What a field with `debug_redact` holds is not logged either. RPCs that are open to anyone, or
-    answer with tokens, have no `request_id`: a stored answer would be a stored secret; each says what a retry does
-    instead. How a request failed never tells whether an account exists.
+    answer with tokens or codes, have no `request_id`: a stored answer would be a stored secret; each says what a retry
+    does instead. How a request failed never tells whether an account exists.
 
     The endpoints whose form an RFC fixes are plain HTTP beside these RPCs: `/oauth2/authorize`, `/oauth2/token`,
     `/oauth2/revoke`, `/oauth2/introspect`, `/oauth2/device_authorization`, `/oauth2/userinfo`,
@@ -741,7 +782,7 @@ class AuthService:
             target,
             '/pyairtable.auth.v1.AuthService/CompleteMfaChallenge',
             pyairtable_dot_auth_dot_v1_dot_auth__pb2.CompleteMfaChallengeRequest.SerializeToString,
-            pyairtable_dot_auth_dot_v1_dot_auth__pb2.AuthenticationResult.FromString,
+            pyairtable_dot_auth_dot_v1_dot_auth__pb2.TokenSet.FromString,
             options,
             channel_credentials,
             insecure,
@@ -768,7 +809,7 @@ class AuthService:
             target,
             '/pyairtable.auth.v1.AuthService/Reauthenticate',
             pyairtable_dot_auth_dot_v1_dot_auth__pb2.ReauthenticateRequest.SerializeToString,
-            pyairtable_dot_auth_dot_v1_dot_auth__pb2.AuthenticationResult.FromString,
+            pyairtable_dot_auth_dot_v1_dot_auth__pb2.TokenSet.FromString,
             options,
             channel_credentials,
             insecure,
@@ -969,6 +1010,33 @@ class AuthService:
             _registered_method=True)
 
     @staticmethod
+    def GetSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyairtable.auth.v1.AuthService/GetSigningKey',
+            pyairtable_dot_auth_dot_v1_dot_auth__pb2.GetSigningKeyRequest.SerializeToString,
+            pyairtable_dot_auth_dot_v1_dot_auth__pb2.SigningKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListSigningKeys(request,
             target,
             options=(),
@@ -1120,6 +1188,33 @@ class AuthService:
             '/pyairtable.auth.v1.AuthService/DeleteAccount',
             pyairtable_dot_auth_dot_v1_dot_auth__pb2.DeleteAccountRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyairtable.auth.v1.AuthService/GetSession',
+            pyairtable_dot_auth_dot_v1_dot_auth__pb2.GetSessionRequest.SerializeToString,
+            pyairtable_dot_auth_dot_v1_dot_auth__pb2.Session.FromString,
             options,
             channel_credentials,
             insecure,

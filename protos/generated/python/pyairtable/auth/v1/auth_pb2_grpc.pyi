@@ -21,8 +21,8 @@ class AuthServiceStub:
 
     Codes, tokens, passwords and keys travel in the bodies of requests and responses only: never in a path or a query,
     which end up in logs. What a field with `debug_redact` holds is not logged either. RPCs that are open to anyone, or
-    answer with tokens, have no `request_id`: a stored answer would be a stored secret; each says what a retry does
-    instead. How a request failed never tells whether an account exists.
+    answer with tokens or codes, have no `request_id`: a stored answer would be a stored secret; each says what a retry
+    does instead. How a request failed never tells whether an account exists.
 
     The endpoints whose form an RFC fixes are plain HTTP beside these RPCs: `/oauth2/authorize`, `/oauth2/token`,
     `/oauth2/revoke`, `/oauth2/introspect`, `/oauth2/device_authorization`, `/oauth2/userinfo`,
@@ -61,7 +61,7 @@ class AuthServiceStub:
     ADDRESS_NOT_ALLOWED), FAILED_PRECONDITION (PASSWORD_RESET_REQUIRED).
     Retry: safe; a retry after a success opens a second session, and the first ends by itself when it is not used.
     """
-    CompleteMfaChallenge: _aio.UnaryUnaryMultiCallable[_auth_pb2.CompleteMfaChallengeRequest, _auth_pb2.AuthenticationResult]
+    CompleteMfaChallenge: _aio.UnaryUnaryMultiCallable[_auth_pb2.CompleteMfaChallengeRequest, _auth_pb2.TokenSet]
     """Answers a challenge with a code. A security key or passkey answers it by `MfaService.BeginWebAuthnLogin`.
     Permission: none; the challenge token, which stands for the first factor, with the code is the proof.
     Errors: UNAUTHENTICATED (CHALLENGE_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
@@ -69,7 +69,7 @@ class AuthServiceStub:
     Retry: a code is good once (RFC 6238, section 5.2): a retry may answer CHALLENGE_INVALID after a success; sign in
     again.
     """
-    Reauthenticate: _aio.UnaryUnaryMultiCallable[_auth_pb2.ReauthenticateRequest, _auth_pb2.AuthenticationResult]
+    Reauthenticate: _aio.UnaryUnaryMultiCallable[_auth_pb2.ReauthenticateRequest, _auth_pb2.TokenSet]
     """Proves once more that it is the same person, in the same session: what changes credentials asks for a proof of the
     last 10 minutes. Without a password, a WebAuthn or OAuth login of the same account does the same.
     Permission: none beyond a valid access token and the proof.
@@ -132,6 +132,12 @@ class AuthServiceStub:
     Errors: none of its own.
     Retry: safe.
     """
+    GetSigningKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetSigningKeyRequest, _auth_pb2.SigningKey]
+    """Reads one key; never its private part.
+    Permission: a workload that the access table names.
+    Errors: NOT_FOUND (SIGNING_KEY_NOT_FOUND).
+    Retry: safe.
+    """
     ListSigningKeys: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListSigningKeysRequest, _auth_pb2.ListSigningKeysResponse]
     """Lists the keys that tokens are signed with, newest first; never their private part.
     Permission: a workload that the access table names.
@@ -171,6 +177,12 @@ class AuthServiceStub:
     (LAST_OWNER), ABORTED (ETAG_MISMATCH).
     Retry: safe; a retry may answer UNAUTHENTICATED after a success.
     """
+    GetSession: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetSessionRequest, _auth_pb2.Session]
+    """Reads one session, while it has not ended.
+    Permission: the caller's own; `tenant.manage_users` for that of another user in the tenant.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND).
+    Retry: safe.
+    """
     ListSessions: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListSessionsRequest, _auth_pb2.ListSessionsResponse]
     """Lists the sessions of a user that have not ended, last used first.
     Permission: the caller's own; `tenant.manage_users` for those of another user in the tenant.
@@ -184,15 +196,16 @@ class AuthServiceStub:
     Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
     """
     RevokeAllSessions: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeAllSessionsRequest, _auth_pb2.RevokeAllSessionsResponse]
-    """Ends all sessions of a user in the tenant, those of OAuth clients too; API keys stay.
+    """Ends all sessions of a user in the tenant, or of the caller's account in all tenants, those of OAuth clients too;
+    API keys stay.
     Permission: the caller's own; `tenant.manage_users` for those of another user in the tenant.
     Errors: PERMISSION_DENIED.
     Retry: safe.
     """
     WatchRevocations: _aio.UnaryStreamMultiCallable[_auth_pb2.WatchRevocationsRequest, _auth_pb2.WatchRevocationsResponse]
-    """Streams what is void before it ends by itself: first what is in force, then what happens, within 50 ms as a rule.
-    A verifier that has lost the stream for longer than its budget asks ValidateToken. A quiet stream sends an empty
-    message every 15 seconds, so that a lost connection is noticed.
+    """Streams what is void before it ends by itself: first what is in force, then what happens. A verifier that has lost
+    the stream for longer than its budget asks ValidateToken. A quiet stream sends an empty message every 15 seconds,
+    so that a lost connection is noticed.
     Permission: a workload that the access table names; revocations of all tenants are sent.
     Errors: OUT_OF_RANGE (RESUME_TOKEN_EXPIRED): begin again without a token; RESOURCE_EXHAUSTED (READER_TOO_SLOW).
     Retry: safe, with the last `resume_token`.
@@ -228,8 +241,8 @@ class AuthServiceServicer:
 
     Codes, tokens, passwords and keys travel in the bodies of requests and responses only: never in a path or a query,
     which end up in logs. What a field with `debug_redact` holds is not logged either. RPCs that are open to anyone, or
-    answer with tokens, have no `request_id`: a stored answer would be a stored secret; each says what a retry does
-    instead. How a request failed never tells whether an account exists.
+    answer with tokens or codes, have no `request_id`: a stored answer would be a stored secret; each says what a retry
+    does instead. How a request failed never tells whether an account exists.
 
     The endpoints whose form an RFC fixes are plain HTTP beside these RPCs: `/oauth2/authorize`, `/oauth2/token`,
     `/oauth2/revoke`, `/oauth2/introspect`, `/oauth2/device_authorization`, `/oauth2/userinfo`,
@@ -285,8 +298,8 @@ class AuthServiceServicer:
     def CompleteMfaChallenge(
         self,
         request: _auth_pb2.CompleteMfaChallengeRequest,
-        context: _aio.ServicerContext[_auth_pb2.CompleteMfaChallengeRequest, _abc.Awaitable[_auth_pb2.AuthenticationResult]],
-    ) -> _abc.Awaitable[_auth_pb2.AuthenticationResult]:
+        context: _aio.ServicerContext[_auth_pb2.CompleteMfaChallengeRequest, _abc.Awaitable[_auth_pb2.TokenSet]],
+    ) -> _abc.Awaitable[_auth_pb2.TokenSet]:
         """Answers a challenge with a code. A security key or passkey answers it by `MfaService.BeginWebAuthnLogin`.
         Permission: none; the challenge token, which stands for the first factor, with the code is the proof.
         Errors: UNAUTHENTICATED (CHALLENGE_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
@@ -298,8 +311,8 @@ class AuthServiceServicer:
     def Reauthenticate(
         self,
         request: _auth_pb2.ReauthenticateRequest,
-        context: _aio.ServicerContext[_auth_pb2.ReauthenticateRequest, _abc.Awaitable[_auth_pb2.AuthenticationResult]],
-    ) -> _abc.Awaitable[_auth_pb2.AuthenticationResult]:
+        context: _aio.ServicerContext[_auth_pb2.ReauthenticateRequest, _abc.Awaitable[_auth_pb2.TokenSet]],
+    ) -> _abc.Awaitable[_auth_pb2.TokenSet]:
         """Proves once more that it is the same person, in the same session: what changes credentials asks for a proof of the
         last 10 minutes. Without a password, a WebAuthn or OAuth login of the same account does the same.
         Permission: none beyond a valid access token and the proof.
@@ -398,6 +411,17 @@ class AuthServiceServicer:
         Retry: safe.
         """
 
+    def GetSigningKey(
+        self,
+        request: _auth_pb2.GetSigningKeyRequest,
+        context: _aio.ServicerContext[_auth_pb2.GetSigningKeyRequest, _abc.Awaitable[_auth_pb2.SigningKey]],
+    ) -> _abc.Awaitable[_auth_pb2.SigningKey]:
+        """Reads one key; never its private part.
+        Permission: a workload that the access table names.
+        Errors: NOT_FOUND (SIGNING_KEY_NOT_FOUND).
+        Retry: safe.
+        """
+
     def ListSigningKeys(
         self,
         request: _auth_pb2.ListSigningKeysRequest,
@@ -467,6 +491,17 @@ class AuthServiceServicer:
         Retry: safe; a retry may answer UNAUTHENTICATED after a success.
         """
 
+    def GetSession(
+        self,
+        request: _auth_pb2.GetSessionRequest,
+        context: _aio.ServicerContext[_auth_pb2.GetSessionRequest, _abc.Awaitable[_auth_pb2.Session]],
+    ) -> _abc.Awaitable[_auth_pb2.Session]:
+        """Reads one session, while it has not ended.
+        Permission: the caller's own; `tenant.manage_users` for that of another user in the tenant.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND).
+        Retry: safe.
+        """
+
     def ListSessions(
         self,
         request: _auth_pb2.ListSessionsRequest,
@@ -494,7 +529,8 @@ class AuthServiceServicer:
         request: _auth_pb2.RevokeAllSessionsRequest,
         context: _aio.ServicerContext[_auth_pb2.RevokeAllSessionsRequest, _abc.Awaitable[_auth_pb2.RevokeAllSessionsResponse]],
     ) -> _abc.Awaitable[_auth_pb2.RevokeAllSessionsResponse]:
-        """Ends all sessions of a user in the tenant, those of OAuth clients too; API keys stay.
+        """Ends all sessions of a user in the tenant, or of the caller's account in all tenants, those of OAuth clients too;
+        API keys stay.
         Permission: the caller's own; `tenant.manage_users` for those of another user in the tenant.
         Errors: PERMISSION_DENIED.
         Retry: safe.
@@ -505,9 +541,9 @@ class AuthServiceServicer:
         request: _auth_pb2.WatchRevocationsRequest,
         context: _aio.ServicerContext[_auth_pb2.WatchRevocationsRequest, _abc.AsyncIterator[_auth_pb2.WatchRevocationsResponse]],
     ) -> _abc.AsyncIterator[_auth_pb2.WatchRevocationsResponse]:
-        """Streams what is void before it ends by itself: first what is in force, then what happens, within 50 ms as a rule.
-        A verifier that has lost the stream for longer than its budget asks ValidateToken. A quiet stream sends an empty
-        message every 15 seconds, so that a lost connection is noticed.
+        """Streams what is void before it ends by itself: first what is in force, then what happens. A verifier that has lost
+        the stream for longer than its budget asks ValidateToken. A quiet stream sends an empty message every 15 seconds,
+        so that a lost connection is noticed.
         Permission: a workload that the access table names; revocations of all tenants are sent.
         Errors: OUT_OF_RANGE (RESUME_TOKEN_EXPIRED): begin again without a token; RESOURCE_EXHAUSTED (READER_TOO_SLOW).
         Retry: safe, with the last `resume_token`.

@@ -399,23 +399,23 @@ class FinishWebAuthnLoginRequest(_message.Message):
 
     LOGIN_TOKEN_FIELD_NUMBER: _builtins.int
     CREDENTIAL_JSON_FIELD_NUMBER: _builtins.int
-    DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    DEVICE_LABEL_FIELD_NUMBER: _builtins.int
     login_token: _builtins.str
     """The login token."""
     credential_json: _builtins.str
     """What `toJSON()` of the credential gives: an `AuthenticationResponseJSON`."""
-    device_name: _builtins.str
+    device_label: _builtins.str
     """What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`."""
     def __init__(
         self,
         *,
         login_token: _builtins.str = ...,
         credential_json: _builtins.str = ...,
-        device_name: _builtins.str = ...,
+        device_label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_json", b"credential_json", "device_name", b"device_name", "login_token", b"login_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_json", b"credential_json", "device_label", b"device_label", "login_token", b"login_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -461,6 +461,28 @@ class GenerateRecoveryCodesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateRecoveryCodesResponse: _TypeAlias = GenerateRecoveryCodesResponse  # noqa: Y015
+
+@_typing.final
+class GetMfaFactorRequest(_message.Message):
+    """Request of GetMfaFactor."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The factor: `mfaFactors/mfa…`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMfaFactorRequest: _TypeAlias = GetMfaFactorRequest  # noqa: Y015
 
 @_typing.final
 class ListMfaFactorsRequest(_message.Message):

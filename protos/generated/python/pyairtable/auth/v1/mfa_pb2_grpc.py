@@ -78,6 +78,11 @@ class MfaServiceStub:
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_mfa__pb2.GenerateRecoveryCodesRequest.SerializeToString,
                 response_deserializer=pyairtable_dot_auth_dot_v1_dot_mfa__pb2.GenerateRecoveryCodesResponse.FromString,
                 _registered_method=True)
+        self.GetMfaFactor = channel.unary_unary(
+                '/pyairtable.auth.v1.MfaService/GetMfaFactor',
+                request_serializer=pyairtable_dot_auth_dot_v1_dot_mfa__pb2.GetMfaFactorRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_auth_dot_v1_dot_mfa__pb2.MfaFactor.FromString,
+                _registered_method=True)
         self.ListMfaFactors = channel.unary_unary(
                 '/pyairtable.auth.v1.MfaService/ListMfaFactors',
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_mfa__pb2.ListMfaFactorsRequest.SerializeToString,
@@ -190,6 +195,16 @@ class MfaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMfaFactor(self, request, context):
+        """Reads one of the caller's factors or passkeys, without secrets.
+        Permission: the caller's own only.
+        Errors: NOT_FOUND (MFA_FACTOR_NOT_FOUND).
+        Retry: safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMfaFactors(self, request, context):
         """Lists the caller's factors and passkeys, without secrets.
         Permission: the caller's own only.
@@ -258,6 +273,11 @@ def add_MfaServiceServicer_to_server(servicer, server):
                     servicer.GenerateRecoveryCodes,
                     request_deserializer=pyairtable_dot_auth_dot_v1_dot_mfa__pb2.GenerateRecoveryCodesRequest.FromString,
                     response_serializer=pyairtable_dot_auth_dot_v1_dot_mfa__pb2.GenerateRecoveryCodesResponse.SerializeToString,
+            ),
+            'GetMfaFactor': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMfaFactor,
+                    request_deserializer=pyairtable_dot_auth_dot_v1_dot_mfa__pb2.GetMfaFactorRequest.FromString,
+                    response_serializer=pyairtable_dot_auth_dot_v1_dot_mfa__pb2.MfaFactor.SerializeToString,
             ),
             'ListMfaFactors': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMfaFactors,
@@ -471,6 +491,33 @@ class MfaService:
             '/pyairtable.auth.v1.MfaService/GenerateRecoveryCodes',
             pyairtable_dot_auth_dot_v1_dot_mfa__pb2.GenerateRecoveryCodesRequest.SerializeToString,
             pyairtable_dot_auth_dot_v1_dot_mfa__pb2.GenerateRecoveryCodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMfaFactor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyairtable.auth.v1.MfaService/GetMfaFactor',
+            pyairtable_dot_auth_dot_v1_dot_mfa__pb2.GetMfaFactorRequest.SerializeToString,
+            pyairtable_dot_auth_dot_v1_dot_mfa__pb2.MfaFactor.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,6 +81,12 @@ class MfaServiceStub:
     (MFA_FACTOR_NOT_FOUND).
     Retry: safe: the last codes that were returned are those that count.
     """
+    GetMfaFactor: _aio.UnaryUnaryMultiCallable[_mfa_pb2.GetMfaFactorRequest, _mfa_pb2.MfaFactor]
+    """Reads one of the caller's factors or passkeys, without secrets.
+    Permission: the caller's own only.
+    Errors: NOT_FOUND (MFA_FACTOR_NOT_FOUND).
+    Retry: safe.
+    """
     ListMfaFactors: _aio.UnaryUnaryMultiCallable[_mfa_pb2.ListMfaFactorsRequest, _mfa_pb2.ListMfaFactorsResponse]
     """Lists the caller's factors and passkeys, without secrets.
     Permission: the caller's own only.
@@ -201,6 +207,17 @@ class MfaServiceServicer:
         Errors: PERMISSION_DENIED (REAUTHENTICATION_REQUIRED), FAILED_PRECONDITION without any other factor
         (MFA_FACTOR_NOT_FOUND).
         Retry: safe: the last codes that were returned are those that count.
+        """
+
+    def GetMfaFactor(
+        self,
+        request: _mfa_pb2.GetMfaFactorRequest,
+        context: _aio.ServicerContext[_mfa_pb2.GetMfaFactorRequest, _abc.Awaitable[_mfa_pb2.MfaFactor]],
+    ) -> _abc.Awaitable[_mfa_pb2.MfaFactor]:
+        """Reads one of the caller's factors or passkeys, without secrets.
+        Permission: the caller's own only.
+        Errors: NOT_FOUND (MFA_FACTOR_NOT_FOUND).
+        Retry: safe.
         """
 
     def ListMfaFactors(

@@ -754,6 +754,28 @@ class DenyAuthorizationResponse(_message.Message):
 Global___DenyAuthorizationResponse: _TypeAlias = DenyAuthorizationResponse  # noqa: Y015
 
 @_typing.final
+class GetConsentRequest(_message.Message):
+    """Request of GetConsent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The consent: `consents/cns…`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConsentRequest: _TypeAlias = GetConsentRequest  # noqa: Y015
+
+@_typing.final
 class ListConsentsRequest(_message.Message):
     """Request of ListConsents."""
 

@@ -86,6 +86,11 @@ class OAuthClientServiceStub:
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.DenyAuthorizationRequest.SerializeToString,
                 response_deserializer=pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.DenyAuthorizationResponse.FromString,
                 _registered_method=True)
+        self.GetConsent = channel.unary_unary(
+                '/pyairtable.auth.v1.OAuthClientService/GetConsent',
+                request_serializer=pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.GetConsentRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.Consent.FromString,
+                _registered_method=True)
         self.ListConsents = channel.unary_unary(
                 '/pyairtable.auth.v1.OAuthClientService/ListConsents',
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.ListConsentsRequest.SerializeToString,
@@ -111,7 +116,8 @@ class OAuthClientServiceServicer:
         """Registers a client of the tenant. The secret of a confidential one is returned here and by
         RotateOAuthClientSecret, and never again.
         Permission: `tenant.manage_settings`; and `tenant.manage_service_accounts` for one with a service account.
-        Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED).
+        Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED when the service account may do what the caller
+        may not (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED).
         Retry: safe with a `request_id`, which gets the first answer without the secret; else a second client is
         registered.
         """
@@ -144,8 +150,8 @@ class OAuthClientServiceServicer:
         """Changes a client: the fields of the mask, or without a mask those that are set (AIP-134). Scopes that it loses are
         taken out of consents at once.
         Permission: `tenant.manage_settings`.
-        Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED
-        (ETAG_MISMATCH).
+        Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED
+        (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -155,8 +161,8 @@ class OAuthClientServiceServicer:
     def RotateOAuthClientSecret(self, request, context):
         """Gives a confidential client another secret, returned here and never again; the old one stays good for a while.
         Permission: `tenant.manage_settings`.
-        Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), FAILED_PRECONDITION for a public client (PRECONDITION_FAILED), ABORTED
-        (ETAG_MISMATCH).
+        Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), PERMISSION_DENIED as in RegisterOAuthClient (GRANT_EXCEEDS_OWN),
+        FAILED_PRECONDITION for a public client (PRECONDITION_FAILED), ABORTED (ETAG_MISMATCH).
         Retry: safe with a `request_id`, which gets the first answer without the secret; else the secret changes once
         more.
         """
@@ -200,6 +206,16 @@ class OAuthClientServiceServicer:
         Permission: none beyond a valid access token of a user and the code.
         Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
         Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsent(self, request, context):
+        """Reads that the caller has let a client in.
+        Permission: the caller's own only.
+        Errors: NOT_FOUND (CONSENT_NOT_FOUND).
+        Retry: safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -272,6 +288,11 @@ def add_OAuthClientServiceServicer_to_server(servicer, server):
                     servicer.DenyAuthorization,
                     request_deserializer=pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.DenyAuthorizationRequest.FromString,
                     response_serializer=pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.DenyAuthorizationResponse.SerializeToString,
+            ),
+            'GetConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsent,
+                    request_deserializer=pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.GetConsentRequest.FromString,
+                    response_serializer=pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.Consent.SerializeToString,
             ),
             'ListConsents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConsents,
@@ -533,6 +554,33 @@ class OAuthClientService:
             '/pyairtable.auth.v1.OAuthClientService/DenyAuthorization',
             pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.DenyAuthorizationRequest.SerializeToString,
             pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.DenyAuthorizationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyairtable.auth.v1.OAuthClientService/GetConsent',
+            pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.GetConsentRequest.SerializeToString,
+            pyairtable_dot_auth_dot_v1_dot_oauth__clients__pb2.Consent.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,7 +26,8 @@ class OAuthClientServiceStub:
     """Registers a client of the tenant. The secret of a confidential one is returned here and by
     RotateOAuthClientSecret, and never again.
     Permission: `tenant.manage_settings`; and `tenant.manage_service_accounts` for one with a service account.
-    Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED).
+    Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED when the service account may do what the caller
+    may not (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED).
     Retry: safe with a `request_id`, which gets the first answer without the secret; else a second client is
     registered.
     """
@@ -47,15 +48,15 @@ class OAuthClientServiceStub:
     """Changes a client: the fields of the mask, or without a mask those that are set (AIP-134). Scopes that it loses are
     taken out of consents at once.
     Permission: `tenant.manage_settings`.
-    Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED
-    (ETAG_MISMATCH).
+    Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED
+    (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
     Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
     """
     RotateOAuthClientSecret: _aio.UnaryUnaryMultiCallable[_oauth_clients_pb2.RotateOAuthClientSecretRequest, _oauth_clients_pb2.RotateOAuthClientSecretResponse]
     """Gives a confidential client another secret, returned here and never again; the old one stays good for a while.
     Permission: `tenant.manage_settings`.
-    Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), FAILED_PRECONDITION for a public client (PRECONDITION_FAILED), ABORTED
-    (ETAG_MISMATCH).
+    Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), PERMISSION_DENIED as in RegisterOAuthClient (GRANT_EXCEEDS_OWN),
+    FAILED_PRECONDITION for a public client (PRECONDITION_FAILED), ABORTED (ETAG_MISMATCH).
     Retry: safe with a `request_id`, which gets the first answer without the secret; else the secret changes once
     more.
     """
@@ -83,6 +84,12 @@ class OAuthClientServiceStub:
     Permission: none beyond a valid access token of a user and the code.
     Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
     Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
+    """
+    GetConsent: _aio.UnaryUnaryMultiCallable[_oauth_clients_pb2.GetConsentRequest, _oauth_clients_pb2.Consent]
+    """Reads that the caller has let a client in.
+    Permission: the caller's own only.
+    Errors: NOT_FOUND (CONSENT_NOT_FOUND).
+    Retry: safe.
     """
     ListConsents: _aio.UnaryUnaryMultiCallable[_oauth_clients_pb2.ListConsentsRequest, _oauth_clients_pb2.ListConsentsResponse]
     """Lists the clients that the caller has let in.
@@ -114,7 +121,8 @@ class OAuthClientServiceServicer:
         """Registers a client of the tenant. The secret of a confidential one is returned here and by
         RotateOAuthClientSecret, and never again.
         Permission: `tenant.manage_settings`; and `tenant.manage_service_accounts` for one with a service account.
-        Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED).
+        Errors: NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED when the service account may do what the caller
+        may not (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED).
         Retry: safe with a `request_id`, which gets the first answer without the secret; else a second client is
         registered.
         """
@@ -150,8 +158,8 @@ class OAuthClientServiceServicer:
         """Changes a client: the fields of the mask, or without a mask those that are set (AIP-134). Scopes that it loses are
         taken out of consents at once.
         Permission: `tenant.manage_settings`.
-        Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED
-        (ETAG_MISMATCH).
+        Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED
+        (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
 
@@ -162,8 +170,8 @@ class OAuthClientServiceServicer:
     ) -> _abc.Awaitable[_oauth_clients_pb2.RotateOAuthClientSecretResponse]:
         """Gives a confidential client another secret, returned here and never again; the old one stays good for a while.
         Permission: `tenant.manage_settings`.
-        Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), FAILED_PRECONDITION for a public client (PRECONDITION_FAILED), ABORTED
-        (ETAG_MISMATCH).
+        Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), PERMISSION_DENIED as in RegisterOAuthClient (GRANT_EXCEEDS_OWN),
+        FAILED_PRECONDITION for a public client (PRECONDITION_FAILED), ABORTED (ETAG_MISMATCH).
         Retry: safe with a `request_id`, which gets the first answer without the secret; else the secret changes once
         more.
         """
@@ -211,6 +219,17 @@ class OAuthClientServiceServicer:
         Permission: none beyond a valid access token of a user and the code.
         Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
         Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
+        """
+
+    def GetConsent(
+        self,
+        request: _oauth_clients_pb2.GetConsentRequest,
+        context: _aio.ServicerContext[_oauth_clients_pb2.GetConsentRequest, _abc.Awaitable[_oauth_clients_pb2.Consent]],
+    ) -> _abc.Awaitable[_oauth_clients_pb2.Consent]:
+        """Reads that the caller has let a client in.
+        Permission: the caller's own only.
+        Errors: NOT_FOUND (CONSENT_NOT_FOUND).
+        Retry: safe.
         """
 
     def ListConsents(

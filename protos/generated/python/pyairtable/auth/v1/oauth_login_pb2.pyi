@@ -21,7 +21,7 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class OAuthProviderConfiguration(_message.Message):
+class OAuthProviderConfig(_message.Message):
     """How a provider is spoken to. OpenID Connect: the endpoints are read from the issuer's discovery document."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -64,7 +64,7 @@ class OAuthProviderConfiguration(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OAuthProviderConfiguration: _TypeAlias = OAuthProviderConfiguration  # noqa: Y015
+Global___OAuthProviderConfig: _TypeAlias = OAuthProviderConfig  # noqa: Y015
 
 @_typing.final
 class OAuthProvider(_message.Message):
@@ -76,7 +76,7 @@ class OAuthProvider(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     LOGO_URI_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
-    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
     BUILT_IN_FIELD_NUMBER: _builtins.int
     CALLBACK_URI_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -91,13 +91,13 @@ class OAuthProvider(_message.Message):
     disabled: _builtins.bool
     """Whether it is not offered at present."""
     built_in: _builtins.bool
-    """Whether it comes with the installation's configuration."""
+    """Whether it comes with the installation's config."""
     callback_uri: _builtins.str
     """The address to register at the provider as where it returns to."""
     etag: _builtins.str
     """Changes whenever the provider does (AIP-154). Given in an update, it must be the present one."""
     @_builtins.property
-    def configuration(self) -> Global___OAuthProviderConfiguration:
+    def config(self) -> Global___OAuthProviderConfig:
         """How it is spoken to; left out of lists."""
 
     @_builtins.property
@@ -115,16 +115,16 @@ class OAuthProvider(_message.Message):
         display_name: _builtins.str = ...,
         logo_uri: _builtins.str = ...,
         disabled: _builtins.bool = ...,
-        configuration: Global___OAuthProviderConfiguration | None = ...,
+        config: Global___OAuthProviderConfig | None = ...,
         built_in: _builtins.bool = ...,
         callback_uri: _builtins.str = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["built_in", b"built_in", "callback_uri", b"callback_uri", "configuration", b"configuration", "create_time", b"create_time", "disabled", b"disabled", "display_name", b"display_name", "etag", b"etag", "logo_uri", b"logo_uri", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["built_in", b"built_in", "callback_uri", b"callback_uri", "config", b"config", "create_time", b"create_time", "disabled", b"disabled", "display_name", b"display_name", "etag", b"etag", "logo_uri", b"logo_uri", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,9 +246,7 @@ class CreateOAuthProviderRequest(_message.Message):
     """Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer."""
     @_builtins.property
     def oauth_provider(self) -> Global___OAuthProvider:
-        """The provider to add; `display_name`, and `issuer`, `client_id` and `client_secret` of its configuration must be
-        set.
-        """
+        """The provider to add; `display_name`, and `issuer`, `client_id` and `client_secret` of its `config` must be set."""
 
     def __init__(
         self,
@@ -426,7 +424,7 @@ class CompleteOAuthLoginRequest(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     ISSUER_FIELD_NUMBER: _builtins.int
-    DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    DEVICE_LABEL_FIELD_NUMBER: _builtins.int
     login_token: _builtins.str
     """The login token, which ties the answer to who began."""
     code: _builtins.str
@@ -435,7 +433,7 @@ class CompleteOAuthLoginRequest(_message.Message):
     """The `state` that the provider returned with."""
     issuer: _builtins.str
     """The `iss` that the provider returned with, where it does (RFC 9207)."""
-    device_name: _builtins.str
+    device_label: _builtins.str
     """What the person's list of sessions calls it: `Firefox on Linux`. Empty: made of the `user-agent`."""
     def __init__(
         self,
@@ -444,11 +442,11 @@ class CompleteOAuthLoginRequest(_message.Message):
         code: _builtins.str = ...,
         state: _builtins.str = ...,
         issuer: _builtins.str = ...,
-        device_name: _builtins.str = ...,
+        device_label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "device_name", b"device_name", "issuer", b"issuer", "login_token", b"login_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "device_label", b"device_label", "issuer", b"issuer", "login_token", b"login_token", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -517,6 +515,28 @@ class UnlinkOAuthIdentityRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnlinkOAuthIdentityRequest: _TypeAlias = UnlinkOAuthIdentityRequest  # noqa: Y015
+
+@_typing.final
+class GetOAuthIdentityRequest(_message.Message):
+    """Request of GetOAuthIdentity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The identity: `oauthIdentities/oid…`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOAuthIdentityRequest: _TypeAlias = GetOAuthIdentityRequest  # noqa: Y015
 
 @_typing.final
 class ListOAuthIdentitiesRequest(_message.Message):

@@ -86,6 +86,11 @@ class OAuthLoginServiceStub:
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_oauth__login__pb2.UnlinkOAuthIdentityRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.GetOAuthIdentity = channel.unary_unary(
+                '/pyairtable.auth.v1.OAuthLoginService/GetOAuthIdentity',
+                request_serializer=pyairtable_dot_auth_dot_v1_dot_oauth__login__pb2.GetOAuthIdentityRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_auth_dot_v1_dot_oauth__login__pb2.OAuthIdentity.FromString,
+                _registered_method=True)
         self.ListOAuthIdentities = channel.unary_unary(
                 '/pyairtable.auth.v1.OAuthLoginService/ListOAuthIdentities',
                 request_serializer=pyairtable_dot_auth_dot_v1_dot_oauth__login__pb2.ListOAuthIdentitiesRequest.SerializeToString,
@@ -200,6 +205,16 @@ class OAuthLoginServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOAuthIdentity(self, request, context):
+        """Reads one of the caller's accounts elsewhere.
+        Permission: the caller's own only.
+        Errors: NOT_FOUND (OAUTH_IDENTITY_NOT_FOUND).
+        Retry: safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListOAuthIdentities(self, request, context):
         """Lists the caller's accounts elsewhere.
         Permission: the caller's own only.
@@ -257,6 +272,11 @@ def add_OAuthLoginServiceServicer_to_server(servicer, server):
                     servicer.UnlinkOAuthIdentity,
                     request_deserializer=pyairtable_dot_auth_dot_v1_dot_oauth__login__pb2.UnlinkOAuthIdentityRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'GetOAuthIdentity': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOAuthIdentity,
+                    request_deserializer=pyairtable_dot_auth_dot_v1_dot_oauth__login__pb2.GetOAuthIdentityRequest.FromString,
+                    response_serializer=pyairtable_dot_auth_dot_v1_dot_oauth__login__pb2.OAuthIdentity.SerializeToString,
             ),
             'ListOAuthIdentities': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOAuthIdentities,
@@ -512,6 +532,33 @@ class OAuthLoginService:
             '/pyairtable.auth.v1.OAuthLoginService/UnlinkOAuthIdentity',
             pyairtable_dot_auth_dot_v1_dot_oauth__login__pb2.UnlinkOAuthIdentityRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOAuthIdentity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyairtable.auth.v1.OAuthLoginService/GetOAuthIdentity',
+            pyairtable_dot_auth_dot_v1_dot_oauth__login__pb2.GetOAuthIdentityRequest.SerializeToString,
+            pyairtable_dot_auth_dot_v1_dot_oauth__login__pb2.OAuthIdentity.FromString,
             options,
             channel_credentials,
             insecure,

@@ -85,6 +85,12 @@ class OAuthLoginServiceStub:
     (REAUTHENTICATION_REQUIRED).
     Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
     """
+    GetOAuthIdentity: _aio.UnaryUnaryMultiCallable[_oauth_login_pb2.GetOAuthIdentityRequest, _oauth_login_pb2.OAuthIdentity]
+    """Reads one of the caller's accounts elsewhere.
+    Permission: the caller's own only.
+    Errors: NOT_FOUND (OAUTH_IDENTITY_NOT_FOUND).
+    Retry: safe.
+    """
     ListOAuthIdentities: _aio.UnaryUnaryMultiCallable[_oauth_login_pb2.ListOAuthIdentitiesRequest, _oauth_login_pb2.ListOAuthIdentitiesResponse]
     """Lists the caller's accounts elsewhere.
     Permission: the caller's own only.
@@ -206,6 +212,17 @@ class OAuthLoginServiceServicer:
         Errors: NOT_FOUND (OAUTH_IDENTITY_NOT_FOUND), FAILED_PRECONDITION (LAST_SIGN_IN_METHOD), PERMISSION_DENIED
         (REAUTHENTICATION_REQUIRED).
         Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
+        """
+
+    def GetOAuthIdentity(
+        self,
+        request: _oauth_login_pb2.GetOAuthIdentityRequest,
+        context: _aio.ServicerContext[_oauth_login_pb2.GetOAuthIdentityRequest, _abc.Awaitable[_oauth_login_pb2.OAuthIdentity]],
+    ) -> _abc.Awaitable[_oauth_login_pb2.OAuthIdentity]:
+        """Reads one of the caller's accounts elsewhere.
+        Permission: the caller's own only.
+        Errors: NOT_FOUND (OAUTH_IDENTITY_NOT_FOUND).
+        Retry: safe.
         """
 
     def ListOAuthIdentities(

@@ -46,13 +46,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DOMAIN_NOT_FOUND: _ErrorReason.ValueType  # 7
     """There is no such domain in the caller's tenant. Metadata: `name`."""
     ERROR_REASON_DOMAIN_EXISTS: _ErrorReason.ValueType  # 8
-    """The tenant has this domain already. Metadata: `host_name`."""
+    """The tenant has this domain already. Metadata: `hostname`."""
     ERROR_REASON_DOMAIN_TAKEN: _ErrorReason.ValueType  # 9
-    """Another tenant has verified this domain. Metadata: `host_name`."""
+    """Another tenant has verified this domain. Metadata: `hostname`."""
     ERROR_REASON_DOMAIN_PUBLIC: _ErrorReason.ValueType  # 10
-    """Anybody can have an address in this domain, so that no tenant can own it. Metadata: `host_name`."""
+    """Anybody can have an address in this domain, so that no tenant can own it. Metadata: `hostname`."""
     ERROR_REASON_DOMAIN_RECORD_MISSING: _ErrorReason.ValueType  # 11
-    """DNS does not have the TXT record yet; it can take an hour to be seen. Metadata: `record_name`, `record_value`."""
+    """DNS does not have the TXT record yet; it can take an hour to be seen. Metadata: `record_hostname`, `record_value`."""
     ERROR_REASON_UNKNOWN_PLAN: _ErrorReason.ValueType  # 12
     """The installation has no such plan. Metadata: `plan`."""
     ERROR_REASON_PLAN_TOO_SMALL: _ErrorReason.ValueType  # 13
@@ -92,13 +92,13 @@ ERROR_REASON_TENANT_NOT_DELETED: ErrorReason.ValueType  # 6
 ERROR_REASON_DOMAIN_NOT_FOUND: ErrorReason.ValueType  # 7
 """There is no such domain in the caller's tenant. Metadata: `name`."""
 ERROR_REASON_DOMAIN_EXISTS: ErrorReason.ValueType  # 8
-"""The tenant has this domain already. Metadata: `host_name`."""
+"""The tenant has this domain already. Metadata: `hostname`."""
 ERROR_REASON_DOMAIN_TAKEN: ErrorReason.ValueType  # 9
-"""Another tenant has verified this domain. Metadata: `host_name`."""
+"""Another tenant has verified this domain. Metadata: `hostname`."""
 ERROR_REASON_DOMAIN_PUBLIC: ErrorReason.ValueType  # 10
-"""Anybody can have an address in this domain, so that no tenant can own it. Metadata: `host_name`."""
+"""Anybody can have an address in this domain, so that no tenant can own it. Metadata: `hostname`."""
 ERROR_REASON_DOMAIN_RECORD_MISSING: ErrorReason.ValueType  # 11
-"""DNS does not have the TXT record yet; it can take an hour to be seen. Metadata: `record_name`, `record_value`."""
+"""DNS does not have the TXT record yet; it can take an hour to be seen. Metadata: `record_hostname`, `record_value`."""
 ERROR_REASON_UNKNOWN_PLAN: ErrorReason.ValueType  # 12
 """The installation has no such plan. Metadata: `plan`."""
 ERROR_REASON_PLAN_TOO_SMALL: ErrorReason.ValueType  # 13
@@ -201,7 +201,7 @@ class Tenant(_message.Message):
     logo_uri: _builtins.str
     """Where the logo is: an https address."""
     data_region: _builtins.str
-    """Where the tenant's data is kept, the `code` of a data region: `eu`. Empty: the installation's own. What is kept
+    """Where the tenant's data is kept, as ListDataRegions has it: `eu`. Empty: the installation's own. What is kept
     elsewhere is refused, so it cannot change afterwards.
     """
     plan: _builtins.str
@@ -448,9 +448,9 @@ class Domain(_message.Message):
     """The DNS record was there and is gone."""
 
     NAME_FIELD_NUMBER: _builtins.int
-    HOST_NAME_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
-    RECORD_NAME_FIELD_NUMBER: _builtins.int
+    RECORD_HOSTNAME_FIELD_NUMBER: _builtins.int
     RECORD_VALUE_FIELD_NUMBER: _builtins.int
     CHECK_TIME_FIELD_NUMBER: _builtins.int
     VERIFY_TIME_FIELD_NUMBER: _builtins.int
@@ -458,11 +458,11 @@ class Domain(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`domains/dom…`. Ignored by AddDomain."""
-    host_name: _builtins.str
+    hostname: _builtins.str
     """The domain in lower case, international ones in their `xn--` form: `example.com`."""
     state: Global___Domain.State.ValueType
     """Whether it is proven."""
-    record_name: _builtins.str
+    record_hostname: _builtins.str
     """The name of the TXT record that proves it: `_pyairtable-challenge.example.com`."""
     record_value: _builtins.str
     """The value that the TXT record must have. It is no secret: who can write it, owns the domain."""
@@ -484,9 +484,9 @@ class Domain(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        host_name: _builtins.str = ...,
+        hostname: _builtins.str = ...,
         state: Global___Domain.State.ValueType = ...,
-        record_name: _builtins.str = ...,
+        record_hostname: _builtins.str = ...,
         record_value: _builtins.str = ...,
         check_time: _timestamp_pb2.Timestamp | None = ...,
         verify_time: _timestamp_pb2.Timestamp | None = ...,
@@ -495,7 +495,7 @@ class Domain(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "create_time", b"create_time", "verify_time", b"verify_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "create_time", b"create_time", "etag", b"etag", "host_name", b"host_name", "name", b"name", "record_name", b"record_name", "record_value", b"record_value", "state", b"state", "verify_time", b"verify_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "create_time", b"create_time", "etag", b"etag", "hostname", b"hostname", "name", b"name", "record_hostname", b"record_hostname", "record_value", b"record_value", "state", b"state", "verify_time", b"verify_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -614,25 +614,25 @@ class DataRegion(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CODE_FIELD_NUMBER: _builtins.int
+    DATA_REGION_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
-    DEFAULT_FIELD_NUMBER: _builtins.int
-    code: _builtins.str
+    TAKEN_BY_DEFAULT_FIELD_NUMBER: _builtins.int
+    data_region: _builtins.str
     """What a tenant's `data_region` says: `eu`."""
     display_name: _builtins.str
     """The name that people see: `European Union`."""
-    default: _builtins.bool
+    taken_by_default: _builtins.bool
     """Whether it is taken when a tenant names none."""
     def __init__(
         self,
         *,
-        code: _builtins.str = ...,
+        data_region: _builtins.str = ...,
         display_name: _builtins.str = ...,
-        default: _builtins.bool = ...,
+        taken_by_default: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "default", b"default", "display_name", b"display_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_region", b"data_region", "display_name", b"display_name", "taken_by_default", b"taken_by_default"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -985,22 +985,22 @@ class ResolveTenantRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SLUG_FIELD_NUMBER: _builtins.int
-    HOST_NAME_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
     slug: _builtins.str
     """The slug."""
-    host_name: _builtins.str
+    hostname: _builtins.str
     """A domain that may be verified: the part of an e-mail address behind the `@`."""
     def __init__(
         self,
         *,
         slug: _builtins.str = ...,
-        host_name: _builtins.str = ...,
+        hostname: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "host_name", b"host_name", "slug", b"slug"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "hostname", b"hostname", "slug", b"slug"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "host_name", b"host_name", "slug", b"slug"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "hostname", b"hostname", "slug", b"slug"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_by: _TypeAlias = _typing.Literal["slug", "host_name"]  # noqa: Y015
+    _WhichOneofReturnType_by: _TypeAlias = _typing.Literal["slug", "hostname"]  # noqa: Y015
     _WhichOneofArgType_by: _TypeAlias = _typing.Literal["by", b"by"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_by) -> _WhichOneofReturnType_by | None: ...
 
@@ -1164,7 +1164,7 @@ class AddDomainRequest(_message.Message):
     """Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer."""
     @_builtins.property
     def domain(self) -> Global___Domain:
-        """The domain to add; `host_name` must be set."""
+        """The domain to add; `hostname` must be set."""
 
     def __init__(
         self,

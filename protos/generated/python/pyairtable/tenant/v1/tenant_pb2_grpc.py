@@ -318,7 +318,7 @@ class TenantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDomains(self, request, context):
-        """Lists the domains of the caller's tenant, in the order of their host names.
+        """Lists the domains of the caller's tenant, in the order of their hostnames.
         Permission: `tenant.read`.
         Errors: INVALID_ARGUMENT for a page token that is not from this list.
         Retry: safe.

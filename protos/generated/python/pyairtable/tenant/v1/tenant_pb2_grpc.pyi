@@ -122,7 +122,7 @@ class TenantServiceStub:
     Retry: safe.
     """
     ListDomains: _aio.UnaryUnaryMultiCallable[_tenant_pb2.ListDomainsRequest, _tenant_pb2.ListDomainsResponse]
-    """Lists the domains of the caller's tenant, in the order of their host names.
+    """Lists the domains of the caller's tenant, in the order of their hostnames.
     Permission: `tenant.read`.
     Errors: INVALID_ARGUMENT for a page token that is not from this list.
     Retry: safe.
@@ -360,7 +360,7 @@ class TenantServiceServicer:
         request: _tenant_pb2.ListDomainsRequest,
         context: _aio.ServicerContext[_tenant_pb2.ListDomainsRequest, _abc.Awaitable[_tenant_pb2.ListDomainsResponse]],
     ) -> _abc.Awaitable[_tenant_pb2.ListDomainsResponse]:
-        """Lists the domains of the caller's tenant, in the order of their host names.
+        """Lists the domains of the caller's tenant, in the order of their hostnames.
         Permission: `tenant.read`.
         Errors: INVALID_ARGUMENT for a page token that is not from this list.
         Retry: safe.

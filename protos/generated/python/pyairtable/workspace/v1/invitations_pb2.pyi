@@ -642,23 +642,19 @@ class DeclineInvitationRequest(_message.Message):
 
     CODE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """The code, as the message had it."""
     name: _builtins.str
     """An invitation for the caller's own verified address: `invitations/inv…`."""
-    request_id: _builtins.str
-    """Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer."""
     def __init__(
         self,
         *,
         code: _builtins.str = ...,
         name: _builtins.str = ...,
-        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "invitation", b"invitation", "name", b"name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "invitation", b"invitation", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "invitation", b"invitation", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_invitation: _TypeAlias = _typing.Literal["code", "name"]  # noqa: Y015
     _WhichOneofArgType_invitation: _TypeAlias = _typing.Literal["invitation", b"invitation"]  # noqa: Y015

@@ -189,9 +189,9 @@ class InvitationServiceServicer:
 
     def DeclineInvitation(self, request, context):
         """Turns an invitation by mail down, for good.
-        Permission: none; the code is the proof.
-        Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), also for the code of a link.
-        Retry: safe with a `request_id`, else a retry may answer INVITATION_CODE_INVALID after a success.
+        Permission: none with the code, which is the proof; by name, a valid access token.
+        Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), also for the code of a link; NOT_FOUND (INVITATION_NOT_FOUND).
+        Retry: safe: declining twice changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -79,9 +79,9 @@ class InvitationServiceStub:
     """
     DeclineInvitation: _aio.UnaryUnaryMultiCallable[_invitations_pb2.DeclineInvitationRequest, _empty_pb2.Empty]
     """Turns an invitation by mail down, for good.
-    Permission: none; the code is the proof.
-    Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), also for the code of a link.
-    Retry: safe with a `request_id`, else a retry may answer INVITATION_CODE_INVALID after a success.
+    Permission: none with the code, which is the proof; by name, a valid access token.
+    Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), also for the code of a link; NOT_FOUND (INVITATION_NOT_FOUND).
+    Retry: safe: declining twice changes nothing.
     """
     RevokeInvitation: _aio.UnaryUnaryMultiCallable[_invitations_pb2.RevokeInvitationRequest, _invitations_pb2.Invitation]
     """Takes a pending invitation back. Who came with it stays.
@@ -201,9 +201,9 @@ class InvitationServiceServicer:
         context: _aio.ServicerContext[_invitations_pb2.DeclineInvitationRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """Turns an invitation by mail down, for good.
-        Permission: none; the code is the proof.
-        Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), also for the code of a link.
-        Retry: safe with a `request_id`, else a retry may answer INVITATION_CODE_INVALID after a success.
+        Permission: none with the code, which is the proof; by name, a valid access token.
+        Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), also for the code of a link; NOT_FOUND (INVITATION_NOT_FOUND).
+        Retry: safe: declining twice changes nothing.
         """
 
     def RevokeInvitation(

@@ -439,7 +439,7 @@ class CollaborationSettings(_message.Message):
 Global___CollaborationSettings: _TypeAlias = CollaborationSettings  # noqa: Y015
 
 @_typing.final
-class WorkspaceUsage(_message.Message):
+class Usage(_message.Message):
     """What a workspace uses. One per workspace, always there (AIP-156)."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -498,7 +498,7 @@ class WorkspaceUsage(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WorkspaceUsage: _TypeAlias = WorkspaceUsage  # noqa: Y015
+Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class WorkspaceChange(_message.Message):

@@ -117,7 +117,7 @@ class WorkspaceServiceStub:
         self.GetUsage = channel.unary_unary(
                 '/pyairtable.workspace.v1.WorkspaceService/GetUsage',
                 request_serializer=pyairtable_dot_workspace_dot_v1_dot_workspace__pb2.GetUsageRequest.SerializeToString,
-                response_deserializer=pyairtable_dot_workspace_dot_v1_dot_workspace__pb2.WorkspaceUsage.FromString,
+                response_deserializer=pyairtable_dot_workspace_dot_v1_dot_workspace__pb2.Usage.FromString,
                 _registered_method=True)
         self.WatchWorkspace = channel.unary_stream(
                 '/pyairtable.workspace.v1.WorkspaceService/WatchWorkspace',
@@ -402,7 +402,7 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
             'GetUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUsage,
                     request_deserializer=pyairtable_dot_workspace_dot_v1_dot_workspace__pb2.GetUsageRequest.FromString,
-                    response_serializer=pyairtable_dot_workspace_dot_v1_dot_workspace__pb2.WorkspaceUsage.SerializeToString,
+                    response_serializer=pyairtable_dot_workspace_dot_v1_dot_workspace__pb2.Usage.SerializeToString,
             ),
             'WatchWorkspace': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchWorkspace,
@@ -846,7 +846,7 @@ class WorkspaceService:
             target,
             '/pyairtable.workspace.v1.WorkspaceService/GetUsage',
             pyairtable_dot_workspace_dot_v1_dot_workspace__pb2.GetUsageRequest.SerializeToString,
-            pyairtable_dot_workspace_dot_v1_dot_workspace__pb2.WorkspaceUsage.FromString,
+            pyairtable_dot_workspace_dot_v1_dot_workspace__pb2.Usage.FromString,
             options,
             channel_credentials,
             insecure,

@@ -124,7 +124,7 @@ class WorkspaceServiceStub:
     Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), PERMISSION_DENIED.
     Retry: safe.
     """
-    GetUsage: _aio.UnaryUnaryMultiCallable[_workspace_pb2.GetUsageRequest, _workspace_pb2.WorkspaceUsage]
+    GetUsage: _aio.UnaryUnaryMultiCallable[_workspace_pb2.GetUsageRequest, _workspace_pb2.Usage]
     """Reads what a workspace uses, some minutes old at most.
     Permission: `workspace.read` at the workspace.
     Errors: NOT_FOUND (WORKSPACE_NOT_FOUND).
@@ -330,8 +330,8 @@ class WorkspaceServiceServicer:
     def GetUsage(
         self,
         request: _workspace_pb2.GetUsageRequest,
-        context: _aio.ServicerContext[_workspace_pb2.GetUsageRequest, _abc.Awaitable[_workspace_pb2.WorkspaceUsage]],
-    ) -> _abc.Awaitable[_workspace_pb2.WorkspaceUsage]:
+        context: _aio.ServicerContext[_workspace_pb2.GetUsageRequest, _abc.Awaitable[_workspace_pb2.Usage]],
+    ) -> _abc.Awaitable[_workspace_pb2.Usage]:
         """Reads what a workspace uses, some minutes old at most.
         Permission: `workspace.read` at the workspace.
         Errors: NOT_FOUND (WORKSPACE_NOT_FOUND).
