@@ -1138,15 +1138,15 @@ const file_pyairtable_auth_v1_api_keys_proto_rawDesc = "" +
 	"\x0eRESULT_EXPIRED\x10\x03\x12\x12\n" +
 	"\x0eRESULT_REVOKED\x10\x04\x12\x19\n" +
 	"\x15RESULT_OWNER_INACTIVE\x10\x05\x12\x1e\n" +
-	"\x1aRESULT_ADDRESS_NOT_ALLOWED\x10\x062\xe1\a\n" +
+	"\x1aRESULT_ADDRESS_NOT_ALLOWED\x10\x062\xc3\a\n" +
 	"\rApiKeyService\x12\x8c\x01\n" +
 	"\fCreateApiKey\x12'.pyairtable.auth.v1.CreateApiKeyRequest\x1a(.pyairtable.auth.v1.CreateApiKeyResponse\")\xdaA\aapi_key\x82\xd3\xe4\x93\x02\x16:\aapi_key\"\v/v1/apiKeys\x90\x02\x00\x12u\n" +
 	"\tGetApiKey\x12$.pyairtable.auth.v1.GetApiKeyRequest\x1a\x1a.pyairtable.auth.v1.ApiKey\"&\xdaA\x04name\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=apiKeys/*}\x90\x02\x01\x12v\n" +
 	"\vListApiKeys\x12&.pyairtable.auth.v1.ListApiKeysRequest\x1a'.pyairtable.auth.v1.ListApiKeysResponse\"\x16\x82\xd3\xe4\x93\x02\r\x12\v/v1/apiKeys\x90\x02\x01\x12\x9b\x01\n" +
 	"\fUpdateApiKey\x12'.pyairtable.auth.v1.UpdateApiKeyRequest\x1a\x1a.pyairtable.auth.v1.ApiKey\"F\xdaA\x13api_key,update_mask\x82\xd3\xe4\x93\x02':\aapi_key2\x1c/v1/{api_key.name=apiKeys/*}\x90\x02\x02\x12\x93\x01\n" +
 	"\fRotateApiKey\x12'.pyairtable.auth.v1.RotateApiKeyRequest\x1a(.pyairtable.auth.v1.RotateApiKeyResponse\"0\xdaA\x04name\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=apiKeys/*}:rotate\x90\x02\x00\x12\x85\x01\n" +
-	"\fRevokeApiKey\x12'.pyairtable.auth.v1.RevokeApiKeyRequest\x1a\x1a.pyairtable.auth.v1.ApiKey\"0\xdaA\x04name\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=apiKeys/*}:revoke\x90\x02\x02\x12\x83\x01\n" +
-	"\fVerifyApiKey\x12'.pyairtable.auth.v1.VerifyApiKeyRequest\x1a(.pyairtable.auth.v1.VerifyApiKeyResponse\" \x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/apiKeys:verify\x90\x02\x02\x1a\x10\xcaA\rpyairtable.ioBPZNgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/auth/v1;authv1b\x06proto3"
+	"\fRevokeApiKey\x12'.pyairtable.auth.v1.RevokeApiKeyRequest\x1a\x1a.pyairtable.auth.v1.ApiKey\"0\xdaA\x04name\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/{name=apiKeys/*}:revoke\x90\x02\x02\x12f\n" +
+	"\fVerifyApiKey\x12'.pyairtable.auth.v1.VerifyApiKeyRequest\x1a(.pyairtable.auth.v1.VerifyApiKeyResponse\"\x03\x90\x02\x02\x1a\x10\xcaA\rpyairtable.ioBPZNgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/auth/v1;authv1b\x06proto3"
 
 var (
 	file_pyairtable_auth_v1_api_keys_proto_rawDescOnce sync.Once

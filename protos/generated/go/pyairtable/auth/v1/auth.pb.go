@@ -4283,7 +4283,7 @@ const file_pyairtable_auth_v1_auth_proto_rawDesc = "" +
 	"\x1dSIGNING_ALGORITHM_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SIGNING_ALGORITHM_EDDSA\x10\x01\x12\x1b\n" +
 	"\x17SIGNING_ALGORITHM_ES256\x10\x02\x12\x1b\n" +
-	"\x17SIGNING_ALGORITHM_RS256\x10\x032\xa0\x1d\n" +
+	"\x17SIGNING_ALGORITHM_RS256\x10\x032\xe0\x1c\n" +
 	"\vAuthService\x12z\n" +
 	"\bRegister\x12#.pyairtable.auth.v1.RegisterRequest\x1a$.pyairtable.auth.v1.RegisterResponse\"#\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/accounts:register\x90\x02\x00\x12\xa6\x01\n" +
 	"\x13ConfirmRegistration\x12..pyairtable.auth.v1.ConfirmRegistrationRequest\x1a(.pyairtable.auth.v1.AuthenticationResult\"5\xdaA\x04code\x82\xd3\xe4\x93\x02%:\x01*\" /v1/accounts:confirmRegistration\x90\x02\x00\x12\x86\x01\n" +
@@ -4292,9 +4292,9 @@ const file_pyairtable_auth_v1_auth_proto_rawDesc = "" +
 	"\x0eReauthenticate\x12).pyairtable.auth.v1.ReauthenticateRequest\x1a\x1c.pyairtable.auth.v1.TokenSet\")\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/sessions:reauthenticate\x90\x02\x02\x12f\n" +
 	"\x06Logout\x12!.pyairtable.auth.v1.LogoutRequest\x1a\x16.google.protobuf.Empty\"!\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/sessions:logout\x90\x02\x02\x12\x87\x01\n" +
 	"\fRefreshToken\x12'.pyairtable.auth.v1.RefreshTokenRequest\x1a\x1c.pyairtable.auth.v1.TokenSet\"0\xdaA\rrefresh_token\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/tokens:refresh\x90\x02\x00\x12v\n" +
-	"\vRevokeToken\x12&.pyairtable.auth.v1.RevokeTokenRequest\x1a\x16.google.protobuf.Empty\"'\xdaA\x05token\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/tokens:revoke\x90\x02\x02\x12\x97\x01\n" +
-	"\x0fIntrospectToken\x12*.pyairtable.auth.v1.IntrospectTokenRequest\x1a+.pyairtable.auth.v1.IntrospectTokenResponse\"+\xdaA\x05token\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/tokens:introspect\x90\x02\x01\x12\x96\x01\n" +
-	"\rValidateToken\x12(.pyairtable.auth.v1.ValidateTokenRequest\x1a).pyairtable.auth.v1.ValidateTokenResponse\"0\xdaA\faccess_token\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/tokens:validate\x90\x02\x01\x12\x8f\x01\n" +
+	"\vRevokeToken\x12&.pyairtable.auth.v1.RevokeTokenRequest\x1a\x16.google.protobuf.Empty\"'\xdaA\x05token\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/tokens:revoke\x90\x02\x02\x12w\n" +
+	"\x0fIntrospectToken\x12*.pyairtable.auth.v1.IntrospectTokenRequest\x1a+.pyairtable.auth.v1.IntrospectTokenResponse\"\v\xdaA\x05token\x90\x02\x01\x12x\n" +
+	"\rValidateToken\x12(.pyairtable.auth.v1.ValidateTokenRequest\x1a).pyairtable.auth.v1.ValidateTokenResponse\"\x12\xdaA\faccess_token\x90\x02\x01\x12\x8f\x01\n" +
 	"\rExchangeToken\x12(.pyairtable.auth.v1.ExchangeTokenRequest\x1a(.pyairtable.auth.v1.AuthenticationResult\"*\xdaA\x06tenant\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/tokens:exchange\x90\x02\x00\x12\x7f\n" +
 	"\aGetJwks\x12\".pyairtable.auth.v1.GetJwksRequest\x1a!.pyairtable.auth.v1.JsonWebKeySet\"-\x82\xd3\xe4\x93\x02$Z\x18\x12\x16/.well-known/jwks.json\x12\b/v1/jwks\x90\x02\x01\x12\x85\x01\n" +
 	"\rGetSigningKey\x12(.pyairtable.auth.v1.GetSigningKeyRequest\x1a\x1e.pyairtable.auth.v1.SigningKey\"*\xdaA\x04name\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=signingKeys/*}\x90\x02\x01\x12\x86\x01\n" +

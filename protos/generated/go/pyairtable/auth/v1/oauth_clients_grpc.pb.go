@@ -67,8 +67,8 @@ type OAuthClientServiceClient interface {
 	// Changes a client: the fields of the mask, or without a mask those that are set (AIP-134). Scopes that it loses are
 	// taken out of consents at once.
 	// Permission: `tenant.manage_settings`.
-	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED
-	// (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND, SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED (GRANT_EXCEEDS_OWN),
+	// INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	UpdateOAuthClient(ctx context.Context, in *UpdateOAuthClientRequest, opts ...grpc.CallOption) (*OAuthClient, error)
 	// Gives a confidential client another secret, returned here and never again; the old one stays good for a while.
@@ -90,8 +90,8 @@ type OAuthClientServiceClient interface {
 	PreviewAuthorization(ctx context.Context, in *PreviewAuthorizationRequest, opts ...grpc.CallOption) (*Authorization, error)
 	// Lets the client in, with all or some of the scopes that it asks for, and notes the consent.
 	// Permission: none beyond a valid access token of a user and the code.
-	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), INVALID_ARGUMENT (SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED
-	// (TOO_MANY_ATTEMPTS, with RetryInfo).
+	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID, SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
+	// RetryInfo).
 	// Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
 	ApproveAuthorization(ctx context.Context, in *ApproveAuthorizationRequest, opts ...grpc.CallOption) (*ApproveAuthorizationResponse, error)
 	// Turns the client away.
@@ -277,8 +277,8 @@ type OAuthClientServiceServer interface {
 	// Changes a client: the fields of the mask, or without a mask those that are set (AIP-134). Scopes that it loses are
 	// taken out of consents at once.
 	// Permission: `tenant.manage_settings`.
-	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED
-	// (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND, SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED (GRANT_EXCEEDS_OWN),
+	// INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	UpdateOAuthClient(context.Context, *UpdateOAuthClientRequest) (*OAuthClient, error)
 	// Gives a confidential client another secret, returned here and never again; the old one stays good for a while.
@@ -300,8 +300,8 @@ type OAuthClientServiceServer interface {
 	PreviewAuthorization(context.Context, *PreviewAuthorizationRequest) (*Authorization, error)
 	// Lets the client in, with all or some of the scopes that it asks for, and notes the consent.
 	// Permission: none beyond a valid access token of a user and the code.
-	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), INVALID_ARGUMENT (SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED
-	// (TOO_MANY_ATTEMPTS, with RetryInfo).
+	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID, SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
+	// RetryInfo).
 	// Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
 	ApproveAuthorization(context.Context, *ApproveAuthorizationRequest) (*ApproveAuthorizationResponse, error)
 	// Turns the client away.

@@ -40,8 +40,8 @@ const (
 // Signing in with an account elsewhere: OAuth 2.0 and OpenID Connect, where this platform is the client. State, nonce
 // and the PKCE verifier (RFC 7636) are made and kept by the service.
 //
-// Tenant and caller come from the access token only. Reasons for a failure are in the ErrorReason of `auth.proto`;
-// every RPC may also answer what those of AuthService may.
+// Tenant and caller come from the access token only; before there is one, the request names the tenant. Reasons for a
+// failure are in the ErrorReason of `auth.proto`; every RPC may also answer what those of AuthService may.
 type OAuthLoginServiceClient interface {
 	// Lists the providers that one can sign in to a tenant with, in the order in which a page shows them. Their
 	// configuration is left out.
@@ -71,7 +71,7 @@ type OAuthLoginServiceClient interface {
 	// (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	DeleteOAuthProvider(ctx context.Context, in *DeleteOAuthProviderRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
-	// Gives the address to send the browser to.
+	// Gives the address to send the browser to. With an access token it is tied to the caller, for LinkOAuthIdentity.
 	// Permission: none; limited in rate by the caller's address.
 	// Errors: NOT_FOUND (OAUTH_PROVIDER_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID).
 	// Retry: safe: each call begins another.
@@ -79,13 +79,14 @@ type OAuthLoginServiceClient interface {
 	// Redeems the provider's code, verifies its ID token, and signs the person in; makes an account where the address is
 	// new and the tenant takes it. With an access token of the same account it is a proof for that session, as
 	// Reauthenticate.
-	// Permission: none; the provider's code, with the login token is the proof.
+	// Permission: none; the login token and the provider's code are the proof.
 	// Errors: UNAUTHENTICATED (OAUTH_STATE_INVALID, OAUTH_PROVIDER_FAILED), ALREADY_EXISTS (OAUTH_IDENTITY_TAKEN),
 	// FAILED_PRECONDITION (REGISTRATION_CLOSED), PERMISSION_DENIED when the account may not enter the tenant
 	// (NO_MEMBERSHIP, USER_NOT_ACTIVE, TENANT_SUSPENDED, SIGN_IN_METHOD_NOT_ALLOWED, ADDRESS_NOT_ALLOWED).
 	// Retry: a code is good once: a retry may answer OAUTH_STATE_INVALID after a success; begin again.
 	CompleteOAuthLogin(ctx context.Context, in *CompleteOAuthLoginRequest, opts ...grpc.CallOption) (*AuthenticationResult, error)
-	// Adds an account elsewhere to the caller's, to sign in with from now on. It is begun by BeginOAuthLogin.
+	// Adds an account elsewhere to the caller's, to sign in with from now on. It is begun by BeginOAuthLogin with the
+	// same access token.
 	// Permission: the caller's own only, with a proof of the last 10 minutes.
 	// Errors: UNAUTHENTICATED (OAUTH_STATE_INVALID, OAUTH_PROVIDER_FAILED), ALREADY_EXISTS (OAUTH_IDENTITY_TAKEN),
 	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED).
@@ -234,8 +235,8 @@ func (c *oAuthLoginServiceClient) ListOAuthIdentities(ctx context.Context, in *L
 // Signing in with an account elsewhere: OAuth 2.0 and OpenID Connect, where this platform is the client. State, nonce
 // and the PKCE verifier (RFC 7636) are made and kept by the service.
 //
-// Tenant and caller come from the access token only. Reasons for a failure are in the ErrorReason of `auth.proto`;
-// every RPC may also answer what those of AuthService may.
+// Tenant and caller come from the access token only; before there is one, the request names the tenant. Reasons for a
+// failure are in the ErrorReason of `auth.proto`; every RPC may also answer what those of AuthService may.
 type OAuthLoginServiceServer interface {
 	// Lists the providers that one can sign in to a tenant with, in the order in which a page shows them. Their
 	// configuration is left out.
@@ -265,7 +266,7 @@ type OAuthLoginServiceServer interface {
 	// (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	DeleteOAuthProvider(context.Context, *DeleteOAuthProviderRequest) (*emptypb.Empty, error)
-	// Gives the address to send the browser to.
+	// Gives the address to send the browser to. With an access token it is tied to the caller, for LinkOAuthIdentity.
 	// Permission: none; limited in rate by the caller's address.
 	// Errors: NOT_FOUND (OAUTH_PROVIDER_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID).
 	// Retry: safe: each call begins another.
@@ -273,13 +274,14 @@ type OAuthLoginServiceServer interface {
 	// Redeems the provider's code, verifies its ID token, and signs the person in; makes an account where the address is
 	// new and the tenant takes it. With an access token of the same account it is a proof for that session, as
 	// Reauthenticate.
-	// Permission: none; the provider's code, with the login token is the proof.
+	// Permission: none; the login token and the provider's code are the proof.
 	// Errors: UNAUTHENTICATED (OAUTH_STATE_INVALID, OAUTH_PROVIDER_FAILED), ALREADY_EXISTS (OAUTH_IDENTITY_TAKEN),
 	// FAILED_PRECONDITION (REGISTRATION_CLOSED), PERMISSION_DENIED when the account may not enter the tenant
 	// (NO_MEMBERSHIP, USER_NOT_ACTIVE, TENANT_SUSPENDED, SIGN_IN_METHOD_NOT_ALLOWED, ADDRESS_NOT_ALLOWED).
 	// Retry: a code is good once: a retry may answer OAUTH_STATE_INVALID after a success; begin again.
 	CompleteOAuthLogin(context.Context, *CompleteOAuthLoginRequest) (*AuthenticationResult, error)
-	// Adds an account elsewhere to the caller's, to sign in with from now on. It is begun by BeginOAuthLogin.
+	// Adds an account elsewhere to the caller's, to sign in with from now on. It is begun by BeginOAuthLogin with the
+	// same access token.
 	// Permission: the caller's own only, with a proof of the last 10 minutes.
 	// Errors: UNAUTHENTICATED (OAUTH_STATE_INVALID, OAUTH_PROVIDER_FAILED), ALREADY_EXISTS (OAUTH_IDENTITY_TAKEN),
 	// PERMISSION_DENIED (REAUTHENTICATION_REQUIRED).

@@ -1165,14 +1165,14 @@ const file_pyairtable_tenant_v1_quota_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\x14\xe2A\x01\x02\xbaH\x05r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"P\n" +
 	"\x14ReleaseQuotaResponse\x128\n" +
-	"\x06limits\x18\x01 \x03(\v2 .pyairtable.tenant.v1.QuotaLimitR\x06limits2\x84\a\n" +
+	"\x06limits\x18\x01 \x03(\v2 .pyairtable.tenant.v1.QuotaLimitR\x06limits2\xaa\x06\n" +
 	"\fQuotaService\x12r\n" +
 	"\tListPlans\x12&.pyairtable.tenant.v1.ListPlansRequest\x1a'.pyairtable.tenant.v1.ListPlansResponse\"\x14\x82\xd3\xe4\x93\x02\v\x12\t/v1/plans\x90\x02\x01\x12q\n" +
 	"\aGetPlan\x12$.pyairtable.tenant.v1.GetPlanRequest\x1a\x1a.pyairtable.tenant.v1.Plan\"$\xdaA\x04name\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=plans/*}\x90\x02\x01\x12|\n" +
 	"\bGetQuota\x12%.pyairtable.tenant.v1.GetQuotaRequest\x1a\x1b.pyairtable.tenant.v1.Quota\",\xdaA\x04name\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{name=tenants/*/quota}\x90\x02\x01\x12\x94\x01\n" +
-	"\bSetQuota\x12%.pyairtable.tenant.v1.SetQuotaRequest\x1a\x1b.pyairtable.tenant.v1.Quota\"D\xdaA\x15name,overrides,reason\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{name=tenants/*/quota}:set\x90\x02\x02\x12\xb1\x01\n" +
-	"\fConsumeQuota\x12).pyairtable.tenant.v1.ConsumeQuotaRequest\x1a*.pyairtable.tenant.v1.ConsumeQuotaResponse\"J\xdaA\x17name,amounts,request_id\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/{name=tenants/*/quota}:consume\x90\x02\x02\x12\xb1\x01\n" +
-	"\fReleaseQuota\x12).pyairtable.tenant.v1.ReleaseQuotaRequest\x1a*.pyairtable.tenant.v1.ReleaseQuotaResponse\"J\xdaA\x17name,amounts,request_id\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/{name=tenants/*/quota}:release\x90\x02\x02\x1a\x10\xcaA\rpyairtable.ioBTZRgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/tenant/v1;tenantv1b\x06proto3"
+	"\bSetQuota\x12%.pyairtable.tenant.v1.SetQuotaRequest\x1a\x1b.pyairtable.tenant.v1.Quota\"D\xdaA\x15name,overrides,reason\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/{name=tenants/*/quota}:set\x90\x02\x02\x12\x84\x01\n" +
+	"\fConsumeQuota\x12).pyairtable.tenant.v1.ConsumeQuotaRequest\x1a*.pyairtable.tenant.v1.ConsumeQuotaResponse\"\x1d\xdaA\x17name,amounts,request_id\x90\x02\x02\x12\x84\x01\n" +
+	"\fReleaseQuota\x12).pyairtable.tenant.v1.ReleaseQuotaRequest\x1a*.pyairtable.tenant.v1.ReleaseQuotaResponse\"\x1d\xdaA\x17name,amounts,request_id\x90\x02\x02\x1a\x10\xcaA\rpyairtable.ioBTZRgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/tenant/v1;tenantv1b\x06proto3"
 
 var (
 	file_pyairtable_tenant_v1_quota_proto_rawDescOnce sync.Once

@@ -172,14 +172,13 @@ type TenantServiceClient interface {
 	// Switches a feature on or off for a tenant, whatever plan and release say.
 	// Permission: `tenant.manage_settings` at the tenant for a flag that is `tenant_controlled`; for any other a
 	// workload that the access table names.
-	// Errors: NOT_FOUND (TENANT_NOT_FOUND), NOT_FOUND (UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, FAILED_PRECONDITION
+	// Errors: NOT_FOUND (TENANT_NOT_FOUND, UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, FAILED_PRECONDITION
 	// (PLAN_LACKS_FEATURE), ABORTED (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	SetFeatureFlag(ctx context.Context, in *SetFeatureFlagRequest, opts ...grpc.CallOption) (*FeatureFlag, error)
 	// Gives a feature flag back to what plan and release say.
 	// Permission: as SetFeatureFlag.
-	// Errors: NOT_FOUND (TENANT_NOT_FOUND), NOT_FOUND (UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, ABORTED
-	// (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (TENANT_NOT_FOUND, UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, ABORTED (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	ResetFeatureFlag(ctx context.Context, in *ResetFeatureFlagRequest, opts ...grpc.CallOption) (*FeatureFlag, error)
 	// Lists where the installation can keep a tenant's data.
@@ -554,14 +553,13 @@ type TenantServiceServer interface {
 	// Switches a feature on or off for a tenant, whatever plan and release say.
 	// Permission: `tenant.manage_settings` at the tenant for a flag that is `tenant_controlled`; for any other a
 	// workload that the access table names.
-	// Errors: NOT_FOUND (TENANT_NOT_FOUND), NOT_FOUND (UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, FAILED_PRECONDITION
+	// Errors: NOT_FOUND (TENANT_NOT_FOUND, UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, FAILED_PRECONDITION
 	// (PLAN_LACKS_FEATURE), ABORTED (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	SetFeatureFlag(context.Context, *SetFeatureFlagRequest) (*FeatureFlag, error)
 	// Gives a feature flag back to what plan and release say.
 	// Permission: as SetFeatureFlag.
-	// Errors: NOT_FOUND (TENANT_NOT_FOUND), NOT_FOUND (UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, ABORTED
-	// (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (TENANT_NOT_FOUND, UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, ABORTED (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	ResetFeatureFlag(context.Context, *ResetFeatureFlagRequest) (*FeatureFlag, error)
 	// Lists where the installation can keep a tenant's data.

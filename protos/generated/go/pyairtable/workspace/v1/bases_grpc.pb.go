@@ -68,8 +68,8 @@ type BaseServiceClient interface {
 	// Moves a base to another workspace of the tenant: what was inherited from the old one ends, and what is inherited
 	// from the new one begins, in one step. Roles at the base itself stay.
 	// Permission: `base.manage_access` at the base, and `workspace.create_base` at the workspace that it goes to.
-	// Errors: NOT_FOUND (BASE_NOT_FOUND), NOT_FOUND (WORKSPACE_NOT_FOUND), FAILED_PRECONDITION (BASE_DELETED,
-	// WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+	// Errors: NOT_FOUND (BASE_NOT_FOUND, WORKSPACE_NOT_FOUND), FAILED_PRECONDITION (BASE_DELETED, WORKSPACE_DELETED),
+	// ABORTED (ETAG_MISMATCH), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
 	// Retry: safe.
 	MoveBase(ctx context.Context, in *MoveBaseRequest, opts ...grpc.CallOption) (*Base, error)
 	// Soft-deletes a base with all that is in it (AIP-164), until it is undeleted or erased at `purge_time`.
@@ -212,8 +212,8 @@ type BaseServiceServer interface {
 	// Moves a base to another workspace of the tenant: what was inherited from the old one ends, and what is inherited
 	// from the new one begins, in one step. Roles at the base itself stay.
 	// Permission: `base.manage_access` at the base, and `workspace.create_base` at the workspace that it goes to.
-	// Errors: NOT_FOUND (BASE_NOT_FOUND), NOT_FOUND (WORKSPACE_NOT_FOUND), FAILED_PRECONDITION (BASE_DELETED,
-	// WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+	// Errors: NOT_FOUND (BASE_NOT_FOUND, WORKSPACE_NOT_FOUND), FAILED_PRECONDITION (BASE_DELETED, WORKSPACE_DELETED),
+	// ABORTED (ETAG_MISMATCH), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
 	// Retry: safe.
 	MoveBase(context.Context, *MoveBaseRequest) (*Base, error)
 	// Soft-deletes a base with all that is in it (AIP-164), until it is undeleted or erased at `purge_time`.

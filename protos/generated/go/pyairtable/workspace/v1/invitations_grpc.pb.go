@@ -45,8 +45,8 @@ type InvitationServiceClient interface {
 	// again; that of a mail goes into the mail only.
 	// Permission: `workspace.manage_access` at the workspace, or what its collaboration settings let members do; and at
 	// the workspace each permission of the role.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (ROLE_NOT_FOUND), ALREADY_EXISTS (INVITATION_EXISTS,
-	// MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (SETTINGS_FORBID, WORKSPACE_DELETED).
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS (INVITATION_EXISTS, MEMBER_EXISTS),
+	// PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (SETTINGS_FORBID, WORKSPACE_DELETED).
 	// Retry: safe with a `request_id`, which gets the first answer without the code; else a second link is made, or a
 	// second mail answers ALREADY_EXISTS.
 	CreateInvitation(ctx context.Context, in *CreateInvitationRequest, opts ...grpc.CallOption) (*CreateInvitationResponse, error)
@@ -224,8 +224,8 @@ type InvitationServiceServer interface {
 	// again; that of a mail goes into the mail only.
 	// Permission: `workspace.manage_access` at the workspace, or what its collaboration settings let members do; and at
 	// the workspace each permission of the role.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (ROLE_NOT_FOUND), ALREADY_EXISTS (INVITATION_EXISTS,
-	// MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (SETTINGS_FORBID, WORKSPACE_DELETED).
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS (INVITATION_EXISTS, MEMBER_EXISTS),
+	// PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (SETTINGS_FORBID, WORKSPACE_DELETED).
 	// Retry: safe with a `request_id`, which gets the first answer without the code; else a second link is made, or a
 	// second mail answers ALREADY_EXISTS.
 	CreateInvitation(context.Context, *CreateInvitationRequest) (*CreateInvitationResponse, error)

@@ -50,8 +50,8 @@ type ShareLinkServiceClient interface {
 	GetShareLink(ctx context.Context, in *GetShareLinkRequest, opts ...grpc.CallOption) (*ShareLink, error)
 	// Lists the share links of a resource or of all that is in a workspace, without their codes, page by page.
 	// Permission: `manage_access` at the resource or workspace.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (SHARED_RESOURCE_NOT_FOUND), INVALID_ARGUMENT for a filter or
-	// order that cannot be read (with the position), or a page token that is not from this list.
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, SHARED_RESOURCE_NOT_FOUND), INVALID_ARGUMENT for a filter or order that
+	// cannot be read (with the position), or a page token that is not from this list.
 	// Retry: safe.
 	ListShareLinks(ctx context.Context, in *ListShareLinksRequest, opts ...grpc.CallOption) (*ListShareLinksResponse, error)
 	// Changes a share link: the fields of the mask, or without a mask those that are set (AIP-134).
@@ -180,8 +180,8 @@ type ShareLinkServiceServer interface {
 	GetShareLink(context.Context, *GetShareLinkRequest) (*ShareLink, error)
 	// Lists the share links of a resource or of all that is in a workspace, without their codes, page by page.
 	// Permission: `manage_access` at the resource or workspace.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (SHARED_RESOURCE_NOT_FOUND), INVALID_ARGUMENT for a filter or
-	// order that cannot be read (with the position), or a page token that is not from this list.
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, SHARED_RESOURCE_NOT_FOUND), INVALID_ARGUMENT for a filter or order that
+	// cannot be read (with the position), or a page token that is not from this list.
 	// Retry: safe.
 	ListShareLinks(context.Context, *ListShareLinksRequest) (*ListShareLinksResponse, error)
 	// Changes a share link: the fields of the mask, or without a mask those that are set (AIP-134).

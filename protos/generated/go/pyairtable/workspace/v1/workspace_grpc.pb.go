@@ -90,26 +90,26 @@ type WorkspaceServiceClient interface {
 	UndeleteWorkspace(ctx context.Context, in *UndeleteWorkspaceRequest, opts ...grpc.CallOption) (*Workspace, error)
 	// Makes a user the owner in the caller's place: both changes or neither, so that there is an owner at any time.
 	// Permission: `workspace.manage_access` at the workspace, and the owner's role there.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND) when there is no such user,
-	// PERMISSION_DENIED (NOT_OWNER), FAILED_PRECONDITION (WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND) when there is no such user, PERMISSION_DENIED
+	// (NOT_OWNER), FAILED_PRECONDITION (WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH).
 	// Retry: safe with a `request_id`, else a retry may answer PERMISSION_DENIED after a success.
 	TransferOwnership(ctx context.Context, in *TransferOwnershipRequest, opts ...grpc.CallOption) (*Workspace, error)
 	// Gives a user, a group or a service account of the tenant a role in a workspace.
 	// Permission: `workspace.manage_access` at the workspace, and there each permission of the role.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS when it has
-	// a role there (MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION when the collaboration
-	// settings do not allow it (SETTINGS_FORBID, WORKSPACE_DELETED).
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS when it has a role there
+	// (MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION when the collaboration settings do not
+	// allow it (SETTINGS_FORBID, WORKSPACE_DELETED).
 	// Retry: safe with a `request_id`, else a retry may answer ALREADY_EXISTS after a success.
 	AddMember(ctx context.Context, in *AddMemberRequest, opts ...grpc.CallOption) (*WorkspaceMember, error)
 	// Gives a member another role, or its role another end.
 	// Permission: `workspace.manage_access` at the workspace, and there each permission of both roles.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND, ROLE_NOT_FOUND), PERMISSION_DENIED
-	// (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (LAST_OWNER, SETTINGS_FORBID, WORKSPACE_DELETED).
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_NOT_FOUND), PERMISSION_DENIED (GRANT_EXCEEDS_OWN),
+	// FAILED_PRECONDITION (LAST_OWNER, SETTINGS_FORBID, WORKSPACE_DELETED).
 	// Retry: safe.
 	UpdateMemberRole(ctx context.Context, in *UpdateMemberRoleRequest, opts ...grpc.CallOption) (*WorkspaceMember, error)
 	// Takes a member's role in a workspace away, and with it all that it was given below.
 	// Permission: `workspace.manage_access` at the workspace; none for who leaves.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND), FAILED_PRECONDITION (LAST_OWNER).
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND), FAILED_PRECONDITION (LAST_OWNER).
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	RemoveMember(ctx context.Context, in *RemoveMemberRequest, opts ...grpc.CallOption) (*RemoveMemberResponse, error)
 	// Lists those who have a role at a workspace itself, page by page; a group is one member. Who can see it by any way
@@ -127,7 +127,7 @@ type WorkspaceServiceClient interface {
 	// Changes the settings: the fields of the mask, or without a mask those that are set. Share links that they no
 	// longer allow stop to work at once; members stay.
 	// Permission: `workspace.manage_access` at the workspace.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (ROLE_NOT_FOUND), ABORTED (ETAG_MISMATCH), FAILED_PRECONDITION
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, ROLE_NOT_FOUND), ABORTED (ETAG_MISMATCH), FAILED_PRECONDITION
 	// (WORKSPACE_DELETED).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	UpdateCollaborationSettings(ctx context.Context, in *UpdateCollaborationSettingsRequest, opts ...grpc.CallOption) (*CollaborationSettings, error)
@@ -391,26 +391,26 @@ type WorkspaceServiceServer interface {
 	UndeleteWorkspace(context.Context, *UndeleteWorkspaceRequest) (*Workspace, error)
 	// Makes a user the owner in the caller's place: both changes or neither, so that there is an owner at any time.
 	// Permission: `workspace.manage_access` at the workspace, and the owner's role there.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND) when there is no such user,
-	// PERMISSION_DENIED (NOT_OWNER), FAILED_PRECONDITION (WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND) when there is no such user, PERMISSION_DENIED
+	// (NOT_OWNER), FAILED_PRECONDITION (WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH).
 	// Retry: safe with a `request_id`, else a retry may answer PERMISSION_DENIED after a success.
 	TransferOwnership(context.Context, *TransferOwnershipRequest) (*Workspace, error)
 	// Gives a user, a group or a service account of the tenant a role in a workspace.
 	// Permission: `workspace.manage_access` at the workspace, and there each permission of the role.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS when it has
-	// a role there (MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION when the collaboration
-	// settings do not allow it (SETTINGS_FORBID, WORKSPACE_DELETED).
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS when it has a role there
+	// (MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION when the collaboration settings do not
+	// allow it (SETTINGS_FORBID, WORKSPACE_DELETED).
 	// Retry: safe with a `request_id`, else a retry may answer ALREADY_EXISTS after a success.
 	AddMember(context.Context, *AddMemberRequest) (*WorkspaceMember, error)
 	// Gives a member another role, or its role another end.
 	// Permission: `workspace.manage_access` at the workspace, and there each permission of both roles.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND, ROLE_NOT_FOUND), PERMISSION_DENIED
-	// (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (LAST_OWNER, SETTINGS_FORBID, WORKSPACE_DELETED).
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_NOT_FOUND), PERMISSION_DENIED (GRANT_EXCEEDS_OWN),
+	// FAILED_PRECONDITION (LAST_OWNER, SETTINGS_FORBID, WORKSPACE_DELETED).
 	// Retry: safe.
 	UpdateMemberRole(context.Context, *UpdateMemberRoleRequest) (*WorkspaceMember, error)
 	// Takes a member's role in a workspace away, and with it all that it was given below.
 	// Permission: `workspace.manage_access` at the workspace; none for who leaves.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND), FAILED_PRECONDITION (LAST_OWNER).
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND), FAILED_PRECONDITION (LAST_OWNER).
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error)
 	// Lists those who have a role at a workspace itself, page by page; a group is one member. Who can see it by any way
@@ -428,7 +428,7 @@ type WorkspaceServiceServer interface {
 	// Changes the settings: the fields of the mask, or without a mask those that are set. Share links that they no
 	// longer allow stop to work at once; members stay.
 	// Permission: `workspace.manage_access` at the workspace.
-	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (ROLE_NOT_FOUND), ABORTED (ETAG_MISMATCH), FAILED_PRECONDITION
+	// Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, ROLE_NOT_FOUND), ABORTED (ETAG_MISMATCH), FAILED_PRECONDITION
 	// (WORKSPACE_DELETED).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	UpdateCollaborationSettings(context.Context, *UpdateCollaborationSettingsRequest) (*CollaborationSettings, error)

@@ -136,10 +136,10 @@ class ApiKeyServiceServicer:
     def RotateApiKey(self, request, context):
         """Gives a key another secret, returned here and never again; the old one stays good for a while, so that nothing
         stops.
-        Permission: the caller's own; `tenant.manage_service_accounts` for those of a service account;
-        `tenant.manage_users` for those of another user.
-        Errors: NOT_FOUND (API_KEY_NOT_FOUND), PERMISSION_DENIED as in CreateApiKey (GRANT_EXCEEDS_OWN),
-        FAILED_PRECONDITION (API_KEY_REVOKED), ABORTED (ETAG_MISMATCH).
+        Permission: the caller's own, with a proof of the last 10 minutes; `tenant.manage_service_accounts` for those of a
+        service account. Nobody gets the secret of another user's key.
+        Errors: NOT_FOUND (API_KEY_NOT_FOUND), PERMISSION_DENIED (REAUTHENTICATION_REQUIRED), PERMISSION_DENIED as in
+        CreateApiKey (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (API_KEY_REVOKED), ABORTED (ETAG_MISMATCH).
         Retry: safe with a `request_id`, which gets the first answer without the secret; else the secret changes once
         more.
         """

@@ -22,7 +22,8 @@ class AuthServiceStub:
     Codes, tokens, passwords and keys travel in the bodies of requests and responses only: never in a path or a query,
     which end up in logs. What a field with `debug_redact` holds is not logged either. RPCs that are open to anyone, or
     answer with tokens or codes, have no `request_id`: a stored answer would be a stored secret; each says what a retry
-    does instead. How a request failed never tells whether an account exists.
+    does instead. How a request failed never tells whether an account exists. What is "the caller's own only" is for
+    people: tokens of OAuth clients and API keys cannot call it.
 
     The endpoints whose form an RFC fixes are plain HTTP beside these RPCs: `/oauth2/authorize`, `/oauth2/token`,
     `/oauth2/revoke`, `/oauth2/introspect`, `/oauth2/device_authorization`, `/oauth2/userinfo`,
@@ -63,7 +64,7 @@ class AuthServiceStub:
     """
     CompleteMfaChallenge: _aio.UnaryUnaryMultiCallable[_auth_pb2.CompleteMfaChallengeRequest, _auth_pb2.TokenSet]
     """Answers a challenge with a code. A security key or passkey answers it by `MfaService.BeginWebAuthnLogin`.
-    Permission: none; the challenge token, which stands for the first factor, with the code is the proof.
+    Permission: none; the challenge token, which stands for the first factor, and the code are the proof.
     Errors: UNAUTHENTICATED (CHALLENGE_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
     RetryInfo): a challenge ends after five wrong codes.
     Retry: a code is good once (RFC 6238, section 5.2): a retry may answer CHALLENGE_INVALID after a success; sign in
@@ -75,7 +76,7 @@ class AuthServiceStub:
     Permission: none beyond a valid access token and the proof.
     Errors: UNAUTHENTICATED (CREDENTIALS_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
     RetryInfo).
-    Retry: safe.
+    Retry: safe with the password; a code is good once.
     """
     Logout: _aio.UnaryUnaryMultiCallable[_auth_pb2.LogoutRequest, _empty_pb2.Empty]
     """Ends the session of the access token, with its tokens.
@@ -119,7 +120,7 @@ class AuthServiceStub:
     """Gives the caller tokens for another tenant that its account belongs to, or for the same one with fewer scopes (RFC
     8693; the subject token is that of the call). Answers with a challenge where that tenant needs a second factor and
     none was given yet.
-    Permission: none beyond a valid access token of a user.
+    Permission: none beyond a valid access token of a user; one that an OAuth client holds stays in its tenant.
     Errors: PERMISSION_DENIED when the account may not enter the tenant (NO_MEMBERSHIP, USER_NOT_ACTIVE,
     TENANT_SUSPENDED, SIGN_IN_METHOD_NOT_ALLOWED, ADDRESS_NOT_ALLOWED), INVALID_ARGUMENT for a scope that the token
     does not have (SCOPE_NOT_ALLOWED).
@@ -242,7 +243,8 @@ class AuthServiceServicer:
     Codes, tokens, passwords and keys travel in the bodies of requests and responses only: never in a path or a query,
     which end up in logs. What a field with `debug_redact` holds is not logged either. RPCs that are open to anyone, or
     answer with tokens or codes, have no `request_id`: a stored answer would be a stored secret; each says what a retry
-    does instead. How a request failed never tells whether an account exists.
+    does instead. How a request failed never tells whether an account exists. What is "the caller's own only" is for
+    people: tokens of OAuth clients and API keys cannot call it.
 
     The endpoints whose form an RFC fixes are plain HTTP beside these RPCs: `/oauth2/authorize`, `/oauth2/token`,
     `/oauth2/revoke`, `/oauth2/introspect`, `/oauth2/device_authorization`, `/oauth2/userinfo`,
@@ -301,7 +303,7 @@ class AuthServiceServicer:
         context: _aio.ServicerContext[_auth_pb2.CompleteMfaChallengeRequest, _abc.Awaitable[_auth_pb2.TokenSet]],
     ) -> _abc.Awaitable[_auth_pb2.TokenSet]:
         """Answers a challenge with a code. A security key or passkey answers it by `MfaService.BeginWebAuthnLogin`.
-        Permission: none; the challenge token, which stands for the first factor, with the code is the proof.
+        Permission: none; the challenge token, which stands for the first factor, and the code are the proof.
         Errors: UNAUTHENTICATED (CHALLENGE_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
         RetryInfo): a challenge ends after five wrong codes.
         Retry: a code is good once (RFC 6238, section 5.2): a retry may answer CHALLENGE_INVALID after a success; sign in
@@ -318,7 +320,7 @@ class AuthServiceServicer:
         Permission: none beyond a valid access token and the proof.
         Errors: UNAUTHENTICATED (CREDENTIALS_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
         RetryInfo).
-        Retry: safe.
+        Retry: safe with the password; a code is good once.
         """
 
     def Logout(
@@ -392,7 +394,7 @@ class AuthServiceServicer:
         """Gives the caller tokens for another tenant that its account belongs to, or for the same one with fewer scopes (RFC
         8693; the subject token is that of the call). Answers with a challenge where that tenant needs a second factor and
         none was given yet.
-        Permission: none beyond a valid access token of a user.
+        Permission: none beyond a valid access token of a user; one that an OAuth client holds stays in its tenant.
         Errors: PERMISSION_DENIED when the account may not enter the tenant (NO_MEMBERSHIP, USER_NOT_ACTIVE,
         TENANT_SUSPENDED, SIGN_IN_METHOD_NOT_ALLOWED, ADDRESS_NOT_ALLOWED), INVALID_ARGUMENT for a scope that the token
         does not have (SCOPE_NOT_ALLOWED).

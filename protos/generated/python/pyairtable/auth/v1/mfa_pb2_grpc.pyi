@@ -53,8 +53,8 @@ class MfaServiceStub:
     FinishWebAuthnRegistration: _aio.UnaryUnaryMultiCallable[_mfa_pb2.FinishWebAuthnRegistrationRequest, _mfa_pb2.MfaEnrollment]
     """Verifies the new credential (section 7.1) and keeps its public key: from now on the factor counts. The account's
     first factor comes with recovery codes.
-    Permission: none; the registration token, which stands for BeginWebAuthnRegistration, with the authenticator's
-    answer is the proof.
+    Permission: the caller's own only, who has begun it; none where it was begun with a challenge token, for which the
+    registration token stands.
     Errors: INVALID_ARGUMENT (WEBAUTHN_INVALID), UNAUTHENTICATED (CHALLENGE_INVALID).
     Retry: a retry may answer CHALLENGE_INVALID after a success; ListMfaFactors shows the factor then.
     """
@@ -165,8 +165,8 @@ class MfaServiceServicer:
     ) -> _abc.Awaitable[_mfa_pb2.MfaEnrollment]:
         """Verifies the new credential (section 7.1) and keeps its public key: from now on the factor counts. The account's
         first factor comes with recovery codes.
-        Permission: none; the registration token, which stands for BeginWebAuthnRegistration, with the authenticator's
-        answer is the proof.
+        Permission: the caller's own only, who has begun it; none where it was begun with a challenge token, for which the
+        registration token stands.
         Errors: INVALID_ARGUMENT (WEBAUTHN_INVALID), UNAUTHENTICATED (CHALLENGE_INVALID).
         Retry: a retry may answer CHALLENGE_INVALID after a success; ListMfaFactors shows the factor then.
         """

@@ -150,8 +150,8 @@ class OAuthClientServiceServicer:
         """Changes a client: the fields of the mask, or without a mask those that are set (AIP-134). Scopes that it loses are
         taken out of consents at once.
         Permission: `tenant.manage_settings`.
-        Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND), NOT_FOUND (SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED
-        (GRANT_EXCEEDS_OWN), INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
+        Errors: NOT_FOUND (OAUTH_CLIENT_NOT_FOUND, SERVICE_ACCOUNT_NOT_FOUND), PERMISSION_DENIED (GRANT_EXCEEDS_OWN),
+        INVALID_ARGUMENT (REDIRECT_URI_INVALID, SCOPE_NOT_ALLOWED), ABORTED (ETAG_MISMATCH).
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -193,8 +193,8 @@ class OAuthClientServiceServicer:
     def ApproveAuthorization(self, request, context):
         """Lets the client in, with all or some of the scopes that it asks for, and notes the consent.
         Permission: none beyond a valid access token of a user and the code.
-        Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), INVALID_ARGUMENT (SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED
-        (TOO_MANY_ATTEMPTS, with RetryInfo).
+        Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID, SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
+        RetryInfo).
         Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

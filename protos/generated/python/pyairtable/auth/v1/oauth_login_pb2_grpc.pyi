@@ -17,8 +17,8 @@ class OAuthLoginServiceStub:
     """Signing in with an account elsewhere: OAuth 2.0 and OpenID Connect, where this platform is the client. State, nonce
     and the PKCE verifier (RFC 7636) are made and kept by the service.
 
-    Tenant and caller come from the access token only. Reasons for a failure are in the ErrorReason of `auth.proto`;
-    every RPC may also answer what those of AuthService may.
+    Tenant and caller come from the access token only; before there is one, the request names the tenant. Reasons for a
+    failure are in the ErrorReason of `auth.proto`; every RPC may also answer what those of AuthService may.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -56,7 +56,7 @@ class OAuthLoginServiceStub:
     Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
     """
     BeginOAuthLogin: _aio.UnaryUnaryMultiCallable[_oauth_login_pb2.BeginOAuthLoginRequest, _oauth_login_pb2.BeginOAuthLoginResponse]
-    """Gives the address to send the browser to.
+    """Gives the address to send the browser to. With an access token it is tied to the caller, for LinkOAuthIdentity.
     Permission: none; limited in rate by the caller's address.
     Errors: NOT_FOUND (OAUTH_PROVIDER_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID).
     Retry: safe: each call begins another.
@@ -65,14 +65,15 @@ class OAuthLoginServiceStub:
     """Redeems the provider's code, verifies its ID token, and signs the person in; makes an account where the address is
     new and the tenant takes it. With an access token of the same account it is a proof for that session, as
     Reauthenticate.
-    Permission: none; the provider's code, with the login token is the proof.
+    Permission: none; the login token and the provider's code are the proof.
     Errors: UNAUTHENTICATED (OAUTH_STATE_INVALID, OAUTH_PROVIDER_FAILED), ALREADY_EXISTS (OAUTH_IDENTITY_TAKEN),
     FAILED_PRECONDITION (REGISTRATION_CLOSED), PERMISSION_DENIED when the account may not enter the tenant
     (NO_MEMBERSHIP, USER_NOT_ACTIVE, TENANT_SUSPENDED, SIGN_IN_METHOD_NOT_ALLOWED, ADDRESS_NOT_ALLOWED).
     Retry: a code is good once: a retry may answer OAUTH_STATE_INVALID after a success; begin again.
     """
     LinkOAuthIdentity: _aio.UnaryUnaryMultiCallable[_oauth_login_pb2.LinkOAuthIdentityRequest, _oauth_login_pb2.OAuthIdentity]
-    """Adds an account elsewhere to the caller's, to sign in with from now on. It is begun by BeginOAuthLogin.
+    """Adds an account elsewhere to the caller's, to sign in with from now on. It is begun by BeginOAuthLogin with the
+    same access token.
     Permission: the caller's own only, with a proof of the last 10 minutes.
     Errors: UNAUTHENTICATED (OAUTH_STATE_INVALID, OAUTH_PROVIDER_FAILED), ALREADY_EXISTS (OAUTH_IDENTITY_TAKEN),
     PERMISSION_DENIED (REAUTHENTICATION_REQUIRED).
@@ -102,8 +103,8 @@ class OAuthLoginServiceServicer:
     """Signing in with an account elsewhere: OAuth 2.0 and OpenID Connect, where this platform is the client. State, nonce
     and the PKCE verifier (RFC 7636) are made and kept by the service.
 
-    Tenant and caller come from the access token only. Reasons for a failure are in the ErrorReason of `auth.proto`;
-    every RPC may also answer what those of AuthService may.
+    Tenant and caller come from the access token only; before there is one, the request names the tenant. Reasons for a
+    failure are in the ErrorReason of `auth.proto`; every RPC may also answer what those of AuthService may.
     """
 
     def ListOAuthProviders(
@@ -169,7 +170,7 @@ class OAuthLoginServiceServicer:
         request: _oauth_login_pb2.BeginOAuthLoginRequest,
         context: _aio.ServicerContext[_oauth_login_pb2.BeginOAuthLoginRequest, _abc.Awaitable[_oauth_login_pb2.BeginOAuthLoginResponse]],
     ) -> _abc.Awaitable[_oauth_login_pb2.BeginOAuthLoginResponse]:
-        """Gives the address to send the browser to.
+        """Gives the address to send the browser to. With an access token it is tied to the caller, for LinkOAuthIdentity.
         Permission: none; limited in rate by the caller's address.
         Errors: NOT_FOUND (OAUTH_PROVIDER_NOT_FOUND), INVALID_ARGUMENT (REDIRECT_URI_INVALID).
         Retry: safe: each call begins another.
@@ -183,7 +184,7 @@ class OAuthLoginServiceServicer:
         """Redeems the provider's code, verifies its ID token, and signs the person in; makes an account where the address is
         new and the tenant takes it. With an access token of the same account it is a proof for that session, as
         Reauthenticate.
-        Permission: none; the provider's code, with the login token is the proof.
+        Permission: none; the login token and the provider's code are the proof.
         Errors: UNAUTHENTICATED (OAUTH_STATE_INVALID, OAUTH_PROVIDER_FAILED), ALREADY_EXISTS (OAUTH_IDENTITY_TAKEN),
         FAILED_PRECONDITION (REGISTRATION_CLOSED), PERMISSION_DENIED when the account may not enter the tenant
         (NO_MEMBERSHIP, USER_NOT_ACTIVE, TENANT_SUSPENDED, SIGN_IN_METHOD_NOT_ALLOWED, ADDRESS_NOT_ALLOWED).
@@ -195,7 +196,8 @@ class OAuthLoginServiceServicer:
         request: _oauth_login_pb2.LinkOAuthIdentityRequest,
         context: _aio.ServicerContext[_oauth_login_pb2.LinkOAuthIdentityRequest, _abc.Awaitable[_oauth_login_pb2.OAuthIdentity]],
     ) -> _abc.Awaitable[_oauth_login_pb2.OAuthIdentity]:
-        """Adds an account elsewhere to the caller's, to sign in with from now on. It is begun by BeginOAuthLogin.
+        """Adds an account elsewhere to the caller's, to sign in with from now on. It is begun by BeginOAuthLogin with the
+        same access token.
         Permission: the caller's own only, with a proof of the last 10 minutes.
         Errors: UNAUTHENTICATED (OAUTH_STATE_INVALID, OAUTH_PROVIDER_FAILED), ALREADY_EXISTS (OAUTH_IDENTITY_TAKEN),
         PERMISSION_DENIED (REAUTHENTICATION_REQUIRED).

@@ -375,7 +375,7 @@ class TenantServiceServicer:
         """Switches a feature on or off for a tenant, whatever plan and release say.
         Permission: `tenant.manage_settings` at the tenant for a flag that is `tenant_controlled`; for any other a
         workload that the access table names.
-        Errors: NOT_FOUND (TENANT_NOT_FOUND), NOT_FOUND (UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, FAILED_PRECONDITION
+        Errors: NOT_FOUND (TENANT_NOT_FOUND, UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, FAILED_PRECONDITION
         (PLAN_LACKS_FEATURE), ABORTED (ETAG_MISMATCH).
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
@@ -386,8 +386,7 @@ class TenantServiceServicer:
     def ResetFeatureFlag(self, request, context):
         """Gives a feature flag back to what plan and release say.
         Permission: as SetFeatureFlag.
-        Errors: NOT_FOUND (TENANT_NOT_FOUND), NOT_FOUND (UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, ABORTED
-        (ETAG_MISMATCH).
+        Errors: NOT_FOUND (TENANT_NOT_FOUND, UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, ABORTED (ETAG_MISMATCH).
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -159,15 +159,14 @@ class TenantServiceStub:
     """Switches a feature on or off for a tenant, whatever plan and release say.
     Permission: `tenant.manage_settings` at the tenant for a flag that is `tenant_controlled`; for any other a
     workload that the access table names.
-    Errors: NOT_FOUND (TENANT_NOT_FOUND), NOT_FOUND (UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, FAILED_PRECONDITION
+    Errors: NOT_FOUND (TENANT_NOT_FOUND, UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, FAILED_PRECONDITION
     (PLAN_LACKS_FEATURE), ABORTED (ETAG_MISMATCH).
     Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
     """
     ResetFeatureFlag: _aio.UnaryUnaryMultiCallable[_tenant_pb2.ResetFeatureFlagRequest, _tenant_pb2.FeatureFlag]
     """Gives a feature flag back to what plan and release say.
     Permission: as SetFeatureFlag.
-    Errors: NOT_FOUND (TENANT_NOT_FOUND), NOT_FOUND (UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, ABORTED
-    (ETAG_MISMATCH).
+    Errors: NOT_FOUND (TENANT_NOT_FOUND, UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, ABORTED (ETAG_MISMATCH).
     Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
     """
     ListDataRegions: _aio.UnaryUnaryMultiCallable[_tenant_pb2.ListDataRegionsRequest, _tenant_pb2.ListDataRegionsResponse]
@@ -422,7 +421,7 @@ class TenantServiceServicer:
         """Switches a feature on or off for a tenant, whatever plan and release say.
         Permission: `tenant.manage_settings` at the tenant for a flag that is `tenant_controlled`; for any other a
         workload that the access table names.
-        Errors: NOT_FOUND (TENANT_NOT_FOUND), NOT_FOUND (UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, FAILED_PRECONDITION
+        Errors: NOT_FOUND (TENANT_NOT_FOUND, UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, FAILED_PRECONDITION
         (PLAN_LACKS_FEATURE), ABORTED (ETAG_MISMATCH).
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
@@ -434,8 +433,7 @@ class TenantServiceServicer:
     ) -> _abc.Awaitable[_tenant_pb2.FeatureFlag]:
         """Gives a feature flag back to what plan and release say.
         Permission: as SetFeatureFlag.
-        Errors: NOT_FOUND (TENANT_NOT_FOUND), NOT_FOUND (UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, ABORTED
-        (ETAG_MISMATCH).
+        Errors: NOT_FOUND (TENANT_NOT_FOUND, UNKNOWN_FEATURE_FLAG), PERMISSION_DENIED, ABORTED (ETAG_MISMATCH).
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
 

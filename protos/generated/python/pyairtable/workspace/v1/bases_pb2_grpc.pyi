@@ -55,8 +55,8 @@ class BaseServiceStub:
     """Moves a base to another workspace of the tenant: what was inherited from the old one ends, and what is inherited
     from the new one begins, in one step. Roles at the base itself stay.
     Permission: `base.manage_access` at the base, and `workspace.create_base` at the workspace that it goes to.
-    Errors: NOT_FOUND (BASE_NOT_FOUND), NOT_FOUND (WORKSPACE_NOT_FOUND), FAILED_PRECONDITION (BASE_DELETED,
-    WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+    Errors: NOT_FOUND (BASE_NOT_FOUND, WORKSPACE_NOT_FOUND), FAILED_PRECONDITION (BASE_DELETED, WORKSPACE_DELETED),
+    ABORTED (ETAG_MISMATCH), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
     Retry: safe.
     """
     DeleteBase: _aio.UnaryUnaryMultiCallable[_bases_pb2.DeleteBaseRequest, _bases_pb2.Base]
@@ -145,8 +145,8 @@ class BaseServiceServicer:
         """Moves a base to another workspace of the tenant: what was inherited from the old one ends, and what is inherited
         from the new one begins, in one step. Roles at the base itself stay.
         Permission: `base.manage_access` at the base, and `workspace.create_base` at the workspace that it goes to.
-        Errors: NOT_FOUND (BASE_NOT_FOUND), NOT_FOUND (WORKSPACE_NOT_FOUND), FAILED_PRECONDITION (BASE_DELETED,
-        WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+        Errors: NOT_FOUND (BASE_NOT_FOUND, WORKSPACE_NOT_FOUND), FAILED_PRECONDITION (BASE_DELETED, WORKSPACE_DELETED),
+        ABORTED (ETAG_MISMATCH), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
         Retry: safe.
         """
 

@@ -103,8 +103,8 @@ class InvitationServiceServicer:
         again; that of a mail goes into the mail only.
         Permission: `workspace.manage_access` at the workspace, or what its collaboration settings let members do; and at
         the workspace each permission of the role.
-        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (ROLE_NOT_FOUND), ALREADY_EXISTS (INVITATION_EXISTS,
-        MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (SETTINGS_FORBID, WORKSPACE_DELETED).
+        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS (INVITATION_EXISTS, MEMBER_EXISTS),
+        PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (SETTINGS_FORBID, WORKSPACE_DELETED).
         Retry: safe with a `request_id`, which gets the first answer without the code; else a second link is made, or a
         second mail answers ALREADY_EXISTS.
         """

@@ -106,8 +106,8 @@ class ShareLinkServiceServicer:
     def ListShareLinks(self, request, context):
         """Lists the share links of a resource or of all that is in a workspace, without their codes, page by page.
         Permission: `manage_access` at the resource or workspace.
-        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (SHARED_RESOURCE_NOT_FOUND), INVALID_ARGUMENT for a filter or
-        order that cannot be read (with the position), or a page token that is not from this list.
+        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, SHARED_RESOURCE_NOT_FOUND), INVALID_ARGUMENT for a filter or order that
+        cannot be read (with the position), or a page token that is not from this list.
         Retry: safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -35,8 +35,8 @@ class ShareLinkServiceStub:
     ListShareLinks: _aio.UnaryUnaryMultiCallable[_share_links_pb2.ListShareLinksRequest, _share_links_pb2.ListShareLinksResponse]
     """Lists the share links of a resource or of all that is in a workspace, without their codes, page by page.
     Permission: `manage_access` at the resource or workspace.
-    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (SHARED_RESOURCE_NOT_FOUND), INVALID_ARGUMENT for a filter or
-    order that cannot be read (with the position), or a page token that is not from this list.
+    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, SHARED_RESOURCE_NOT_FOUND), INVALID_ARGUMENT for a filter or order that
+    cannot be read (with the position), or a page token that is not from this list.
     Retry: safe.
     """
     UpdateShareLink: _aio.UnaryUnaryMultiCallable[_share_links_pb2.UpdateShareLinkRequest, _share_links_pb2.ShareLink]
@@ -105,8 +105,8 @@ class ShareLinkServiceServicer:
     ) -> _abc.Awaitable[_share_links_pb2.ListShareLinksResponse]:
         """Lists the share links of a resource or of all that is in a workspace, without their codes, page by page.
         Permission: `manage_access` at the resource or workspace.
-        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (SHARED_RESOURCE_NOT_FOUND), INVALID_ARGUMENT for a filter or
-        order that cannot be read (with the position), or a page token that is not from this list.
+        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, SHARED_RESOURCE_NOT_FOUND), INVALID_ARGUMENT for a filter or order that
+        cannot be read (with the position), or a page token that is not from this list.
         Retry: safe.
         """
 

@@ -70,29 +70,29 @@ class WorkspaceServiceStub:
     TransferOwnership: _aio.UnaryUnaryMultiCallable[_workspace_pb2.TransferOwnershipRequest, _workspace_pb2.Workspace]
     """Makes a user the owner in the caller's place: both changes or neither, so that there is an owner at any time.
     Permission: `workspace.manage_access` at the workspace, and the owner's role there.
-    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND) when there is no such user,
-    PERMISSION_DENIED (NOT_OWNER), FAILED_PRECONDITION (WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH).
+    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND) when there is no such user, PERMISSION_DENIED
+    (NOT_OWNER), FAILED_PRECONDITION (WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH).
     Retry: safe with a `request_id`, else a retry may answer PERMISSION_DENIED after a success.
     """
     AddMember: _aio.UnaryUnaryMultiCallable[_workspace_pb2.AddMemberRequest, _workspace_pb2.WorkspaceMember]
     """Gives a user, a group or a service account of the tenant a role in a workspace.
     Permission: `workspace.manage_access` at the workspace, and there each permission of the role.
-    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS when it has
-    a role there (MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION when the collaboration
-    settings do not allow it (SETTINGS_FORBID, WORKSPACE_DELETED).
+    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS when it has a role there
+    (MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION when the collaboration settings do not
+    allow it (SETTINGS_FORBID, WORKSPACE_DELETED).
     Retry: safe with a `request_id`, else a retry may answer ALREADY_EXISTS after a success.
     """
     UpdateMemberRole: _aio.UnaryUnaryMultiCallable[_workspace_pb2.UpdateMemberRoleRequest, _workspace_pb2.WorkspaceMember]
     """Gives a member another role, or its role another end.
     Permission: `workspace.manage_access` at the workspace, and there each permission of both roles.
-    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND, ROLE_NOT_FOUND), PERMISSION_DENIED
-    (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (LAST_OWNER, SETTINGS_FORBID, WORKSPACE_DELETED).
+    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_NOT_FOUND), PERMISSION_DENIED (GRANT_EXCEEDS_OWN),
+    FAILED_PRECONDITION (LAST_OWNER, SETTINGS_FORBID, WORKSPACE_DELETED).
     Retry: safe.
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_workspace_pb2.RemoveMemberRequest, _workspace_pb2.RemoveMemberResponse]
     """Takes a member's role in a workspace away, and with it all that it was given below.
     Permission: `workspace.manage_access` at the workspace; none for who leaves.
-    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND), FAILED_PRECONDITION (LAST_OWNER).
+    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND), FAILED_PRECONDITION (LAST_OWNER).
     Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
     """
     ListMembers: _aio.UnaryUnaryMultiCallable[_workspace_pb2.ListMembersRequest, _workspace_pb2.ListMembersResponse]
@@ -113,7 +113,7 @@ class WorkspaceServiceStub:
     """Changes the settings: the fields of the mask, or without a mask those that are set. Share links that they no
     longer allow stop to work at once; members stay.
     Permission: `workspace.manage_access` at the workspace.
-    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (ROLE_NOT_FOUND), ABORTED (ETAG_MISMATCH), FAILED_PRECONDITION
+    Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, ROLE_NOT_FOUND), ABORTED (ETAG_MISMATCH), FAILED_PRECONDITION
     (WORKSPACE_DELETED).
     Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
     """
@@ -237,8 +237,8 @@ class WorkspaceServiceServicer:
     ) -> _abc.Awaitable[_workspace_pb2.Workspace]:
         """Makes a user the owner in the caller's place: both changes or neither, so that there is an owner at any time.
         Permission: `workspace.manage_access` at the workspace, and the owner's role there.
-        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND) when there is no such user,
-        PERMISSION_DENIED (NOT_OWNER), FAILED_PRECONDITION (WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH).
+        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND) when there is no such user, PERMISSION_DENIED
+        (NOT_OWNER), FAILED_PRECONDITION (WORKSPACE_DELETED), ABORTED (ETAG_MISMATCH).
         Retry: safe with a `request_id`, else a retry may answer PERMISSION_DENIED after a success.
         """
 
@@ -249,9 +249,9 @@ class WorkspaceServiceServicer:
     ) -> _abc.Awaitable[_workspace_pb2.WorkspaceMember]:
         """Gives a user, a group or a service account of the tenant a role in a workspace.
         Permission: `workspace.manage_access` at the workspace, and there each permission of the role.
-        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS when it has
-        a role there (MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION when the collaboration
-        settings do not allow it (SETTINGS_FORBID, WORKSPACE_DELETED).
+        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_NOT_FOUND), ALREADY_EXISTS when it has a role there
+        (MEMBER_EXISTS), PERMISSION_DENIED (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION when the collaboration settings do not
+        allow it (SETTINGS_FORBID, WORKSPACE_DELETED).
         Retry: safe with a `request_id`, else a retry may answer ALREADY_EXISTS after a success.
         """
 
@@ -262,8 +262,8 @@ class WorkspaceServiceServicer:
     ) -> _abc.Awaitable[_workspace_pb2.WorkspaceMember]:
         """Gives a member another role, or its role another end.
         Permission: `workspace.manage_access` at the workspace, and there each permission of both roles.
-        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND, ROLE_NOT_FOUND), PERMISSION_DENIED
-        (GRANT_EXCEEDS_OWN), FAILED_PRECONDITION (LAST_OWNER, SETTINGS_FORBID, WORKSPACE_DELETED).
+        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND, ROLE_NOT_FOUND), PERMISSION_DENIED (GRANT_EXCEEDS_OWN),
+        FAILED_PRECONDITION (LAST_OWNER, SETTINGS_FORBID, WORKSPACE_DELETED).
         Retry: safe.
         """
 
@@ -274,7 +274,7 @@ class WorkspaceServiceServicer:
     ) -> _abc.Awaitable[_workspace_pb2.RemoveMemberResponse]:
         """Takes a member's role in a workspace away, and with it all that it was given below.
         Permission: `workspace.manage_access` at the workspace; none for who leaves.
-        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (MEMBER_NOT_FOUND), FAILED_PRECONDITION (LAST_OWNER).
+        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, MEMBER_NOT_FOUND), FAILED_PRECONDITION (LAST_OWNER).
         Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
         """
 
@@ -310,7 +310,7 @@ class WorkspaceServiceServicer:
         """Changes the settings: the fields of the mask, or without a mask those that are set. Share links that they no
         longer allow stop to work at once; members stay.
         Permission: `workspace.manage_access` at the workspace.
-        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND), NOT_FOUND (ROLE_NOT_FOUND), ABORTED (ETAG_MISMATCH), FAILED_PRECONDITION
+        Errors: NOT_FOUND (WORKSPACE_NOT_FOUND, ROLE_NOT_FOUND), ABORTED (ETAG_MISMATCH), FAILED_PRECONDITION
         (WORKSPACE_DELETED).
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
