@@ -84,18 +84,18 @@ type OAuthClientServiceClient interface {
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	DeleteOAuthClient(ctx context.Context, in *DeleteOAuthClientRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Shows what a client asks for: what the consent page, or the page for a device's code (RFC 8628), has to show.
-	// Permission: none beyond a valid access token of a user and the code.
+	// Permission: any valid access token of a user and the code.
 	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
 	// Retry: safe.
 	PreviewAuthorization(ctx context.Context, in *PreviewAuthorizationRequest, opts ...grpc.CallOption) (*Authorization, error)
 	// Lets the client in, with all or some of the scopes that it asks for, and notes the consent.
-	// Permission: none beyond a valid access token of a user and the code.
+	// Permission: any valid access token of a user and the code.
 	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID, SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
 	// RetryInfo).
 	// Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
 	ApproveAuthorization(ctx context.Context, in *ApproveAuthorizationRequest, opts ...grpc.CallOption) (*ApproveAuthorizationResponse, error)
 	// Turns the client away.
-	// Permission: none beyond a valid access token of a user and the code.
+	// Permission: any valid access token of a user and the code.
 	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
 	// Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
 	DenyAuthorization(ctx context.Context, in *DenyAuthorizationRequest, opts ...grpc.CallOption) (*DenyAuthorizationResponse, error)
@@ -294,18 +294,18 @@ type OAuthClientServiceServer interface {
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	DeleteOAuthClient(context.Context, *DeleteOAuthClientRequest) (*emptypb.Empty, error)
 	// Shows what a client asks for: what the consent page, or the page for a device's code (RFC 8628), has to show.
-	// Permission: none beyond a valid access token of a user and the code.
+	// Permission: any valid access token of a user and the code.
 	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
 	// Retry: safe.
 	PreviewAuthorization(context.Context, *PreviewAuthorizationRequest) (*Authorization, error)
 	// Lets the client in, with all or some of the scopes that it asks for, and notes the consent.
-	// Permission: none beyond a valid access token of a user and the code.
+	// Permission: any valid access token of a user and the code.
 	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID, SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
 	// RetryInfo).
 	// Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
 	ApproveAuthorization(context.Context, *ApproveAuthorizationRequest) (*ApproveAuthorizationResponse, error)
 	// Turns the client away.
-	// Permission: none beyond a valid access token of a user and the code.
+	// Permission: any valid access token of a user and the code.
 	// Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
 	// Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
 	DenyAuthorization(context.Context, *DenyAuthorizationRequest) (*DenyAuthorizationResponse, error)

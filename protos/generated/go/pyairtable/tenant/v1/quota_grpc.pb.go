@@ -37,12 +37,12 @@ const (
 // are in the ErrorReason of `tenant.proto`; every RPC may also answer what those of TenantService may.
 type QuotaServiceClient interface {
 	// Lists the plans that the installation offers, from the smallest.
-	// Permission: none beyond a valid access token.
+	// Permission: any valid access token.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
 	// Retry: safe.
 	ListPlans(ctx context.Context, in *ListPlansRequest, opts ...grpc.CallOption) (*ListPlansResponse, error)
 	// Reads one plan.
-	// Permission: none beyond a valid access token.
+	// Permission: any valid access token.
 	// Errors: NOT_FOUND (UNKNOWN_PLAN).
 	// Retry: safe.
 	GetPlan(ctx context.Context, in *GetPlanRequest, opts ...grpc.CallOption) (*Plan, error)
@@ -151,12 +151,12 @@ func (c *quotaServiceClient) ReleaseQuota(ctx context.Context, in *ReleaseQuotaR
 // are in the ErrorReason of `tenant.proto`; every RPC may also answer what those of TenantService may.
 type QuotaServiceServer interface {
 	// Lists the plans that the installation offers, from the smallest.
-	// Permission: none beyond a valid access token.
+	// Permission: any valid access token.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
 	// Retry: safe.
 	ListPlans(context.Context, *ListPlansRequest) (*ListPlansResponse, error)
 	// Reads one plan.
-	// Permission: none beyond a valid access token.
+	// Permission: any valid access token.
 	// Errors: NOT_FOUND (UNKNOWN_PLAN).
 	// Retry: safe.
 	GetPlan(context.Context, *GetPlanRequest) (*Plan, error)

@@ -56,8 +56,8 @@ const (
 // dependency is away. What belongs to another tenant is NOT_FOUND.
 type TenantServiceClient interface {
 	// Makes a tenant with its first owner, both or neither, through a crash too.
-	// Permission: none beyond a valid access token: the caller's account becomes the owner. A workload that the access
-	// table names may name another.
+	// Permission: any valid access token: the caller's account becomes the owner. A workload that the access table names
+	// may name another.
 	// Errors: ALREADY_EXISTS (SLUG_TAKEN), INVALID_ARGUMENT (UNKNOWN_DATA_REGION, UNKNOWN_PLAN).
 	// Retry: safe with a `request_id`, else a second tenant is made.
 	CreateTenant(ctx context.Context, in *CreateTenantRequest, opts ...grpc.CallOption) (*Tenant, error)
@@ -68,7 +68,7 @@ type TenantServiceClient interface {
 	GetTenant(ctx context.Context, in *GetTenantRequest, opts ...grpc.CallOption) (*Tenant, error)
 	// Lists tenants, page by page: a user sees the one its token is for, a workload sees all. The tenants that a person
 	// belongs to are listed by `AuthService.ListMemberships`.
-	// Permission: none beyond a valid access token; a workload that the access table names.
+	// Permission: any valid access token; a workload that the access table names.
 	// Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
 	// not from this list.
 	// Retry: safe.
@@ -182,7 +182,7 @@ type TenantServiceClient interface {
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	ResetFeatureFlag(ctx context.Context, in *ResetFeatureFlagRequest, opts ...grpc.CallOption) (*FeatureFlag, error)
 	// Lists where the installation can keep a tenant's data.
-	// Permission: none beyond a valid access token.
+	// Permission: any valid access token.
 	// Errors: none of its own.
 	// Retry: safe.
 	ListDataRegions(ctx context.Context, in *ListDataRegionsRequest, opts ...grpc.CallOption) (*ListDataRegionsResponse, error)
@@ -437,8 +437,8 @@ func (c *tenantServiceClient) ListDataRegions(ctx context.Context, in *ListDataR
 // dependency is away. What belongs to another tenant is NOT_FOUND.
 type TenantServiceServer interface {
 	// Makes a tenant with its first owner, both or neither, through a crash too.
-	// Permission: none beyond a valid access token: the caller's account becomes the owner. A workload that the access
-	// table names may name another.
+	// Permission: any valid access token: the caller's account becomes the owner. A workload that the access table names
+	// may name another.
 	// Errors: ALREADY_EXISTS (SLUG_TAKEN), INVALID_ARGUMENT (UNKNOWN_DATA_REGION, UNKNOWN_PLAN).
 	// Retry: safe with a `request_id`, else a second tenant is made.
 	CreateTenant(context.Context, *CreateTenantRequest) (*Tenant, error)
@@ -449,7 +449,7 @@ type TenantServiceServer interface {
 	GetTenant(context.Context, *GetTenantRequest) (*Tenant, error)
 	// Lists tenants, page by page: a user sees the one its token is for, a workload sees all. The tenants that a person
 	// belongs to are listed by `AuthService.ListMemberships`.
-	// Permission: none beyond a valid access token; a workload that the access table names.
+	// Permission: any valid access token; a workload that the access table names.
 	// Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
 	// not from this list.
 	// Retry: safe.
@@ -563,7 +563,7 @@ type TenantServiceServer interface {
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	ResetFeatureFlag(context.Context, *ResetFeatureFlagRequest) (*FeatureFlag, error)
 	// Lists where the installation can keep a tenant's data.
-	// Permission: none beyond a valid access token.
+	// Permission: any valid access token.
 	// Errors: none of its own.
 	// Retry: safe.
 	ListDataRegions(context.Context, *ListDataRegionsRequest) (*ListDataRegionsResponse, error)

@@ -55,7 +55,7 @@ type BaseServiceClient interface {
 	// Retry: safe.
 	BatchGetBases(ctx context.Context, in *BatchGetBasesRequest, opts ...grpc.CallOption) (*BatchGetBasesResponse, error)
 	// Lists the bases that the caller may read, of one workspace or of all, page by page.
-	// Permission: none beyond a valid access token; what the caller may not read is left out.
+	// Permission: any valid access token; what the caller may not read is left out.
 	// Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
 	// not from this list.
 	// Retry: safe.
@@ -199,7 +199,7 @@ type BaseServiceServer interface {
 	// Retry: safe.
 	BatchGetBases(context.Context, *BatchGetBasesRequest) (*BatchGetBasesResponse, error)
 	// Lists the bases that the caller may read, of one workspace or of all, page by page.
-	// Permission: none beyond a valid access token; what the caller may not read is left out.
+	// Permission: any valid access token; what the caller may not read is left out.
 	// Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
 	// not from this list.
 	// Retry: safe.

@@ -66,7 +66,7 @@ type WorkspaceServiceClient interface {
 	// Retry: safe.
 	BatchGetWorkspaces(ctx context.Context, in *BatchGetWorkspacesRequest, opts ...grpc.CallOption) (*BatchGetWorkspacesResponse, error)
 	// Lists the workspaces that the caller may read, page by page.
-	// Permission: none beyond a valid access token; what the caller may not read is left out.
+	// Permission: any valid access token; what the caller may not read is left out.
 	// Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
 	// not from this list.
 	// Retry: safe.
@@ -367,7 +367,7 @@ type WorkspaceServiceServer interface {
 	// Retry: safe.
 	BatchGetWorkspaces(context.Context, *BatchGetWorkspacesRequest) (*BatchGetWorkspacesResponse, error)
 	// Lists the workspaces that the caller may read, page by page.
-	// Permission: none beyond a valid access token; what the caller may not read is left out.
+	// Permission: any valid access token; what the caller may not read is left out.
 	// Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
 	// not from this list.
 	// Retry: safe.

@@ -268,7 +268,7 @@ class AuthServiceServicer:
     def Reauthenticate(self, request, context):
         """Proves once more that it is the same person, in the same session: what changes credentials asks for a proof of the
         last 10 minutes. Without a password, a WebAuthn or OAuth login of the same account does the same.
-        Permission: none beyond a valid access token and the proof.
+        Permission: any valid access token and the proof.
         Errors: UNAUTHENTICATED (CREDENTIALS_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
         RetryInfo).
         Retry: safe with the password; a code is good once.
@@ -279,7 +279,7 @@ class AuthServiceServicer:
 
     def Logout(self, request, context):
         """Ends the session of the access token, with its tokens.
-        Permission: none beyond a valid access token.
+        Permission: any valid access token.
         Errors: none of its own.
         Retry: safe; a retry may answer UNAUTHENTICATED after a success.
         """
@@ -339,7 +339,7 @@ class AuthServiceServicer:
         """Gives the caller tokens for another tenant that its account belongs to, or for the same one with fewer scopes (RFC
         8693; the subject token is that of the call). Answers with a challenge where that tenant needs a second factor and
         none was given yet.
-        Permission: none beyond a valid access token of a user; one that an OAuth client holds stays in its tenant.
+        Permission: any valid access token of a user; one that an OAuth client holds stays in its tenant.
         Errors: PERMISSION_DENIED when the account may not enter the tenant (NO_MEMBERSHIP, USER_NOT_ACTIVE,
         TENANT_SUSPENDED, SIGN_IN_METHOD_NOT_ALLOWED, ADDRESS_NOT_ALLOWED), INVALID_ARGUMENT for a scope that the token
         does not have (SCOPE_NOT_ALLOWED).

@@ -73,14 +73,14 @@ class AuthServiceStub:
     Reauthenticate: _aio.UnaryUnaryMultiCallable[_auth_pb2.ReauthenticateRequest, _auth_pb2.TokenSet]
     """Proves once more that it is the same person, in the same session: what changes credentials asks for a proof of the
     last 10 minutes. Without a password, a WebAuthn or OAuth login of the same account does the same.
-    Permission: none beyond a valid access token and the proof.
+    Permission: any valid access token and the proof.
     Errors: UNAUTHENTICATED (CREDENTIALS_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
     RetryInfo).
     Retry: safe with the password; a code is good once.
     """
     Logout: _aio.UnaryUnaryMultiCallable[_auth_pb2.LogoutRequest, _empty_pb2.Empty]
     """Ends the session of the access token, with its tokens.
-    Permission: none beyond a valid access token.
+    Permission: any valid access token.
     Errors: none of its own.
     Retry: safe; a retry may answer UNAUTHENTICATED after a success.
     """
@@ -120,7 +120,7 @@ class AuthServiceStub:
     """Gives the caller tokens for another tenant that its account belongs to, or for the same one with fewer scopes (RFC
     8693; the subject token is that of the call). Answers with a challenge where that tenant needs a second factor and
     none was given yet.
-    Permission: none beyond a valid access token of a user; one that an OAuth client holds stays in its tenant.
+    Permission: any valid access token of a user; one that an OAuth client holds stays in its tenant.
     Errors: PERMISSION_DENIED when the account may not enter the tenant (NO_MEMBERSHIP, USER_NOT_ACTIVE,
     TENANT_SUSPENDED, SIGN_IN_METHOD_NOT_ALLOWED, ADDRESS_NOT_ALLOWED), INVALID_ARGUMENT for a scope that the token
     does not have (SCOPE_NOT_ALLOWED).
@@ -317,7 +317,7 @@ class AuthServiceServicer:
     ) -> _abc.Awaitable[_auth_pb2.TokenSet]:
         """Proves once more that it is the same person, in the same session: what changes credentials asks for a proof of the
         last 10 minutes. Without a password, a WebAuthn or OAuth login of the same account does the same.
-        Permission: none beyond a valid access token and the proof.
+        Permission: any valid access token and the proof.
         Errors: UNAUTHENTICATED (CREDENTIALS_INVALID, MFA_CODE_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
         RetryInfo).
         Retry: safe with the password; a code is good once.
@@ -329,7 +329,7 @@ class AuthServiceServicer:
         context: _aio.ServicerContext[_auth_pb2.LogoutRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """Ends the session of the access token, with its tokens.
-        Permission: none beyond a valid access token.
+        Permission: any valid access token.
         Errors: none of its own.
         Retry: safe; a retry may answer UNAUTHENTICATED after a success.
         """
@@ -394,7 +394,7 @@ class AuthServiceServicer:
         """Gives the caller tokens for another tenant that its account belongs to, or for the same one with fewer scopes (RFC
         8693; the subject token is that of the call). Answers with a challenge where that tenant needs a second factor and
         none was given yet.
-        Permission: none beyond a valid access token of a user; one that an OAuth client holds stays in its tenant.
+        Permission: any valid access token of a user; one that an OAuth client holds stays in its tenant.
         Errors: PERMISSION_DENIED when the account may not enter the tenant (NO_MEMBERSHIP, USER_NOT_ACTIVE,
         TENANT_SUSPENDED, SIGN_IN_METHOD_NOT_ALLOWED, ADDRESS_NOT_ALLOWED), INVALID_ARGUMENT for a scope that the token
         does not have (SCOPE_NOT_ALLOWED).

@@ -182,7 +182,7 @@ class OAuthClientServiceServicer:
 
     def PreviewAuthorization(self, request, context):
         """Shows what a client asks for: what the consent page, or the page for a device's code (RFC 8628), has to show.
-        Permission: none beyond a valid access token of a user and the code.
+        Permission: any valid access token of a user and the code.
         Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
         Retry: safe.
         """
@@ -192,7 +192,7 @@ class OAuthClientServiceServicer:
 
     def ApproveAuthorization(self, request, context):
         """Lets the client in, with all or some of the scopes that it asks for, and notes the consent.
-        Permission: none beyond a valid access token of a user and the code.
+        Permission: any valid access token of a user and the code.
         Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID, SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
         RetryInfo).
         Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
@@ -203,7 +203,7 @@ class OAuthClientServiceServicer:
 
     def DenyAuthorization(self, request, context):
         """Turns the client away.
-        Permission: none beyond a valid access token of a user and the code.
+        Permission: any valid access token of a user and the code.
         Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
         Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
         """

@@ -68,20 +68,20 @@ class OAuthClientServiceStub:
     """
     PreviewAuthorization: _aio.UnaryUnaryMultiCallable[_oauth_clients_pb2.PreviewAuthorizationRequest, _oauth_clients_pb2.Authorization]
     """Shows what a client asks for: what the consent page, or the page for a device's code (RFC 8628), has to show.
-    Permission: none beyond a valid access token of a user and the code.
+    Permission: any valid access token of a user and the code.
     Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
     Retry: safe.
     """
     ApproveAuthorization: _aio.UnaryUnaryMultiCallable[_oauth_clients_pb2.ApproveAuthorizationRequest, _oauth_clients_pb2.ApproveAuthorizationResponse]
     """Lets the client in, with all or some of the scopes that it asks for, and notes the consent.
-    Permission: none beyond a valid access token of a user and the code.
+    Permission: any valid access token of a user and the code.
     Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID, SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
     RetryInfo).
     Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
     """
     DenyAuthorization: _aio.UnaryUnaryMultiCallable[_oauth_clients_pb2.DenyAuthorizationRequest, _oauth_clients_pb2.DenyAuthorizationResponse]
     """Turns the client away.
-    Permission: none beyond a valid access token of a user and the code.
+    Permission: any valid access token of a user and the code.
     Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
     Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
     """
@@ -193,7 +193,7 @@ class OAuthClientServiceServicer:
         context: _aio.ServicerContext[_oauth_clients_pb2.PreviewAuthorizationRequest, _abc.Awaitable[_oauth_clients_pb2.Authorization]],
     ) -> _abc.Awaitable[_oauth_clients_pb2.Authorization]:
         """Shows what a client asks for: what the consent page, or the page for a device's code (RFC 8628), has to show.
-        Permission: none beyond a valid access token of a user and the code.
+        Permission: any valid access token of a user and the code.
         Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
         Retry: safe.
         """
@@ -204,7 +204,7 @@ class OAuthClientServiceServicer:
         context: _aio.ServicerContext[_oauth_clients_pb2.ApproveAuthorizationRequest, _abc.Awaitable[_oauth_clients_pb2.ApproveAuthorizationResponse]],
     ) -> _abc.Awaitable[_oauth_clients_pb2.ApproveAuthorizationResponse]:
         """Lets the client in, with all or some of the scopes that it asks for, and notes the consent.
-        Permission: none beyond a valid access token of a user and the code.
+        Permission: any valid access token of a user and the code.
         Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID, SCOPE_NOT_ALLOWED), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with
         RetryInfo).
         Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
@@ -216,7 +216,7 @@ class OAuthClientServiceServicer:
         context: _aio.ServicerContext[_oauth_clients_pb2.DenyAuthorizationRequest, _abc.Awaitable[_oauth_clients_pb2.DenyAuthorizationResponse]],
     ) -> _abc.Awaitable[_oauth_clients_pb2.DenyAuthorizationResponse]:
         """Turns the client away.
-        Permission: none beyond a valid access token of a user and the code.
+        Permission: any valid access token of a user and the code.
         Errors: INVALID_ARGUMENT (AUTHORIZATION_INVALID), RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS, with RetryInfo).
         Retry: safe with a `request_id`, else a retry may answer AUTHORIZATION_INVALID after a success.
         """

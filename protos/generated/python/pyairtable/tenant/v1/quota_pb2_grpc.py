@@ -79,7 +79,7 @@ class QuotaServiceServicer:
 
     def ListPlans(self, request, context):
         """Lists the plans that the installation offers, from the smallest.
-        Permission: none beyond a valid access token.
+        Permission: any valid access token.
         Errors: INVALID_ARGUMENT for a page token that is not from this list.
         Retry: safe.
         """
@@ -89,7 +89,7 @@ class QuotaServiceServicer:
 
     def GetPlan(self, request, context):
         """Reads one plan.
-        Permission: none beyond a valid access token.
+        Permission: any valid access token.
         Errors: NOT_FOUND (UNKNOWN_PLAN).
         Retry: safe.
         """

@@ -21,13 +21,13 @@ class QuotaServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListPlans: _aio.UnaryUnaryMultiCallable[_quota_pb2.ListPlansRequest, _quota_pb2.ListPlansResponse]
     """Lists the plans that the installation offers, from the smallest.
-    Permission: none beyond a valid access token.
+    Permission: any valid access token.
     Errors: INVALID_ARGUMENT for a page token that is not from this list.
     Retry: safe.
     """
     GetPlan: _aio.UnaryUnaryMultiCallable[_quota_pb2.GetPlanRequest, _quota_pb2.Plan]
     """Reads one plan.
-    Permission: none beyond a valid access token.
+    Permission: any valid access token.
     Errors: NOT_FOUND (UNKNOWN_PLAN).
     Retry: safe.
     """
@@ -74,7 +74,7 @@ class QuotaServiceServicer:
         context: _aio.ServicerContext[_quota_pb2.ListPlansRequest, _abc.Awaitable[_quota_pb2.ListPlansResponse]],
     ) -> _abc.Awaitable[_quota_pb2.ListPlansResponse]:
         """Lists the plans that the installation offers, from the smallest.
-        Permission: none beyond a valid access token.
+        Permission: any valid access token.
         Errors: INVALID_ARGUMENT for a page token that is not from this list.
         Retry: safe.
         """
@@ -85,7 +85,7 @@ class QuotaServiceServicer:
         context: _aio.ServicerContext[_quota_pb2.GetPlanRequest, _abc.Awaitable[_quota_pb2.Plan]],
     ) -> _abc.Awaitable[_quota_pb2.Plan]:
         """Reads one plan.
-        Permission: none beyond a valid access token.
+        Permission: any valid access token.
         Errors: NOT_FOUND (UNKNOWN_PLAN).
         Retry: safe.
         """

@@ -164,8 +164,8 @@ class TenantServiceServicer:
 
     def CreateTenant(self, request, context):
         """Makes a tenant with its first owner, both or neither, through a crash too.
-        Permission: none beyond a valid access token: the caller's account becomes the owner. A workload that the access
-        table names may name another.
+        Permission: any valid access token: the caller's account becomes the owner. A workload that the access table names
+        may name another.
         Errors: ALREADY_EXISTS (SLUG_TAKEN), INVALID_ARGUMENT (UNKNOWN_DATA_REGION, UNKNOWN_PLAN).
         Retry: safe with a `request_id`, else a second tenant is made.
         """
@@ -186,7 +186,7 @@ class TenantServiceServicer:
     def ListTenants(self, request, context):
         """Lists tenants, page by page: a user sees the one its token is for, a workload sees all. The tenants that a person
         belongs to are listed by `AuthService.ListMemberships`.
-        Permission: none beyond a valid access token; a workload that the access table names.
+        Permission: any valid access token; a workload that the access table names.
         Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
         not from this list.
         Retry: safe.
@@ -395,7 +395,7 @@ class TenantServiceServicer:
 
     def ListDataRegions(self, request, context):
         """Lists where the installation can keep a tenant's data.
-        Permission: none beyond a valid access token.
+        Permission: any valid access token.
         Errors: none of its own.
         Retry: safe.
         """

@@ -24,8 +24,8 @@ class TenantServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.CreateTenantRequest, _tenant_pb2.Tenant]
     """Makes a tenant with its first owner, both or neither, through a crash too.
-    Permission: none beyond a valid access token: the caller's account becomes the owner. A workload that the access
-    table names may name another.
+    Permission: any valid access token: the caller's account becomes the owner. A workload that the access table names
+    may name another.
     Errors: ALREADY_EXISTS (SLUG_TAKEN), INVALID_ARGUMENT (UNKNOWN_DATA_REGION, UNKNOWN_PLAN).
     Retry: safe with a `request_id`, else a second tenant is made.
     """
@@ -38,7 +38,7 @@ class TenantServiceStub:
     ListTenants: _aio.UnaryUnaryMultiCallable[_tenant_pb2.ListTenantsRequest, _tenant_pb2.ListTenantsResponse]
     """Lists tenants, page by page: a user sees the one its token is for, a workload sees all. The tenants that a person
     belongs to are listed by `AuthService.ListMemberships`.
-    Permission: none beyond a valid access token; a workload that the access table names.
+    Permission: any valid access token; a workload that the access table names.
     Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
     not from this list.
     Retry: safe.
@@ -171,7 +171,7 @@ class TenantServiceStub:
     """
     ListDataRegions: _aio.UnaryUnaryMultiCallable[_tenant_pb2.ListDataRegionsRequest, _tenant_pb2.ListDataRegionsResponse]
     """Lists where the installation can keep a tenant's data.
-    Permission: none beyond a valid access token.
+    Permission: any valid access token.
     Errors: none of its own.
     Retry: safe.
     """
@@ -191,8 +191,8 @@ class TenantServiceServicer:
         context: _aio.ServicerContext[_tenant_pb2.CreateTenantRequest, _abc.Awaitable[_tenant_pb2.Tenant]],
     ) -> _abc.Awaitable[_tenant_pb2.Tenant]:
         """Makes a tenant with its first owner, both or neither, through a crash too.
-        Permission: none beyond a valid access token: the caller's account becomes the owner. A workload that the access
-        table names may name another.
+        Permission: any valid access token: the caller's account becomes the owner. A workload that the access table names
+        may name another.
         Errors: ALREADY_EXISTS (SLUG_TAKEN), INVALID_ARGUMENT (UNKNOWN_DATA_REGION, UNKNOWN_PLAN).
         Retry: safe with a `request_id`, else a second tenant is made.
         """
@@ -215,7 +215,7 @@ class TenantServiceServicer:
     ) -> _abc.Awaitable[_tenant_pb2.ListTenantsResponse]:
         """Lists tenants, page by page: a user sees the one its token is for, a workload sees all. The tenants that a person
         belongs to are listed by `AuthService.ListMemberships`.
-        Permission: none beyond a valid access token; a workload that the access table names.
+        Permission: any valid access token; a workload that the access table names.
         Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
         not from this list.
         Retry: safe.
@@ -443,7 +443,7 @@ class TenantServiceServicer:
         context: _aio.ServicerContext[_tenant_pb2.ListDataRegionsRequest, _abc.Awaitable[_tenant_pb2.ListDataRegionsResponse]],
     ) -> _abc.Awaitable[_tenant_pb2.ListDataRegionsResponse]:
         """Lists where the installation can keep a tenant's data.
-        Permission: none beyond a valid access token.
+        Permission: any valid access token.
         Errors: none of its own.
         Retry: safe.
         """

@@ -40,7 +40,7 @@ class BaseServiceStub:
     """
     ListBases: _aio.UnaryUnaryMultiCallable[_bases_pb2.ListBasesRequest, _bases_pb2.ListBasesResponse]
     """Lists the bases that the caller may read, of one workspace or of all, page by page.
-    Permission: none beyond a valid access token; what the caller may not read is left out.
+    Permission: any valid access token; what the caller may not read is left out.
     Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
     not from this list.
     Retry: safe.
@@ -120,7 +120,7 @@ class BaseServiceServicer:
         context: _aio.ServicerContext[_bases_pb2.ListBasesRequest, _abc.Awaitable[_bases_pb2.ListBasesResponse]],
     ) -> _abc.Awaitable[_bases_pb2.ListBasesResponse]:
         """Lists the bases that the caller may read, of one workspace or of all, page by page.
-        Permission: none beyond a valid access token; what the caller may not read is left out.
+        Permission: any valid access token; what the caller may not read is left out.
         Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
         not from this list.
         Retry: safe.

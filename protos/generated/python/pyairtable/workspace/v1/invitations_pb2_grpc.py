@@ -177,7 +177,7 @@ class InvitationServiceServicer:
     def AcceptInvitation(self, request, context):
         """Makes the caller a member of the workspace, and where it is not yet, its account a user of the workspace's tenant.
         A token for that tenant is had from `AuthService.ExchangeToken` afterwards.
-        Permission: none beyond a valid access token and the code; an invitation by mail needs that address, verified.
+        Permission: any valid access token and the code; an invitation by mail needs that address, verified.
         Errors: INVALID_ARGUMENT (INVITATION_CODE_INVALID), PERMISSION_DENIED (INVITATION_FOR_ANOTHER),
         FAILED_PRECONDITION (SETTINGS_FORBID), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED). Who is a member already keeps the
         greater role.

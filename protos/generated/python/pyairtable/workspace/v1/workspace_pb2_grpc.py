@@ -168,7 +168,7 @@ class WorkspaceServiceServicer:
 
     def ListWorkspaces(self, request, context):
         """Lists the workspaces that the caller may read, page by page.
-        Permission: none beyond a valid access token; what the caller may not read is left out.
+        Permission: any valid access token; what the caller may not read is left out.
         Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
         not from this list.
         Retry: safe.

@@ -42,7 +42,7 @@ class WorkspaceServiceStub:
     """
     ListWorkspaces: _aio.UnaryUnaryMultiCallable[_workspace_pb2.ListWorkspacesRequest, _workspace_pb2.ListWorkspacesResponse]
     """Lists the workspaces that the caller may read, page by page.
-    Permission: none beyond a valid access token; what the caller may not read is left out.
+    Permission: any valid access token; what the caller may not read is left out.
     Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
     not from this list.
     Retry: safe.
@@ -189,7 +189,7 @@ class WorkspaceServiceServicer:
         context: _aio.ServicerContext[_workspace_pb2.ListWorkspacesRequest, _abc.Awaitable[_workspace_pb2.ListWorkspacesResponse]],
     ) -> _abc.Awaitable[_workspace_pb2.ListWorkspacesResponse]:
         """Lists the workspaces that the caller may read, page by page.
-        Permission: none beyond a valid access token; what the caller may not read is left out.
+        Permission: any valid access token; what the caller may not read is left out.
         Errors: INVALID_ARGUMENT for a filter or order that cannot be read (with the position), or a page token that is
         not from this list.
         Retry: safe.
