@@ -32,10 +32,10 @@ class WebhookServiceStub:
 
     An endpoint gets the events of its types that its owner may read at the time of sending. Each is sent at least once,
     with the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`: the base64 of HMAC-SHA256 with the
-    endpoint's secret over `<id>.<timestamp>.<body>`, with `v1,` before it, one for each secret that is valid. What is
-    not answered with 2xx in 15 seconds is sent again after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, with
-    jitter; 410 disables the endpoint, and one that keeps failing is paused and its owner told. No request goes to a
-    private address unless the installation allows it, and none follows a redirect.
+    endpoint's secret over `<id>.<timestamp>.<body>`, with `v1,` before it, one for each valid secret with spaces
+    between. What is not answered with 2xx in 15 seconds is sent again after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20
+    h and 24 h, with jitter; 410 disables the endpoint, and one that keeps failing is paused and its owner told. No
+    request goes to a private address unless the installation allows it, and none follows a redirect.
 
     Tenant and caller come from the access token only. Every RPC may also answer UNAUTHENTICATED without a valid token,
     INVALID_ARGUMENT with one field violation per broken rule, RESOURCE_EXHAUSTED at a limit and UNAVAILABLE when a
@@ -118,10 +118,10 @@ class WebhookServiceServicer:
 
     An endpoint gets the events of its types that its owner may read at the time of sending. Each is sent at least once,
     with the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`: the base64 of HMAC-SHA256 with the
-    endpoint's secret over `<id>.<timestamp>.<body>`, with `v1,` before it, one for each secret that is valid. What is
-    not answered with 2xx in 15 seconds is sent again after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, with
-    jitter; 410 disables the endpoint, and one that keeps failing is paused and its owner told. No request goes to a
-    private address unless the installation allows it, and none follows a redirect.
+    endpoint's secret over `<id>.<timestamp>.<body>`, with `v1,` before it, one for each valid secret with spaces
+    between. What is not answered with 2xx in 15 seconds is sent again after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20
+    h and 24 h, with jitter; 410 disables the endpoint, and one that keeps failing is paused and its owner told. No
+    request goes to a private address unless the installation allows it, and none follows a redirect.
 
     Tenant and caller come from the access token only. Every RPC may also answer UNAUTHENTICATED without a valid token,
     INVALID_ARGUMENT with one field violation per broken rule, RESOURCE_EXHAUSTED at a limit and UNAVAILABLE when a
@@ -338,10 +338,10 @@ class WebhookService:
 
     An endpoint gets the events of its types that its owner may read at the time of sending. Each is sent at least once,
     with the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`: the base64 of HMAC-SHA256 with the
-    endpoint's secret over `<id>.<timestamp>.<body>`, with `v1,` before it, one for each secret that is valid. What is
-    not answered with 2xx in 15 seconds is sent again after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, with
-    jitter; 410 disables the endpoint, and one that keeps failing is paused and its owner told. No request goes to a
-    private address unless the installation allows it, and none follows a redirect.
+    endpoint's secret over `<id>.<timestamp>.<body>`, with `v1,` before it, one for each valid secret with spaces
+    between. What is not answered with 2xx in 15 seconds is sent again after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20
+    h and 24 h, with jitter; 410 disables the endpoint, and one that keeps failing is paused and its owner told. No
+    request goes to a private address unless the installation allows it, and none follows a redirect.
 
     Tenant and caller come from the access token only. Every RPC may also answer UNAUTHENTICATED without a valid token,
     INVALID_ARGUMENT with one field violation per broken rule, RESOURCE_EXHAUSTED at a limit and UNAVAILABLE when a
