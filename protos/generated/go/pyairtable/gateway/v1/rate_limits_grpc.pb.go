@@ -40,7 +40,7 @@ const (
 type RateLimitServiceClient interface {
 	// Makes a rate-limit policy. It is in force at every gateway within seconds.
 	// Permission: `tenant.manage_settings`.
-	// Errors: NOT_FOUND (ROUTE_NOT_FOUND, METHOD_NOT_FOUND).
+	// Errors: NOT_FOUND (METHOD_NOT_FOUND) for a method that no service has.
 	// Retry: safe with a `request_id`, else a second policy is made.
 	CreateRateLimitPolicy(ctx context.Context, in *CreateRateLimitPolicyRequest, opts ...grpc.CallOption) (*RateLimitPolicy, error)
 	// Reads one rate-limit policy.
@@ -57,8 +57,8 @@ type RateLimitServiceClient interface {
 	// Changes a rate-limit policy: the fields of the mask, or without a mask those that are set (AIP-134). What was
 	// counted so far still counts.
 	// Permission: `tenant.manage_settings`.
-	// Errors: NOT_FOUND (POLICY_NOT_FOUND, ROUTE_NOT_FOUND, METHOD_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY),
-	// ABORTED (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (POLICY_NOT_FOUND, METHOD_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY), ABORTED
+	// (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	UpdateRateLimitPolicy(ctx context.Context, in *UpdateRateLimitPolicyRequest, opts ...grpc.CallOption) (*RateLimitPolicy, error)
 	// Deletes a rate-limit policy for good, with what it has counted.
@@ -75,7 +75,7 @@ type RateLimitServiceClient interface {
 	// Gives a counter of a policy its whole limit back, as after a customer has called.
 	// Permission: `tenant.manage_settings`.
 	// Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY).
-	// Retry: safe with a `request_id`; without one it may give twice.
+	// Retry: safe; without a `request_id` what was counted between the tries is forgotten too.
 	ResetRateLimit(ctx context.Context, in *ResetRateLimitRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Counts hits against every policy that fits, and says whether they are within the limits.
 	//
@@ -188,7 +188,7 @@ func (c *rateLimitServiceClient) ShouldRateLimit(ctx context.Context, in *Should
 type RateLimitServiceServer interface {
 	// Makes a rate-limit policy. It is in force at every gateway within seconds.
 	// Permission: `tenant.manage_settings`.
-	// Errors: NOT_FOUND (ROUTE_NOT_FOUND, METHOD_NOT_FOUND).
+	// Errors: NOT_FOUND (METHOD_NOT_FOUND) for a method that no service has.
 	// Retry: safe with a `request_id`, else a second policy is made.
 	CreateRateLimitPolicy(context.Context, *CreateRateLimitPolicyRequest) (*RateLimitPolicy, error)
 	// Reads one rate-limit policy.
@@ -205,8 +205,8 @@ type RateLimitServiceServer interface {
 	// Changes a rate-limit policy: the fields of the mask, or without a mask those that are set (AIP-134). What was
 	// counted so far still counts.
 	// Permission: `tenant.manage_settings`.
-	// Errors: NOT_FOUND (POLICY_NOT_FOUND, ROUTE_NOT_FOUND, METHOD_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY),
-	// ABORTED (ETAG_MISMATCH).
+	// Errors: NOT_FOUND (POLICY_NOT_FOUND, METHOD_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY), ABORTED
+	// (ETAG_MISMATCH).
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	UpdateRateLimitPolicy(context.Context, *UpdateRateLimitPolicyRequest) (*RateLimitPolicy, error)
 	// Deletes a rate-limit policy for good, with what it has counted.
@@ -223,7 +223,7 @@ type RateLimitServiceServer interface {
 	// Gives a counter of a policy its whole limit back, as after a customer has called.
 	// Permission: `tenant.manage_settings`.
 	// Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY).
-	// Retry: safe with a `request_id`; without one it may give twice.
+	// Retry: safe; without a `request_id` what was counted between the tries is forgotten too.
 	ResetRateLimit(context.Context, *ResetRateLimitRequest) (*emptypb.Empty, error)
 	// Counts hits against every policy that fits, and says whether they are within the limits.
 	//

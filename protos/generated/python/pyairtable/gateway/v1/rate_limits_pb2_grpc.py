@@ -89,7 +89,7 @@ class RateLimitServiceServicer:
     def CreateRateLimitPolicy(self, request, context):
         """Makes a rate-limit policy. It is in force at every gateway within seconds.
         Permission: `tenant.manage_settings`.
-        Errors: NOT_FOUND (ROUTE_NOT_FOUND, METHOD_NOT_FOUND).
+        Errors: NOT_FOUND (METHOD_NOT_FOUND) for a method that no service has.
         Retry: safe with a `request_id`, else a second policy is made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -121,8 +121,8 @@ class RateLimitServiceServicer:
         """Changes a rate-limit policy: the fields of the mask, or without a mask those that are set (AIP-134). What was
         counted so far still counts.
         Permission: `tenant.manage_settings`.
-        Errors: NOT_FOUND (POLICY_NOT_FOUND, ROUTE_NOT_FOUND, METHOD_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY),
-        ABORTED (ETAG_MISMATCH).
+        Errors: NOT_FOUND (POLICY_NOT_FOUND, METHOD_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY), ABORTED
+        (ETAG_MISMATCH).
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -154,7 +154,7 @@ class RateLimitServiceServicer:
         """Gives a counter of a policy its whole limit back, as after a customer has called.
         Permission: `tenant.manage_settings`.
         Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY).
-        Retry: safe with a `request_id`; without one it may give twice.
+        Retry: safe; without a `request_id` what was counted between the tries is forgotten too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

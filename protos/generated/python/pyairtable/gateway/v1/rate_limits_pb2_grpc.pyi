@@ -22,7 +22,7 @@ class RateLimitServiceStub:
     CreateRateLimitPolicy: _aio.UnaryUnaryMultiCallable[_rate_limits_pb2.CreateRateLimitPolicyRequest, _rate_limits_pb2.RateLimitPolicy]
     """Makes a rate-limit policy. It is in force at every gateway within seconds.
     Permission: `tenant.manage_settings`.
-    Errors: NOT_FOUND (ROUTE_NOT_FOUND, METHOD_NOT_FOUND).
+    Errors: NOT_FOUND (METHOD_NOT_FOUND) for a method that no service has.
     Retry: safe with a `request_id`, else a second policy is made.
     """
     GetRateLimitPolicy: _aio.UnaryUnaryMultiCallable[_rate_limits_pb2.GetRateLimitPolicyRequest, _rate_limits_pb2.RateLimitPolicy]
@@ -42,8 +42,8 @@ class RateLimitServiceStub:
     """Changes a rate-limit policy: the fields of the mask, or without a mask those that are set (AIP-134). What was
     counted so far still counts.
     Permission: `tenant.manage_settings`.
-    Errors: NOT_FOUND (POLICY_NOT_FOUND, ROUTE_NOT_FOUND, METHOD_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY),
-    ABORTED (ETAG_MISMATCH).
+    Errors: NOT_FOUND (POLICY_NOT_FOUND, METHOD_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY), ABORTED
+    (ETAG_MISMATCH).
     Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
     """
     DeleteRateLimitPolicy: _aio.UnaryUnaryMultiCallable[_rate_limits_pb2.DeleteRateLimitPolicyRequest, _empty_pb2.Empty]
@@ -63,7 +63,7 @@ class RateLimitServiceStub:
     """Gives a counter of a policy its whole limit back, as after a customer has called.
     Permission: `tenant.manage_settings`.
     Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY).
-    Retry: safe with a `request_id`; without one it may give twice.
+    Retry: safe; without a `request_id` what was counted between the tries is forgotten too.
     """
     ShouldRateLimit: _aio.UnaryUnaryMultiCallable[_rate_limits_pb2.ShouldRateLimitRequest, _rate_limits_pb2.ShouldRateLimitResponse]
     """Counts hits against every policy that fits, and says whether they are within the limits.
@@ -91,7 +91,7 @@ class RateLimitServiceServicer:
     ) -> _abc.Awaitable[_rate_limits_pb2.RateLimitPolicy]:
         """Makes a rate-limit policy. It is in force at every gateway within seconds.
         Permission: `tenant.manage_settings`.
-        Errors: NOT_FOUND (ROUTE_NOT_FOUND, METHOD_NOT_FOUND).
+        Errors: NOT_FOUND (METHOD_NOT_FOUND) for a method that no service has.
         Retry: safe with a `request_id`, else a second policy is made.
         """
 
@@ -126,8 +126,8 @@ class RateLimitServiceServicer:
         """Changes a rate-limit policy: the fields of the mask, or without a mask those that are set (AIP-134). What was
         counted so far still counts.
         Permission: `tenant.manage_settings`.
-        Errors: NOT_FOUND (POLICY_NOT_FOUND, ROUTE_NOT_FOUND, METHOD_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY),
-        ABORTED (ETAG_MISMATCH).
+        Errors: NOT_FOUND (POLICY_NOT_FOUND, METHOD_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY), ABORTED
+        (ETAG_MISMATCH).
         Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
         """
 
@@ -162,7 +162,7 @@ class RateLimitServiceServicer:
         """Gives a counter of a policy its whole limit back, as after a customer has called.
         Permission: `tenant.manage_settings`.
         Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (SYSTEM_POLICY).
-        Retry: safe with a `request_id`; without one it may give twice.
+        Retry: safe; without a `request_id` what was counted between the tries is forgotten too.
         """
 
     def ShouldRateLimit(
