@@ -245,7 +245,7 @@ type Endpoint struct {
 	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
 	// Where requests go: an https URL without user, password or fragment. A query may hold no secret: `headers` can.
 	Uri string `protobuf:"bytes,4,opt,name=uri,proto3" json:"uri,omitempty"`
-	// The types of events, exact or the beginning of some: `record.created`, `record.*`. `*` alone is all.
+	// The types of events, exact or the beginning of some: `file.file.created`, `workspace.base.*`. `*` alone is all.
 	EventTypes []string `protobuf:"bytes,5,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
 	// Only events of these resources and of what is below them, as permission objects: `base:app…`. Empty: all.
 	Resources []string `protobuf:"bytes,6,rep,name=resources,proto3" json:"resources,omitempty"`

@@ -222,7 +222,7 @@ class Endpoint(_message.Message):
     """
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The types of events, exact or the beginning of some: `record.created`, `record.*`. `*` alone is all."""
+        """The types of events, exact or the beginning of some: `file.file.created`, `workspace.base.*`. `*` alone is all."""
 
     @_builtins.property
     def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
