@@ -832,13 +832,10 @@ type ChannelAddress struct {
 	State ChannelAddress_State `protobuf:"varint,9,opt,name=state,proto3,enum=pyairtable.notification.v1.ChannelAddress_State" json:"state,omitempty"`
 	// Why it is disabled, for a person; empty while it is not.
 	StateReason string `protobuf:"bytes,10,opt,name=state_reason,json=stateReason,proto3" json:"state_reason,omitempty"`
-	// For a webhook: what its requests are signed with, `whsec_…` (webhook.v1). In the answer of CreateChannelAddress
-	// only; a retry of that does not have it again.
-	SigningSecret string `protobuf:"bytes,11,opt,name=signing_secret,json=signingSecret,proto3" json:"signing_secret,omitempty"`
 	// When something last went through.
-	LastSuccessTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_success_time,json=lastSuccessTime,proto3" json:"last_success_time,omitempty"`
+	LastSuccessTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=last_success_time,json=lastSuccessTime,proto3" json:"last_success_time,omitempty"`
 	// When it was made.
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -954,13 +951,6 @@ func (x *ChannelAddress) GetState() ChannelAddress_State {
 func (x *ChannelAddress) GetStateReason() string {
 	if x != nil {
 		return x.StateReason
-	}
-	return ""
-}
-
-func (x *ChannelAddress) GetSigningSecret() string {
-	if x != nil {
-		return x.SigningSecret
 	}
 	return ""
 }
@@ -1488,6 +1478,62 @@ func (x *CreateChannelAddressRequest) GetRequestId() string {
 	return ""
 }
 
+// Response of CreateChannelAddress.
+type CreateChannelAddressResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address.
+	ChannelAddress *ChannelAddress `protobuf:"bytes,1,opt,name=channel_address,json=channelAddress,proto3" json:"channel_address,omitempty"`
+	// For a webhook: what its requests are signed with, `whsec_…` (webhook.v1). Here only, and not in the answer of a
+	// retry.
+	SigningSecret string `protobuf:"bytes,2,opt,name=signing_secret,json=signingSecret,proto3" json:"signing_secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateChannelAddressResponse) Reset() {
+	*x = CreateChannelAddressResponse{}
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateChannelAddressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateChannelAddressResponse) ProtoMessage() {}
+
+func (x *CreateChannelAddressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateChannelAddressResponse.ProtoReflect.Descriptor instead.
+func (*CreateChannelAddressResponse) Descriptor() ([]byte, []int) {
+	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CreateChannelAddressResponse) GetChannelAddress() *ChannelAddress {
+	if x != nil {
+		return x.ChannelAddress
+	}
+	return nil
+}
+
+func (x *CreateChannelAddressResponse) GetSigningSecret() string {
+	if x != nil {
+		return x.SigningSecret
+	}
+	return ""
+}
+
 // Request of ListChannelAddresses.
 type ListChannelAddressesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1501,7 +1547,7 @@ type ListChannelAddressesRequest struct {
 
 func (x *ListChannelAddressesRequest) Reset() {
 	*x = ListChannelAddressesRequest{}
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[17]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1559,7 @@ func (x *ListChannelAddressesRequest) String() string {
 func (*ListChannelAddressesRequest) ProtoMessage() {}
 
 func (x *ListChannelAddressesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[17]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1572,7 @@ func (x *ListChannelAddressesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelAddressesRequest.ProtoReflect.Descriptor instead.
 func (*ListChannelAddressesRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{17}
+	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListChannelAddressesRequest) GetPageSize() int32 {
@@ -1556,7 +1602,7 @@ type ListChannelAddressesResponse struct {
 
 func (x *ListChannelAddressesResponse) Reset() {
 	*x = ListChannelAddressesResponse{}
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[18]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1614,7 @@ func (x *ListChannelAddressesResponse) String() string {
 func (*ListChannelAddressesResponse) ProtoMessage() {}
 
 func (x *ListChannelAddressesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[18]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1627,7 @@ func (x *ListChannelAddressesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelAddressesResponse.ProtoReflect.Descriptor instead.
 func (*ListChannelAddressesResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{18}
+	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListChannelAddressesResponse) GetChannelAddresses() []*ChannelAddress {
@@ -1613,7 +1659,7 @@ type VerifyChannelAddressRequest struct {
 
 func (x *VerifyChannelAddressRequest) Reset() {
 	*x = VerifyChannelAddressRequest{}
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[19]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1671,7 @@ func (x *VerifyChannelAddressRequest) String() string {
 func (*VerifyChannelAddressRequest) ProtoMessage() {}
 
 func (x *VerifyChannelAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[19]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1684,7 @@ func (x *VerifyChannelAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyChannelAddressRequest.ProtoReflect.Descriptor instead.
 func (*VerifyChannelAddressRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{19}
+	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VerifyChannelAddressRequest) GetName() string {
@@ -1675,7 +1721,7 @@ type DeleteChannelAddressRequest struct {
 
 func (x *DeleteChannelAddressRequest) Reset() {
 	*x = DeleteChannelAddressRequest{}
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[20]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1733,7 @@ func (x *DeleteChannelAddressRequest) String() string {
 func (*DeleteChannelAddressRequest) ProtoMessage() {}
 
 func (x *DeleteChannelAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[20]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1746,7 @@ func (x *DeleteChannelAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteChannelAddressRequest.ProtoReflect.Descriptor instead.
 func (*DeleteChannelAddressRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{20}
+	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteChannelAddressRequest) GetName() string {
@@ -1726,7 +1772,7 @@ type GetWebPushKeyRequest struct {
 
 func (x *GetWebPushKeyRequest) Reset() {
 	*x = GetWebPushKeyRequest{}
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[21]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1784,7 @@ func (x *GetWebPushKeyRequest) String() string {
 func (*GetWebPushKeyRequest) ProtoMessage() {}
 
 func (x *GetWebPushKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[21]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1797,7 @@ func (x *GetWebPushKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebPushKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetWebPushKeyRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{21}
+	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{22}
 }
 
 // Request of Unsubscribe.
@@ -1769,7 +1815,7 @@ type UnsubscribeRequest struct {
 
 func (x *UnsubscribeRequest) Reset() {
 	*x = UnsubscribeRequest{}
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[22]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1827,7 @@ func (x *UnsubscribeRequest) String() string {
 func (*UnsubscribeRequest) ProtoMessage() {}
 
 func (x *UnsubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[22]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1840,7 @@ func (x *UnsubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsubscribeRequest.ProtoReflect.Descriptor instead.
 func (*UnsubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{22}
+	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UnsubscribeRequest) GetToken() string {
@@ -1833,7 +1879,7 @@ type UnsubscribeResponse struct {
 
 func (x *UnsubscribeResponse) Reset() {
 	*x = UnsubscribeResponse{}
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[23]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +1891,7 @@ func (x *UnsubscribeResponse) String() string {
 func (*UnsubscribeResponse) ProtoMessage() {}
 
 func (x *UnsubscribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[23]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +1904,7 @@ func (x *UnsubscribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsubscribeResponse.ProtoReflect.Descriptor instead.
 func (*UnsubscribeResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{23}
+	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UnsubscribeResponse) GetChannel() Channel {
@@ -1895,7 +1941,7 @@ type ResubscribeRequest struct {
 
 func (x *ResubscribeRequest) Reset() {
 	*x = ResubscribeRequest{}
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[24]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +1953,7 @@ func (x *ResubscribeRequest) String() string {
 func (*ResubscribeRequest) ProtoMessage() {}
 
 func (x *ResubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[24]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +1966,7 @@ func (x *ResubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResubscribeRequest.ProtoReflect.Descriptor instead.
 func (*ResubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{24}
+	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResubscribeRequest) GetToken() string {
@@ -1950,7 +1996,7 @@ type ResubscribeResponse struct {
 
 func (x *ResubscribeResponse) Reset() {
 	*x = ResubscribeResponse{}
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[25]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2008,7 @@ func (x *ResubscribeResponse) String() string {
 func (*ResubscribeResponse) ProtoMessage() {}
 
 func (x *ResubscribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[25]
+	mi := &file_pyairtable_notification_v1_preferences_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2021,7 @@ func (x *ResubscribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResubscribeResponse.ProtoReflect.Descriptor instead.
 func (*ResubscribeResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{25}
+	return file_pyairtable_notification_v1_preferences_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResubscribeResponse) GetChannel() Channel {
@@ -2060,7 +2106,7 @@ const file_pyairtable_notification_v1_preferences_proto_rawDesc = "" +
 	"\rMutedResource\x12\\\n" +
 	"\bresource\x18\x01 \x01(\tB@\xe2A\x01\x02\xbaH9r725^[a-z][a-z0-9_]{0,49}:[a-z]{3}[0-9a-hjkmnp-tv-z]{26}$R\bresource\x12?\n" +
 	"\n" +
-	"mute_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\tmuteUntil\"\xaf\b\n" +
+	"mute_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\tmuteUntil\"\xff\a\n" +
 	"\x0eChannelAddress\x125\n" +
 	"\x04name\x18\x01 \x01(\tB!\xe2A\x01\b\xbaH\x1ar\x18\x8a\xea0\x14channelAddresses/chaR\x04name\x129\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\vdisplayName\x12R\n" +
@@ -2073,10 +2119,9 @@ const file_pyairtable_notification_v1_preferences_proto_rawDesc = "" +
 	"\x04hint\x18\b \x01(\tB\x04\xe2A\x01\x03R\x04hint\x12L\n" +
 	"\x05state\x18\t \x01(\x0e20.pyairtable.notification.v1.ChannelAddress.StateB\x04\xe2A\x01\x03R\x05state\x12'\n" +
 	"\fstate_reason\x18\n" +
-	" \x01(\tB\x04\xe2A\x01\x03R\vstateReason\x12.\n" +
-	"\x0esigning_secret\x18\v \x01(\tB\a\xe2A\x01\x03\x80\x01\x01R\rsigningSecret\x12L\n" +
-	"\x11last_success_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\x0flastSuccessTime\x12A\n" +
-	"\vcreate_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
+	" \x01(\tB\x04\xe2A\x01\x03R\vstateReason\x12L\n" +
+	"\x11last_success_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\x0flastSuccessTime\x12A\n" +
+	"\vcreate_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\"W\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
@@ -2084,12 +2129,12 @@ const file_pyairtable_notification_v1_preferences_proto_rawDesc = "" +
 	"\fSTATE_ACTIVE\x10\x02\x12\x12\n" +
 	"\x0eSTATE_DISABLED\x10\x03:t\xeaAq\n" +
 	")notification.pyairtable.io/ChannelAddress\x12\"channelAddresses/{channel_address}*\x10channelAddresses2\x0echannelAddressB\x10\n" +
-	"\aaddress\x12\x05\xbaH\x02\b\x01J\x05\bd\x10\xc8\x01\"\xef\x01\n" +
-	"\x13WebPushSubscription\x128\n" +
-	"\bendpoint\x18\x01 \x01(\tB\x1c\xe2A\x01\x02\xbaH\x12r\x10\x18\x80\x10:\bhttps://\x88\x01\x01\x80\x01\x01R\bendpoint\x12*\n" +
+	"\aaddress\x12\x05\xbaH\x02\b\x01J\x05\bd\x10\xc8\x01\"\xf2\x01\n" +
+	"\x13WebPushSubscription\x129\n" +
+	"\bendpoint\x18\x01 \x01(\tB\x1d\xe2A\x02\x02\x04\xbaH\x12r\x10\x18\x80\x10:\bhttps://\x88\x01\x01\x80\x01\x01R\bendpoint\x12+\n" +
 	"\n" +
-	"p256dh_key\x18\x02 \x01(\fB\v\xe2A\x01\x02\xbaH\x04z\x02hAR\tp256dhKey\x12/\n" +
-	"\vauth_secret\x18\x03 \x01(\fB\x0e\xe2A\x01\x02\xbaH\x04z\x02h\x10\x80\x01\x01R\n" +
+	"p256dh_key\x18\x02 \x01(\fB\f\xe2A\x02\x02\x04\xbaH\x04z\x02hAR\tp256dhKey\x120\n" +
+	"\vauth_secret\x18\x03 \x01(\fB\x0f\xe2A\x02\x02\x04\xbaH\x04z\x02h\x10\x80\x01\x01R\n" +
 	"authSecret\x12A\n" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\n" +
 	"expireTime\"+\n" +
@@ -2123,7 +2168,10 @@ const file_pyairtable_notification_v1_preferences_proto_rawDesc = "" +
 	"\x0fchannel_address\x18\x01 \x01(\v2*.pyairtable.notification.v1.ChannelAddressB\n" +
 	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\x0echannelAddress\x126\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"t\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\x9f\x01\n" +
+	"\x1cCreateChannelAddressResponse\x12S\n" +
+	"\x0fchannel_address\x18\x01 \x01(\v2*.pyairtable.notification.v1.ChannelAddressR\x0echannelAddress\x12*\n" +
+	"\x0esigning_secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\rsigningSecret\"t\n" +
 	"\x1bListChannelAddressesRequest\x12(\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\v\xe2A\x01\x01\xbaH\x04\x1a\x02(\x00R\bpageSize\x12+\n" +
 	"\n" +
@@ -2170,18 +2218,18 @@ const file_pyairtable_notification_v1_preferences_proto_rawDesc = "" +
 	"\x10CHANNEL_WEB_PUSH\x10\x03\x12\x0f\n" +
 	"\vCHANNEL_SMS\x10\x04\x12\x10\n" +
 	"\fCHANNEL_CHAT\x10\x05\x12\x13\n" +
-	"\x0fCHANNEL_WEBHOOK\x10\x062\x96\x0f\n" +
+	"\x0fCHANNEL_WEBHOOK\x10\x062\x84\x0f\n" +
 	"\x11PreferenceService\x12\x9e\x01\n" +
 	"\x0eListCategories\x121.pyairtable.notification.v1.ListCategoriesRequest\x1a2.pyairtable.notification.v1.ListCategoriesResponse\"%\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/notificationCategories\x90\x02\x01\x12\x96\x01\n" +
 	"\fListChannels\x12/.pyairtable.notification.v1.ListChannelsRequest\x1a0.pyairtable.notification.v1.ListChannelsResponse\"#\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/notificationChannels\x90\x02\x01\x12\xaa\x01\n" +
 	"\x0eGetPreferences\x121.pyairtable.notification.v1.GetPreferencesRequest\x1a'.pyairtable.notification.v1.Preferences\"<\xdaA\x04name\x82\xd3\xe4\x93\x02,\x12*/v1/{name=users/*/notificationPreferences}\x90\x02\x01\x12\xdc\x01\n" +
-	"\x11UpdatePreferences\x124.pyairtable.notification.v1.UpdatePreferencesRequest\x1a'.pyairtable.notification.v1.Preferences\"h\xdaA\x17preferences,update_mask\x82\xd3\xe4\x93\x02E:\vpreferences26/v1/{preferences.name=users/*/notificationPreferences}\x90\x02\x02\x12\xbf\x01\n" +
-	"\x14CreateChannelAddress\x127.pyairtable.notification.v1.CreateChannelAddressRequest\x1a*.pyairtable.notification.v1.ChannelAddress\"B\xdaA\x0fchannel_address\x82\xd3\xe4\x93\x02':\x0fchannel_address\"\x14/v1/channelAddresses\x90\x02\x02\x12\xaa\x01\n" +
+	"\x11UpdatePreferences\x124.pyairtable.notification.v1.UpdatePreferencesRequest\x1a'.pyairtable.notification.v1.Preferences\"h\xdaA\x17preferences,update_mask\x82\xd3\xe4\x93\x02E:\vpreferences26/v1/{preferences.name=users/*/notificationPreferences}\x90\x02\x02\x12\xcd\x01\n" +
+	"\x14CreateChannelAddress\x127.pyairtable.notification.v1.CreateChannelAddressRequest\x1a8.pyairtable.notification.v1.CreateChannelAddressResponse\"B\xdaA\x0fchannel_address\x82\xd3\xe4\x93\x02':\x0fchannel_address\"\x14/v1/channelAddresses\x90\x02\x02\x12\xaa\x01\n" +
 	"\x14ListChannelAddresses\x127.pyairtable.notification.v1.ListChannelAddressesRequest\x1a8.pyairtable.notification.v1.ListChannelAddressesResponse\"\x1f\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/channelAddresses\x90\x02\x01\x12\xbb\x01\n" +
 	"\x14VerifyChannelAddress\x127.pyairtable.notification.v1.VerifyChannelAddressRequest\x1a*.pyairtable.notification.v1.ChannelAddress\">\xdaA\tname,code\x82\xd3\xe4\x93\x02):\x01*\"$/v1/{name=channelAddresses/*}:verify\x90\x02\x02\x12\x98\x01\n" +
 	"\x14DeleteChannelAddress\x127.pyairtable.notification.v1.DeleteChannelAddressRequest\x1a\x16.google.protobuf.Empty\"/\xdaA\x04name\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=channelAddresses/*}\x90\x02\x02\x12\x84\x01\n" +
-	"\rGetWebPushKey\x120.pyairtable.notification.v1.GetWebPushKeyRequest\x1a&.pyairtable.notification.v1.WebPushKey\"\x19\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/webPushKey\x90\x02\x01\x12\xbb\x01\n" +
-	"\vUnsubscribe\x12..pyairtable.notification.v1.UnsubscribeRequest\x1a/.pyairtable.notification.v1.UnsubscribeResponse\"K\x82\xd3\xe4\x93\x02B:\x01*Z\x1e\"\x1c/v1/unsubscribeLinks/{token}\"\x1d/v1/notifications:unsubscribe\x90\x02\x02\x12\x9b\x01\n" +
+	"\rGetWebPushKey\x120.pyairtable.notification.v1.GetWebPushKeyRequest\x1a&.pyairtable.notification.v1.WebPushKey\"\x19\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/webPushKey\x90\x02\x01\x12\x9b\x01\n" +
+	"\vUnsubscribe\x12..pyairtable.notification.v1.UnsubscribeRequest\x1a/.pyairtable.notification.v1.UnsubscribeResponse\"+\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/notifications:unsubscribe\x90\x02\x02\x12\x9b\x01\n" +
 	"\vResubscribe\x12..pyairtable.notification.v1.ResubscribeRequest\x1a/.pyairtable.notification.v1.ResubscribeResponse\"+\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/notifications:resubscribe\x90\x02\x02\x1a\x10\xcaA\rpyairtable.ioB`Z^github.com/pyairtable/pyairtable-protos/generated/go/pyairtable/notification/v1;notificationv1b\x06proto3"
 
 var (
@@ -2197,7 +2245,7 @@ func file_pyairtable_notification_v1_preferences_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_notification_v1_preferences_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pyairtable_notification_v1_preferences_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_pyairtable_notification_v1_preferences_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_pyairtable_notification_v1_preferences_proto_goTypes = []any{
 	(Channel)(0),                         // 0: pyairtable.notification.v1.Channel
 	(ChannelPreference_Delivery)(0),      // 1: pyairtable.notification.v1.ChannelPreference.Delivery
@@ -2220,20 +2268,21 @@ var file_pyairtable_notification_v1_preferences_proto_goTypes = []any{
 	(*GetPreferencesRequest)(nil),        // 18: pyairtable.notification.v1.GetPreferencesRequest
 	(*UpdatePreferencesRequest)(nil),     // 19: pyairtable.notification.v1.UpdatePreferencesRequest
 	(*CreateChannelAddressRequest)(nil),  // 20: pyairtable.notification.v1.CreateChannelAddressRequest
-	(*ListChannelAddressesRequest)(nil),  // 21: pyairtable.notification.v1.ListChannelAddressesRequest
-	(*ListChannelAddressesResponse)(nil), // 22: pyairtable.notification.v1.ListChannelAddressesResponse
-	(*VerifyChannelAddressRequest)(nil),  // 23: pyairtable.notification.v1.VerifyChannelAddressRequest
-	(*DeleteChannelAddressRequest)(nil),  // 24: pyairtable.notification.v1.DeleteChannelAddressRequest
-	(*GetWebPushKeyRequest)(nil),         // 25: pyairtable.notification.v1.GetWebPushKeyRequest
-	(*UnsubscribeRequest)(nil),           // 26: pyairtable.notification.v1.UnsubscribeRequest
-	(*UnsubscribeResponse)(nil),          // 27: pyairtable.notification.v1.UnsubscribeResponse
-	(*ResubscribeRequest)(nil),           // 28: pyairtable.notification.v1.ResubscribeRequest
-	(*ResubscribeResponse)(nil),          // 29: pyairtable.notification.v1.ResubscribeResponse
-	(*timestamppb.Timestamp)(nil),        // 30: google.protobuf.Timestamp
-	(*timeofday.TimeOfDay)(nil),          // 31: google.type.TimeOfDay
-	(dayofweek.DayOfWeek)(0),             // 32: google.type.DayOfWeek
-	(*fieldmaskpb.FieldMask)(nil),        // 33: google.protobuf.FieldMask
-	(*emptypb.Empty)(nil),                // 34: google.protobuf.Empty
+	(*CreateChannelAddressResponse)(nil), // 21: pyairtable.notification.v1.CreateChannelAddressResponse
+	(*ListChannelAddressesRequest)(nil),  // 22: pyairtable.notification.v1.ListChannelAddressesRequest
+	(*ListChannelAddressesResponse)(nil), // 23: pyairtable.notification.v1.ListChannelAddressesResponse
+	(*VerifyChannelAddressRequest)(nil),  // 24: pyairtable.notification.v1.VerifyChannelAddressRequest
+	(*DeleteChannelAddressRequest)(nil),  // 25: pyairtable.notification.v1.DeleteChannelAddressRequest
+	(*GetWebPushKeyRequest)(nil),         // 26: pyairtable.notification.v1.GetWebPushKeyRequest
+	(*UnsubscribeRequest)(nil),           // 27: pyairtable.notification.v1.UnsubscribeRequest
+	(*UnsubscribeResponse)(nil),          // 28: pyairtable.notification.v1.UnsubscribeResponse
+	(*ResubscribeRequest)(nil),           // 29: pyairtable.notification.v1.ResubscribeRequest
+	(*ResubscribeResponse)(nil),          // 30: pyairtable.notification.v1.ResubscribeResponse
+	(*timestamppb.Timestamp)(nil),        // 31: google.protobuf.Timestamp
+	(*timeofday.TimeOfDay)(nil),          // 32: google.type.TimeOfDay
+	(dayofweek.DayOfWeek)(0),             // 33: google.type.DayOfWeek
+	(*fieldmaskpb.FieldMask)(nil),        // 34: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),                // 35: google.protobuf.Empty
 }
 var file_pyairtable_notification_v1_preferences_proto_depIdxs = []int32{
 	0,  // 0: pyairtable.notification.v1.Category.default_channels:type_name -> pyairtable.notification.v1.Channel
@@ -2242,58 +2291,59 @@ var file_pyairtable_notification_v1_preferences_proto_depIdxs = []int32{
 	8,  // 3: pyairtable.notification.v1.Preferences.quiet_hours:type_name -> pyairtable.notification.v1.QuietHours
 	9,  // 4: pyairtable.notification.v1.Preferences.digest_schedule:type_name -> pyairtable.notification.v1.DigestSchedule
 	10, // 5: pyairtable.notification.v1.Preferences.muted_resources:type_name -> pyairtable.notification.v1.MutedResource
-	30, // 6: pyairtable.notification.v1.Preferences.pause_until:type_name -> google.protobuf.Timestamp
-	30, // 7: pyairtable.notification.v1.Preferences.update_time:type_name -> google.protobuf.Timestamp
+	31, // 6: pyairtable.notification.v1.Preferences.pause_until:type_name -> google.protobuf.Timestamp
+	31, // 7: pyairtable.notification.v1.Preferences.update_time:type_name -> google.protobuf.Timestamp
 	0,  // 8: pyairtable.notification.v1.ChannelPreference.channel:type_name -> pyairtable.notification.v1.Channel
 	1,  // 9: pyairtable.notification.v1.ChannelPreference.delivery:type_name -> pyairtable.notification.v1.ChannelPreference.Delivery
-	31, // 10: pyairtable.notification.v1.QuietHours.start_time:type_name -> google.type.TimeOfDay
-	31, // 11: pyairtable.notification.v1.QuietHours.end_time:type_name -> google.type.TimeOfDay
-	32, // 12: pyairtable.notification.v1.QuietHours.days:type_name -> google.type.DayOfWeek
+	32, // 10: pyairtable.notification.v1.QuietHours.start_time:type_name -> google.type.TimeOfDay
+	32, // 11: pyairtable.notification.v1.QuietHours.end_time:type_name -> google.type.TimeOfDay
+	33, // 12: pyairtable.notification.v1.QuietHours.days:type_name -> google.type.DayOfWeek
 	2,  // 13: pyairtable.notification.v1.DigestSchedule.frequency:type_name -> pyairtable.notification.v1.DigestSchedule.Frequency
-	31, // 14: pyairtable.notification.v1.DigestSchedule.time_of_day:type_name -> google.type.TimeOfDay
-	32, // 15: pyairtable.notification.v1.DigestSchedule.day_of_week:type_name -> google.type.DayOfWeek
-	30, // 16: pyairtable.notification.v1.MutedResource.mute_until:type_name -> google.protobuf.Timestamp
+	32, // 14: pyairtable.notification.v1.DigestSchedule.time_of_day:type_name -> google.type.TimeOfDay
+	33, // 15: pyairtable.notification.v1.DigestSchedule.day_of_week:type_name -> google.type.DayOfWeek
+	31, // 16: pyairtable.notification.v1.MutedResource.mute_until:type_name -> google.protobuf.Timestamp
 	12, // 17: pyairtable.notification.v1.ChannelAddress.web_push:type_name -> pyairtable.notification.v1.WebPushSubscription
 	0,  // 18: pyairtable.notification.v1.ChannelAddress.channel:type_name -> pyairtable.notification.v1.Channel
 	3,  // 19: pyairtable.notification.v1.ChannelAddress.state:type_name -> pyairtable.notification.v1.ChannelAddress.State
-	30, // 20: pyairtable.notification.v1.ChannelAddress.last_success_time:type_name -> google.protobuf.Timestamp
-	30, // 21: pyairtable.notification.v1.ChannelAddress.create_time:type_name -> google.protobuf.Timestamp
-	30, // 22: pyairtable.notification.v1.WebPushSubscription.expire_time:type_name -> google.protobuf.Timestamp
+	31, // 20: pyairtable.notification.v1.ChannelAddress.last_success_time:type_name -> google.protobuf.Timestamp
+	31, // 21: pyairtable.notification.v1.ChannelAddress.create_time:type_name -> google.protobuf.Timestamp
+	31, // 22: pyairtable.notification.v1.WebPushSubscription.expire_time:type_name -> google.protobuf.Timestamp
 	4,  // 23: pyairtable.notification.v1.ListCategoriesResponse.categories:type_name -> pyairtable.notification.v1.Category
 	5,  // 24: pyairtable.notification.v1.ListChannelsResponse.channels:type_name -> pyairtable.notification.v1.ChannelStatus
 	6,  // 25: pyairtable.notification.v1.UpdatePreferencesRequest.preferences:type_name -> pyairtable.notification.v1.Preferences
-	33, // 26: pyairtable.notification.v1.UpdatePreferencesRequest.update_mask:type_name -> google.protobuf.FieldMask
+	34, // 26: pyairtable.notification.v1.UpdatePreferencesRequest.update_mask:type_name -> google.protobuf.FieldMask
 	11, // 27: pyairtable.notification.v1.CreateChannelAddressRequest.channel_address:type_name -> pyairtable.notification.v1.ChannelAddress
-	11, // 28: pyairtable.notification.v1.ListChannelAddressesResponse.channel_addresses:type_name -> pyairtable.notification.v1.ChannelAddress
-	0,  // 29: pyairtable.notification.v1.UnsubscribeResponse.channel:type_name -> pyairtable.notification.v1.Channel
-	0,  // 30: pyairtable.notification.v1.ResubscribeResponse.channel:type_name -> pyairtable.notification.v1.Channel
-	14, // 31: pyairtable.notification.v1.PreferenceService.ListCategories:input_type -> pyairtable.notification.v1.ListCategoriesRequest
-	16, // 32: pyairtable.notification.v1.PreferenceService.ListChannels:input_type -> pyairtable.notification.v1.ListChannelsRequest
-	18, // 33: pyairtable.notification.v1.PreferenceService.GetPreferences:input_type -> pyairtable.notification.v1.GetPreferencesRequest
-	19, // 34: pyairtable.notification.v1.PreferenceService.UpdatePreferences:input_type -> pyairtable.notification.v1.UpdatePreferencesRequest
-	20, // 35: pyairtable.notification.v1.PreferenceService.CreateChannelAddress:input_type -> pyairtable.notification.v1.CreateChannelAddressRequest
-	21, // 36: pyairtable.notification.v1.PreferenceService.ListChannelAddresses:input_type -> pyairtable.notification.v1.ListChannelAddressesRequest
-	23, // 37: pyairtable.notification.v1.PreferenceService.VerifyChannelAddress:input_type -> pyairtable.notification.v1.VerifyChannelAddressRequest
-	24, // 38: pyairtable.notification.v1.PreferenceService.DeleteChannelAddress:input_type -> pyairtable.notification.v1.DeleteChannelAddressRequest
-	25, // 39: pyairtable.notification.v1.PreferenceService.GetWebPushKey:input_type -> pyairtable.notification.v1.GetWebPushKeyRequest
-	26, // 40: pyairtable.notification.v1.PreferenceService.Unsubscribe:input_type -> pyairtable.notification.v1.UnsubscribeRequest
-	28, // 41: pyairtable.notification.v1.PreferenceService.Resubscribe:input_type -> pyairtable.notification.v1.ResubscribeRequest
-	15, // 42: pyairtable.notification.v1.PreferenceService.ListCategories:output_type -> pyairtable.notification.v1.ListCategoriesResponse
-	17, // 43: pyairtable.notification.v1.PreferenceService.ListChannels:output_type -> pyairtable.notification.v1.ListChannelsResponse
-	6,  // 44: pyairtable.notification.v1.PreferenceService.GetPreferences:output_type -> pyairtable.notification.v1.Preferences
-	6,  // 45: pyairtable.notification.v1.PreferenceService.UpdatePreferences:output_type -> pyairtable.notification.v1.Preferences
-	11, // 46: pyairtable.notification.v1.PreferenceService.CreateChannelAddress:output_type -> pyairtable.notification.v1.ChannelAddress
-	22, // 47: pyairtable.notification.v1.PreferenceService.ListChannelAddresses:output_type -> pyairtable.notification.v1.ListChannelAddressesResponse
-	11, // 48: pyairtable.notification.v1.PreferenceService.VerifyChannelAddress:output_type -> pyairtable.notification.v1.ChannelAddress
-	34, // 49: pyairtable.notification.v1.PreferenceService.DeleteChannelAddress:output_type -> google.protobuf.Empty
-	13, // 50: pyairtable.notification.v1.PreferenceService.GetWebPushKey:output_type -> pyairtable.notification.v1.WebPushKey
-	27, // 51: pyairtable.notification.v1.PreferenceService.Unsubscribe:output_type -> pyairtable.notification.v1.UnsubscribeResponse
-	29, // 52: pyairtable.notification.v1.PreferenceService.Resubscribe:output_type -> pyairtable.notification.v1.ResubscribeResponse
-	42, // [42:53] is the sub-list for method output_type
-	31, // [31:42] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	11, // 28: pyairtable.notification.v1.CreateChannelAddressResponse.channel_address:type_name -> pyairtable.notification.v1.ChannelAddress
+	11, // 29: pyairtable.notification.v1.ListChannelAddressesResponse.channel_addresses:type_name -> pyairtable.notification.v1.ChannelAddress
+	0,  // 30: pyairtable.notification.v1.UnsubscribeResponse.channel:type_name -> pyairtable.notification.v1.Channel
+	0,  // 31: pyairtable.notification.v1.ResubscribeResponse.channel:type_name -> pyairtable.notification.v1.Channel
+	14, // 32: pyairtable.notification.v1.PreferenceService.ListCategories:input_type -> pyairtable.notification.v1.ListCategoriesRequest
+	16, // 33: pyairtable.notification.v1.PreferenceService.ListChannels:input_type -> pyairtable.notification.v1.ListChannelsRequest
+	18, // 34: pyairtable.notification.v1.PreferenceService.GetPreferences:input_type -> pyairtable.notification.v1.GetPreferencesRequest
+	19, // 35: pyairtable.notification.v1.PreferenceService.UpdatePreferences:input_type -> pyairtable.notification.v1.UpdatePreferencesRequest
+	20, // 36: pyairtable.notification.v1.PreferenceService.CreateChannelAddress:input_type -> pyairtable.notification.v1.CreateChannelAddressRequest
+	22, // 37: pyairtable.notification.v1.PreferenceService.ListChannelAddresses:input_type -> pyairtable.notification.v1.ListChannelAddressesRequest
+	24, // 38: pyairtable.notification.v1.PreferenceService.VerifyChannelAddress:input_type -> pyairtable.notification.v1.VerifyChannelAddressRequest
+	25, // 39: pyairtable.notification.v1.PreferenceService.DeleteChannelAddress:input_type -> pyairtable.notification.v1.DeleteChannelAddressRequest
+	26, // 40: pyairtable.notification.v1.PreferenceService.GetWebPushKey:input_type -> pyairtable.notification.v1.GetWebPushKeyRequest
+	27, // 41: pyairtable.notification.v1.PreferenceService.Unsubscribe:input_type -> pyairtable.notification.v1.UnsubscribeRequest
+	29, // 42: pyairtable.notification.v1.PreferenceService.Resubscribe:input_type -> pyairtable.notification.v1.ResubscribeRequest
+	15, // 43: pyairtable.notification.v1.PreferenceService.ListCategories:output_type -> pyairtable.notification.v1.ListCategoriesResponse
+	17, // 44: pyairtable.notification.v1.PreferenceService.ListChannels:output_type -> pyairtable.notification.v1.ListChannelsResponse
+	6,  // 45: pyairtable.notification.v1.PreferenceService.GetPreferences:output_type -> pyairtable.notification.v1.Preferences
+	6,  // 46: pyairtable.notification.v1.PreferenceService.UpdatePreferences:output_type -> pyairtable.notification.v1.Preferences
+	21, // 47: pyairtable.notification.v1.PreferenceService.CreateChannelAddress:output_type -> pyairtable.notification.v1.CreateChannelAddressResponse
+	23, // 48: pyairtable.notification.v1.PreferenceService.ListChannelAddresses:output_type -> pyairtable.notification.v1.ListChannelAddressesResponse
+	11, // 49: pyairtable.notification.v1.PreferenceService.VerifyChannelAddress:output_type -> pyairtable.notification.v1.ChannelAddress
+	35, // 50: pyairtable.notification.v1.PreferenceService.DeleteChannelAddress:output_type -> google.protobuf.Empty
+	13, // 51: pyairtable.notification.v1.PreferenceService.GetWebPushKey:output_type -> pyairtable.notification.v1.WebPushKey
+	28, // 52: pyairtable.notification.v1.PreferenceService.Unsubscribe:output_type -> pyairtable.notification.v1.UnsubscribeResponse
+	30, // 53: pyairtable.notification.v1.PreferenceService.Resubscribe:output_type -> pyairtable.notification.v1.ResubscribeResponse
+	43, // [43:54] is the sub-list for method output_type
+	32, // [32:43] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_pyairtable_notification_v1_preferences_proto_init() }
@@ -2313,7 +2363,7 @@ func file_pyairtable_notification_v1_preferences_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_notification_v1_preferences_proto_rawDesc), len(file_pyairtable_notification_v1_preferences_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -64,12 +64,14 @@ type PreferenceServiceClient interface {
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	UpdatePreferences(ctx context.Context, in *UpdatePreferencesRequest, opts ...grpc.CallOption) (*Preferences, error)
 	// Makes an address where the caller can be told: a browser's push subscription, a telephone, a chat, a webhook. An
-	// address that could be somebody else's gets a code, and is used after VerifyChannelAddress.
+	// address that could be somebody else's gets a code, and is used after VerifyChannelAddress. A webhook's signing
+	// secret stands beside it in the answer, this once. Exception to AIP-133: what reads return has no field for a
+	// secret.
 	// Permission: self: the caller's own.
 	// Errors: ALREADY_EXISTS (CHANNEL_ADDRESS_EXISTS), FAILED_PRECONDITION (CHANNEL_NOT_CONFIGURED, ADDRESS_NOT_ALLOWED),
 	// RESOURCE_EXHAUSTED (TOO_MANY_ADDRESSES, RATE_LIMITED).
 	// Retry: safe with a `request_id`; without one a retry may answer ALREADY_EXISTS after a success.
-	CreateChannelAddress(ctx context.Context, in *CreateChannelAddressRequest, opts ...grpc.CallOption) (*ChannelAddress, error)
+	CreateChannelAddress(ctx context.Context, in *CreateChannelAddressRequest, opts ...grpc.CallOption) (*CreateChannelAddressResponse, error)
 	// Lists the caller's addresses, masked.
 	// Permission: self: the caller's own.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
@@ -92,7 +94,8 @@ type PreferenceServiceClient interface {
 	// Retry: safe.
 	GetWebPushKey(ctx context.Context, in *GetWebPushKeyRequest, opts ...grpc.CallOption) (*WebPushKey, error)
 	// Turns off what the link of a message stands for: its category on its channel, or everything on it that may be
-	// turned off. A mail program that unsubscribes with one click (RFC 8058) posts to the second path, where the token
+	// turned off. The link leads to a page that has the token behind the `#` and posts it here. A mail program that
+	// unsubscribes with one click (RFC 8058) posts a form to a URL of the gateway's, which calls this; there the token
 	// has to be in the URL: it can do nothing but this, and the gateway keeps it out of its logs.
 	// Permission: public; the token is the proof.
 	// Errors: INVALID_ARGUMENT (UNSUBSCRIBE_TOKEN_INVALID), RESOURCE_EXHAUSTED (RATE_LIMITED).
@@ -153,9 +156,9 @@ func (c *preferenceServiceClient) UpdatePreferences(ctx context.Context, in *Upd
 	return out, nil
 }
 
-func (c *preferenceServiceClient) CreateChannelAddress(ctx context.Context, in *CreateChannelAddressRequest, opts ...grpc.CallOption) (*ChannelAddress, error) {
+func (c *preferenceServiceClient) CreateChannelAddress(ctx context.Context, in *CreateChannelAddressRequest, opts ...grpc.CallOption) (*CreateChannelAddressResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ChannelAddress)
+	out := new(CreateChannelAddressResponse)
 	err := c.cc.Invoke(ctx, PreferenceService_CreateChannelAddress_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -254,12 +257,14 @@ type PreferenceServiceServer interface {
 	// Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
 	UpdatePreferences(context.Context, *UpdatePreferencesRequest) (*Preferences, error)
 	// Makes an address where the caller can be told: a browser's push subscription, a telephone, a chat, a webhook. An
-	// address that could be somebody else's gets a code, and is used after VerifyChannelAddress.
+	// address that could be somebody else's gets a code, and is used after VerifyChannelAddress. A webhook's signing
+	// secret stands beside it in the answer, this once. Exception to AIP-133: what reads return has no field for a
+	// secret.
 	// Permission: self: the caller's own.
 	// Errors: ALREADY_EXISTS (CHANNEL_ADDRESS_EXISTS), FAILED_PRECONDITION (CHANNEL_NOT_CONFIGURED, ADDRESS_NOT_ALLOWED),
 	// RESOURCE_EXHAUSTED (TOO_MANY_ADDRESSES, RATE_LIMITED).
 	// Retry: safe with a `request_id`; without one a retry may answer ALREADY_EXISTS after a success.
-	CreateChannelAddress(context.Context, *CreateChannelAddressRequest) (*ChannelAddress, error)
+	CreateChannelAddress(context.Context, *CreateChannelAddressRequest) (*CreateChannelAddressResponse, error)
 	// Lists the caller's addresses, masked.
 	// Permission: self: the caller's own.
 	// Errors: INVALID_ARGUMENT for a page token that is not from this list.
@@ -282,7 +287,8 @@ type PreferenceServiceServer interface {
 	// Retry: safe.
 	GetWebPushKey(context.Context, *GetWebPushKeyRequest) (*WebPushKey, error)
 	// Turns off what the link of a message stands for: its category on its channel, or everything on it that may be
-	// turned off. A mail program that unsubscribes with one click (RFC 8058) posts to the second path, where the token
+	// turned off. The link leads to a page that has the token behind the `#` and posts it here. A mail program that
+	// unsubscribes with one click (RFC 8058) posts a form to a URL of the gateway's, which calls this; there the token
 	// has to be in the URL: it can do nothing but this, and the gateway keeps it out of its logs.
 	// Permission: public; the token is the proof.
 	// Errors: INVALID_ARGUMENT (UNSUBSCRIBE_TOKEN_INVALID), RESOURCE_EXHAUSTED (RATE_LIMITED).
@@ -315,7 +321,7 @@ func (UnimplementedPreferenceServiceServer) GetPreferences(context.Context, *Get
 func (UnimplementedPreferenceServiceServer) UpdatePreferences(context.Context, *UpdatePreferencesRequest) (*Preferences, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdatePreferences not implemented")
 }
-func (UnimplementedPreferenceServiceServer) CreateChannelAddress(context.Context, *CreateChannelAddressRequest) (*ChannelAddress, error) {
+func (UnimplementedPreferenceServiceServer) CreateChannelAddress(context.Context, *CreateChannelAddressRequest) (*CreateChannelAddressResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateChannelAddress not implemented")
 }
 func (UnimplementedPreferenceServiceServer) ListChannelAddresses(context.Context, *ListChannelAddressesRequest) (*ListChannelAddressesResponse, error) {

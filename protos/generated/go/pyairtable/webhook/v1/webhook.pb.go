@@ -268,19 +268,17 @@ type Endpoint struct {
 	StateReason string `protobuf:"bytes,14,opt,name=state_reason,json=stateReason,proto3" json:"state_reason,omitempty"`
 	// The secrets that are valid, newest first: one, or two for a while after RotateSecret. Never their values.
 	Secrets []*EndpointSecret `protobuf:"bytes,15,rep,name=secrets,proto3" json:"secrets,omitempty"`
-	// The secret, `whsec_` and base64 of 32 bytes. In the answer of CreateEndpoint only, and not in that of a retry.
-	SigningSecret string `protobuf:"bytes,16,opt,name=signing_secret,json=signingSecret,proto3" json:"signing_secret,omitempty"`
 	// How it did in the last 24 hours.
-	Health *EndpointHealth `protobuf:"bytes,17,opt,name=health,proto3" json:"health,omitempty"`
+	Health *EndpointHealth `protobuf:"bytes,16,opt,name=health,proto3" json:"health,omitempty"`
 	// Whose rights decide which events it gets, as a permission subject: who made it.
-	Owner string `protobuf:"bytes,18,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,17,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Changes whenever the endpoint does, but not with its health (AIP-154). Given in an update, it must be the present
 	// one.
-	Etag string `protobuf:"bytes,19,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,18,opt,name=etag,proto3" json:"etag,omitempty"`
 	// When the endpoint was made.
-	CreateTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When the endpoint last changed.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,13 +416,6 @@ func (x *Endpoint) GetSecrets() []*EndpointSecret {
 		return x.Secrets
 	}
 	return nil
-}
-
-func (x *Endpoint) GetSigningSecret() string {
-	if x != nil {
-		return x.SigningSecret
-	}
-	return ""
 }
 
 func (x *Endpoint) GetHealth() *EndpointHealth {
@@ -790,6 +781,70 @@ func (x *CreateEndpointRequest) GetRequestId() string {
 	return ""
 }
 
+// Response of CreateEndpoint.
+type CreateEndpointResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The endpoint.
+	Endpoint *Endpoint `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// Its secret, `whsec_` and base64 of 32 bytes. Here only, and not in the answer of a retry.
+	SigningSecret string `protobuf:"bytes,2,opt,name=signing_secret,json=signingSecret,proto3" json:"signing_secret,omitempty"`
+	// The secret's id.
+	SecretId      string `protobuf:"bytes,3,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateEndpointResponse) Reset() {
+	*x = CreateEndpointResponse{}
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateEndpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateEndpointResponse) ProtoMessage() {}
+
+func (x *CreateEndpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateEndpointResponse.ProtoReflect.Descriptor instead.
+func (*CreateEndpointResponse) Descriptor() ([]byte, []int) {
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CreateEndpointResponse) GetEndpoint() *Endpoint {
+	if x != nil {
+		return x.Endpoint
+	}
+	return nil
+}
+
+func (x *CreateEndpointResponse) GetSigningSecret() string {
+	if x != nil {
+		return x.SigningSecret
+	}
+	return ""
+}
+
+func (x *CreateEndpointResponse) GetSecretId() string {
+	if x != nil {
+		return x.SecretId
+	}
+	return ""
+}
+
 // Request of GetEndpoint.
 type GetEndpointRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -801,7 +856,7 @@ type GetEndpointRequest struct {
 
 func (x *GetEndpointRequest) Reset() {
 	*x = GetEndpointRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[5]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +868,7 @@ func (x *GetEndpointRequest) String() string {
 func (*GetEndpointRequest) ProtoMessage() {}
 
 func (x *GetEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[5]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +881,7 @@ func (x *GetEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEndpointRequest.ProtoReflect.Descriptor instead.
 func (*GetEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{5}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetEndpointRequest) GetName() string {
@@ -856,7 +911,7 @@ type ListEndpointsRequest struct {
 
 func (x *ListEndpointsRequest) Reset() {
 	*x = ListEndpointsRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[6]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +923,7 @@ func (x *ListEndpointsRequest) String() string {
 func (*ListEndpointsRequest) ProtoMessage() {}
 
 func (x *ListEndpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[6]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +936,7 @@ func (x *ListEndpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEndpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListEndpointsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{6}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListEndpointsRequest) GetPageSize() int32 {
@@ -925,7 +980,7 @@ type ListEndpointsResponse struct {
 
 func (x *ListEndpointsResponse) Reset() {
 	*x = ListEndpointsResponse{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[7]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +992,7 @@ func (x *ListEndpointsResponse) String() string {
 func (*ListEndpointsResponse) ProtoMessage() {}
 
 func (x *ListEndpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[7]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1005,7 @@ func (x *ListEndpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEndpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListEndpointsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{7}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListEndpointsResponse) GetEndpoints() []*Endpoint {
@@ -982,7 +1037,7 @@ type UpdateEndpointRequest struct {
 
 func (x *UpdateEndpointRequest) Reset() {
 	*x = UpdateEndpointRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[8]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1049,7 @@ func (x *UpdateEndpointRequest) String() string {
 func (*UpdateEndpointRequest) ProtoMessage() {}
 
 func (x *UpdateEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[8]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1062,7 @@ func (x *UpdateEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateEndpointRequest.ProtoReflect.Descriptor instead.
 func (*UpdateEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{8}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateEndpointRequest) GetEndpoint() *Endpoint {
@@ -1046,7 +1101,7 @@ type DeleteEndpointRequest struct {
 
 func (x *DeleteEndpointRequest) Reset() {
 	*x = DeleteEndpointRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[9]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1113,7 @@ func (x *DeleteEndpointRequest) String() string {
 func (*DeleteEndpointRequest) ProtoMessage() {}
 
 func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[9]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1126,7 @@ func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEndpointRequest.ProtoReflect.Descriptor instead.
 func (*DeleteEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{9}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteEndpointRequest) GetName() string {
@@ -1112,7 +1167,7 @@ type PauseEndpointRequest struct {
 
 func (x *PauseEndpointRequest) Reset() {
 	*x = PauseEndpointRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[10]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1179,7 @@ func (x *PauseEndpointRequest) String() string {
 func (*PauseEndpointRequest) ProtoMessage() {}
 
 func (x *PauseEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[10]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1192,7 @@ func (x *PauseEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseEndpointRequest.ProtoReflect.Descriptor instead.
 func (*PauseEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{10}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PauseEndpointRequest) GetName() string {
@@ -1183,7 +1238,7 @@ type ResumeEndpointRequest struct {
 
 func (x *ResumeEndpointRequest) Reset() {
 	*x = ResumeEndpointRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[11]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1250,7 @@ func (x *ResumeEndpointRequest) String() string {
 func (*ResumeEndpointRequest) ProtoMessage() {}
 
 func (x *ResumeEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[11]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1263,7 @@ func (x *ResumeEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeEndpointRequest.ProtoReflect.Descriptor instead.
 func (*ResumeEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{11}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResumeEndpointRequest) GetName() string {
@@ -1249,7 +1304,7 @@ type RotateSecretRequest struct {
 
 func (x *RotateSecretRequest) Reset() {
 	*x = RotateSecretRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[12]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1316,7 @@ func (x *RotateSecretRequest) String() string {
 func (*RotateSecretRequest) ProtoMessage() {}
 
 func (x *RotateSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[12]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1329,7 @@ func (x *RotateSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateSecretRequest.ProtoReflect.Descriptor instead.
 func (*RotateSecretRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{12}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RotateSecretRequest) GetName() string {
@@ -1320,7 +1375,7 @@ type RotateSecretResponse struct {
 
 func (x *RotateSecretResponse) Reset() {
 	*x = RotateSecretResponse{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[13]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1387,7 @@ func (x *RotateSecretResponse) String() string {
 func (*RotateSecretResponse) ProtoMessage() {}
 
 func (x *RotateSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[13]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1400,7 @@ func (x *RotateSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateSecretResponse.ProtoReflect.Descriptor instead.
 func (*RotateSecretResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{13}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RotateSecretResponse) GetSigningSecret() string {
@@ -1386,7 +1441,7 @@ type RevokeSecretRequest struct {
 
 func (x *RevokeSecretRequest) Reset() {
 	*x = RevokeSecretRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[14]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1453,7 @@ func (x *RevokeSecretRequest) String() string {
 func (*RevokeSecretRequest) ProtoMessage() {}
 
 func (x *RevokeSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[14]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1466,7 @@ func (x *RevokeSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeSecretRequest.ProtoReflect.Descriptor instead.
 func (*RevokeSecretRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{14}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RevokeSecretRequest) GetName() string {
@@ -1459,7 +1514,7 @@ type SendTestEventRequest struct {
 
 func (x *SendTestEventRequest) Reset() {
 	*x = SendTestEventRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[15]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1526,7 @@ func (x *SendTestEventRequest) String() string {
 func (*SendTestEventRequest) ProtoMessage() {}
 
 func (x *SendTestEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[15]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1539,7 @@ func (x *SendTestEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendTestEventRequest.ProtoReflect.Descriptor instead.
 func (*SendTestEventRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{15}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SendTestEventRequest) GetName() string {
@@ -1528,7 +1583,7 @@ type ListEventTypesRequest struct {
 
 func (x *ListEventTypesRequest) Reset() {
 	*x = ListEventTypesRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[16]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1595,7 @@ func (x *ListEventTypesRequest) String() string {
 func (*ListEventTypesRequest) ProtoMessage() {}
 
 func (x *ListEventTypesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[16]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1608,7 @@ func (x *ListEventTypesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventTypesRequest.ProtoReflect.Descriptor instead.
 func (*ListEventTypesRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{16}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListEventTypesRequest) GetPageSize() int32 {
@@ -1583,7 +1638,7 @@ type ListEventTypesResponse struct {
 
 func (x *ListEventTypesResponse) Reset() {
 	*x = ListEventTypesResponse{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[17]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1650,7 @@ func (x *ListEventTypesResponse) String() string {
 func (*ListEventTypesResponse) ProtoMessage() {}
 
 func (x *ListEventTypesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[17]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1663,7 @@ func (x *ListEventTypesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventTypesResponse.ProtoReflect.Descriptor instead.
 func (*ListEventTypesResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{17}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListEventTypesResponse) GetEventTypes() []*EventType {
@@ -1636,7 +1691,7 @@ type GetEventTypeRequest struct {
 
 func (x *GetEventTypeRequest) Reset() {
 	*x = GetEventTypeRequest{}
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[18]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1648,7 +1703,7 @@ func (x *GetEventTypeRequest) String() string {
 func (*GetEventTypeRequest) ProtoMessage() {}
 
 func (x *GetEventTypeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[18]
+	mi := &file_pyairtable_webhook_v1_webhook_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1661,7 +1716,7 @@ func (x *GetEventTypeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEventTypeRequest.ProtoReflect.Descriptor instead.
 func (*GetEventTypeRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{18}
+	return file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetEventTypeRequest) GetName() string {
@@ -1675,7 +1730,7 @@ var File_pyairtable_webhook_v1_webhook_proto protoreflect.FileDescriptor
 
 const file_pyairtable_webhook_v1_webhook_proto_rawDesc = "" +
 	"\n" +
-	"#pyairtable/webhook/v1/webhook.proto\x12\x15pyairtable.webhook.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a pyairtable/common/v1/rules.proto\x1a&pyairtable/webhook/v1/deliveries.proto\"\xd7\x0e\n" +
+	"#pyairtable/webhook/v1/webhook.proto\x12\x15pyairtable.webhook.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a pyairtable/common/v1/rules.proto\x1a&pyairtable/webhook/v1/deliveries.proto\"\xa7\x0e\n" +
 	"\bEndpoint\x12-\n" +
 	"\x04name\x18\x01 \x01(\tB\x19\xe2A\x01\b\xbaH\x12r\x10\x8a\xea0\fwebhooks/achR\x04name\x12:\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\x10r\x0e\x18\xc8\x012\t^\\P{Cc}*$R\vdisplayName\x12:\n" +
@@ -1698,14 +1753,13 @@ const file_pyairtable_webhook_v1_webhook_proto_rawDesc = "" +
 	"(\x00R\vmaxAttempts\x12A\n" +
 	"\x05state\x18\r \x01(\x0e2%.pyairtable.webhook.v1.Endpoint.StateB\x04\xe2A\x01\x03R\x05state\x12'\n" +
 	"\fstate_reason\x18\x0e \x01(\tB\x04\xe2A\x01\x03R\vstateReason\x12E\n" +
-	"\asecrets\x18\x0f \x03(\v2%.pyairtable.webhook.v1.EndpointSecretB\x04\xe2A\x01\x03R\asecrets\x12.\n" +
-	"\x0esigning_secret\x18\x10 \x01(\tB\a\xe2A\x01\x03\x80\x01\x01R\rsigningSecret\x12C\n" +
-	"\x06health\x18\x11 \x01(\v2%.pyairtable.webhook.v1.EndpointHealthB\x04\xe2A\x01\x03R\x06health\x12\x1a\n" +
-	"\x05owner\x18\x12 \x01(\tB\x04\xe2A\x01\x03R\x05owner\x12\x1f\n" +
-	"\x04etag\x18\x13 \x01(\tB\v\xe2A\x01\x01\xbaH\x04r\x02\x18@R\x04etag\x12A\n" +
-	"\vcreate_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
+	"\asecrets\x18\x0f \x03(\v2%.pyairtable.webhook.v1.EndpointSecretB\x04\xe2A\x01\x03R\asecrets\x12C\n" +
+	"\x06health\x18\x10 \x01(\v2%.pyairtable.webhook.v1.EndpointHealthB\x04\xe2A\x01\x03R\x06health\x12\x1a\n" +
+	"\x05owner\x18\x11 \x01(\tB\x04\xe2A\x01\x03R\x05owner\x12\x1f\n" +
+	"\x04etag\x18\x12 \x01(\tB\v\xe2A\x01\x01\xbaH\x04r\x02\x18@R\x04etag\x12A\n" +
+	"\vcreate_time\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\x12A\n" +
-	"\vupdate_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
+	"\vupdate_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"updateTime\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -1753,7 +1807,11 @@ const file_pyairtable_webhook_v1_webhook_proto_rawDesc = "" +
 	"\bendpoint\x18\x01 \x01(\v2\x1f.pyairtable.webhook.v1.EndpointBp\xe2A\x01\x02\xbaHi\xba\x01c\n" +
 	"\x11endpoint.required\x12 uri and event_types are required\x1a,this.uri != '' && size(this.event_types) > 0\xc8\x01\x01R\bendpoint\x126\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"i\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\x9e\x01\n" +
+	"\x16CreateEndpointResponse\x12;\n" +
+	"\bendpoint\x18\x01 \x01(\v2\x1f.pyairtable.webhook.v1.EndpointR\bendpoint\x12*\n" +
+	"\x0esigning_secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\rsigningSecret\x12\x1b\n" +
+	"\tsecret_id\x18\x03 \x01(\tR\bsecretId\"i\n" +
 	"\x12GetEndpointRequest\x12S\n" +
 	"\x04name\x18\x01 \x01(\tB?\xe2A\x01\x02\xfaA \n" +
 	"\x1ewebhook.pyairtable.io/Endpoint\xbaH\x15\xc8\x01\x01r\x10\x8a\xea0\fwebhooks/achR\x04name\"\xc8\x01\n" +
@@ -1845,9 +1903,9 @@ const file_pyairtable_webhook_v1_webhook_proto_rawDesc = "" +
 	"\x1aERROR_REASON_SECRET_IN_USE\x10\n" +
 	"\x12!\n" +
 	"\x1dERROR_REASON_REPLAY_UNDER_WAY\x10\v\x12\x1f\n" +
-	"\x1bERROR_REASON_EVENTS_EXPIRED\x10\f2\x9f\x0e\n" +
-	"\x0eWebhookService\x12\x8d\x01\n" +
-	"\x0eCreateEndpoint\x12,.pyairtable.webhook.v1.CreateEndpointRequest\x1a\x1f.pyairtable.webhook.v1.Endpoint\",\xdaA\bendpoint\x82\xd3\xe4\x93\x02\x18:\bendpoint\"\f/v1/webhooks\x90\x02\x00\x12\x82\x01\n" +
+	"\x1bERROR_REASON_EVENTS_EXPIRED\x10\f2\xad\x0e\n" +
+	"\x0eWebhookService\x12\x9b\x01\n" +
+	"\x0eCreateEndpoint\x12,.pyairtable.webhook.v1.CreateEndpointRequest\x1a-.pyairtable.webhook.v1.CreateEndpointResponse\",\xdaA\bendpoint\x82\xd3\xe4\x93\x02\x18:\bendpoint\"\f/v1/webhooks\x90\x02\x00\x12\x82\x01\n" +
 	"\vGetEndpoint\x12).pyairtable.webhook.v1.GetEndpointRequest\x1a\x1f.pyairtable.webhook.v1.Endpoint\"'\xdaA\x04name\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=webhooks/*}\x90\x02\x01\x12\x83\x01\n" +
 	"\rListEndpoints\x12+.pyairtable.webhook.v1.ListEndpointsRequest\x1a,.pyairtable.webhook.v1.ListEndpointsResponse\"\x17\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/webhooks\x90\x02\x01\x12\xab\x01\n" +
 	"\x0eUpdateEndpoint\x12,.pyairtable.webhook.v1.UpdateEndpointRequest\x1a\x1f.pyairtable.webhook.v1.Endpoint\"J\xdaA\x14endpoint,update_mask\x82\xd3\xe4\x93\x02*:\bendpoint2\x1e/v1/{endpoint.name=webhooks/*}\x90\x02\x02\x12\x7f\n" +
@@ -1873,7 +1931,7 @@ func file_pyairtable_webhook_v1_webhook_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_webhook_v1_webhook_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pyairtable_webhook_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_pyairtable_webhook_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_pyairtable_webhook_v1_webhook_proto_goTypes = []any{
 	(ErrorReason)(0),               // 0: pyairtable.webhook.v1.ErrorReason
 	(Endpoint_State)(0),            // 1: pyairtable.webhook.v1.Endpoint.State
@@ -1883,81 +1941,83 @@ var file_pyairtable_webhook_v1_webhook_proto_goTypes = []any{
 	(*EndpointHealth)(nil),         // 5: pyairtable.webhook.v1.EndpointHealth
 	(*EventType)(nil),              // 6: pyairtable.webhook.v1.EventType
 	(*CreateEndpointRequest)(nil),  // 7: pyairtable.webhook.v1.CreateEndpointRequest
-	(*GetEndpointRequest)(nil),     // 8: pyairtable.webhook.v1.GetEndpointRequest
-	(*ListEndpointsRequest)(nil),   // 9: pyairtable.webhook.v1.ListEndpointsRequest
-	(*ListEndpointsResponse)(nil),  // 10: pyairtable.webhook.v1.ListEndpointsResponse
-	(*UpdateEndpointRequest)(nil),  // 11: pyairtable.webhook.v1.UpdateEndpointRequest
-	(*DeleteEndpointRequest)(nil),  // 12: pyairtable.webhook.v1.DeleteEndpointRequest
-	(*PauseEndpointRequest)(nil),   // 13: pyairtable.webhook.v1.PauseEndpointRequest
-	(*ResumeEndpointRequest)(nil),  // 14: pyairtable.webhook.v1.ResumeEndpointRequest
-	(*RotateSecretRequest)(nil),    // 15: pyairtable.webhook.v1.RotateSecretRequest
-	(*RotateSecretResponse)(nil),   // 16: pyairtable.webhook.v1.RotateSecretResponse
-	(*RevokeSecretRequest)(nil),    // 17: pyairtable.webhook.v1.RevokeSecretRequest
-	(*SendTestEventRequest)(nil),   // 18: pyairtable.webhook.v1.SendTestEventRequest
-	(*ListEventTypesRequest)(nil),  // 19: pyairtable.webhook.v1.ListEventTypesRequest
-	(*ListEventTypesResponse)(nil), // 20: pyairtable.webhook.v1.ListEventTypesResponse
-	(*GetEventTypeRequest)(nil),    // 21: pyairtable.webhook.v1.GetEventTypeRequest
-	nil,                            // 22: pyairtable.webhook.v1.Endpoint.HeadersEntry
-	(*timestamppb.Timestamp)(nil),  // 23: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 24: google.protobuf.Duration
-	(*structpb.Struct)(nil),        // 25: google.protobuf.Struct
-	(*fieldmaskpb.FieldMask)(nil),  // 26: google.protobuf.FieldMask
-	(*emptypb.Empty)(nil),          // 27: google.protobuf.Empty
-	(*Delivery)(nil),               // 28: pyairtable.webhook.v1.Delivery
+	(*CreateEndpointResponse)(nil), // 8: pyairtable.webhook.v1.CreateEndpointResponse
+	(*GetEndpointRequest)(nil),     // 9: pyairtable.webhook.v1.GetEndpointRequest
+	(*ListEndpointsRequest)(nil),   // 10: pyairtable.webhook.v1.ListEndpointsRequest
+	(*ListEndpointsResponse)(nil),  // 11: pyairtable.webhook.v1.ListEndpointsResponse
+	(*UpdateEndpointRequest)(nil),  // 12: pyairtable.webhook.v1.UpdateEndpointRequest
+	(*DeleteEndpointRequest)(nil),  // 13: pyairtable.webhook.v1.DeleteEndpointRequest
+	(*PauseEndpointRequest)(nil),   // 14: pyairtable.webhook.v1.PauseEndpointRequest
+	(*ResumeEndpointRequest)(nil),  // 15: pyairtable.webhook.v1.ResumeEndpointRequest
+	(*RotateSecretRequest)(nil),    // 16: pyairtable.webhook.v1.RotateSecretRequest
+	(*RotateSecretResponse)(nil),   // 17: pyairtable.webhook.v1.RotateSecretResponse
+	(*RevokeSecretRequest)(nil),    // 18: pyairtable.webhook.v1.RevokeSecretRequest
+	(*SendTestEventRequest)(nil),   // 19: pyairtable.webhook.v1.SendTestEventRequest
+	(*ListEventTypesRequest)(nil),  // 20: pyairtable.webhook.v1.ListEventTypesRequest
+	(*ListEventTypesResponse)(nil), // 21: pyairtable.webhook.v1.ListEventTypesResponse
+	(*GetEventTypeRequest)(nil),    // 22: pyairtable.webhook.v1.GetEventTypeRequest
+	nil,                            // 23: pyairtable.webhook.v1.Endpoint.HeadersEntry
+	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 25: google.protobuf.Duration
+	(*structpb.Struct)(nil),        // 26: google.protobuf.Struct
+	(*fieldmaskpb.FieldMask)(nil),  // 27: google.protobuf.FieldMask
+	(*emptypb.Empty)(nil),          // 28: google.protobuf.Empty
+	(*Delivery)(nil),               // 29: pyairtable.webhook.v1.Delivery
 }
 var file_pyairtable_webhook_v1_webhook_proto_depIdxs = []int32{
 	2,  // 0: pyairtable.webhook.v1.Endpoint.payload_style:type_name -> pyairtable.webhook.v1.Endpoint.PayloadStyle
-	22, // 1: pyairtable.webhook.v1.Endpoint.headers:type_name -> pyairtable.webhook.v1.Endpoint.HeadersEntry
+	23, // 1: pyairtable.webhook.v1.Endpoint.headers:type_name -> pyairtable.webhook.v1.Endpoint.HeadersEntry
 	1,  // 2: pyairtable.webhook.v1.Endpoint.state:type_name -> pyairtable.webhook.v1.Endpoint.State
 	4,  // 3: pyairtable.webhook.v1.Endpoint.secrets:type_name -> pyairtable.webhook.v1.EndpointSecret
 	5,  // 4: pyairtable.webhook.v1.Endpoint.health:type_name -> pyairtable.webhook.v1.EndpointHealth
-	23, // 5: pyairtable.webhook.v1.Endpoint.create_time:type_name -> google.protobuf.Timestamp
-	23, // 6: pyairtable.webhook.v1.Endpoint.update_time:type_name -> google.protobuf.Timestamp
-	23, // 7: pyairtable.webhook.v1.EndpointSecret.create_time:type_name -> google.protobuf.Timestamp
-	23, // 8: pyairtable.webhook.v1.EndpointSecret.expire_time:type_name -> google.protobuf.Timestamp
-	24, // 9: pyairtable.webhook.v1.EndpointHealth.latency_p50:type_name -> google.protobuf.Duration
-	24, // 10: pyairtable.webhook.v1.EndpointHealth.latency_p95:type_name -> google.protobuf.Duration
-	23, // 11: pyairtable.webhook.v1.EndpointHealth.last_success_time:type_name -> google.protobuf.Timestamp
-	23, // 12: pyairtable.webhook.v1.EndpointHealth.last_failure_time:type_name -> google.protobuf.Timestamp
-	25, // 13: pyairtable.webhook.v1.EventType.schema:type_name -> google.protobuf.Struct
-	25, // 14: pyairtable.webhook.v1.EventType.example:type_name -> google.protobuf.Struct
+	24, // 5: pyairtable.webhook.v1.Endpoint.create_time:type_name -> google.protobuf.Timestamp
+	24, // 6: pyairtable.webhook.v1.Endpoint.update_time:type_name -> google.protobuf.Timestamp
+	24, // 7: pyairtable.webhook.v1.EndpointSecret.create_time:type_name -> google.protobuf.Timestamp
+	24, // 8: pyairtable.webhook.v1.EndpointSecret.expire_time:type_name -> google.protobuf.Timestamp
+	25, // 9: pyairtable.webhook.v1.EndpointHealth.latency_p50:type_name -> google.protobuf.Duration
+	25, // 10: pyairtable.webhook.v1.EndpointHealth.latency_p95:type_name -> google.protobuf.Duration
+	24, // 11: pyairtable.webhook.v1.EndpointHealth.last_success_time:type_name -> google.protobuf.Timestamp
+	24, // 12: pyairtable.webhook.v1.EndpointHealth.last_failure_time:type_name -> google.protobuf.Timestamp
+	26, // 13: pyairtable.webhook.v1.EventType.schema:type_name -> google.protobuf.Struct
+	26, // 14: pyairtable.webhook.v1.EventType.example:type_name -> google.protobuf.Struct
 	3,  // 15: pyairtable.webhook.v1.CreateEndpointRequest.endpoint:type_name -> pyairtable.webhook.v1.Endpoint
-	3,  // 16: pyairtable.webhook.v1.ListEndpointsResponse.endpoints:type_name -> pyairtable.webhook.v1.Endpoint
-	3,  // 17: pyairtable.webhook.v1.UpdateEndpointRequest.endpoint:type_name -> pyairtable.webhook.v1.Endpoint
-	26, // 18: pyairtable.webhook.v1.UpdateEndpointRequest.update_mask:type_name -> google.protobuf.FieldMask
-	24, // 19: pyairtable.webhook.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
-	3,  // 20: pyairtable.webhook.v1.RotateSecretResponse.endpoint:type_name -> pyairtable.webhook.v1.Endpoint
-	25, // 21: pyairtable.webhook.v1.SendTestEventRequest.data:type_name -> google.protobuf.Struct
-	6,  // 22: pyairtable.webhook.v1.ListEventTypesResponse.event_types:type_name -> pyairtable.webhook.v1.EventType
-	7,  // 23: pyairtable.webhook.v1.WebhookService.CreateEndpoint:input_type -> pyairtable.webhook.v1.CreateEndpointRequest
-	8,  // 24: pyairtable.webhook.v1.WebhookService.GetEndpoint:input_type -> pyairtable.webhook.v1.GetEndpointRequest
-	9,  // 25: pyairtable.webhook.v1.WebhookService.ListEndpoints:input_type -> pyairtable.webhook.v1.ListEndpointsRequest
-	11, // 26: pyairtable.webhook.v1.WebhookService.UpdateEndpoint:input_type -> pyairtable.webhook.v1.UpdateEndpointRequest
-	12, // 27: pyairtable.webhook.v1.WebhookService.DeleteEndpoint:input_type -> pyairtable.webhook.v1.DeleteEndpointRequest
-	13, // 28: pyairtable.webhook.v1.WebhookService.PauseEndpoint:input_type -> pyairtable.webhook.v1.PauseEndpointRequest
-	14, // 29: pyairtable.webhook.v1.WebhookService.ResumeEndpoint:input_type -> pyairtable.webhook.v1.ResumeEndpointRequest
-	15, // 30: pyairtable.webhook.v1.WebhookService.RotateSecret:input_type -> pyairtable.webhook.v1.RotateSecretRequest
-	17, // 31: pyairtable.webhook.v1.WebhookService.RevokeSecret:input_type -> pyairtable.webhook.v1.RevokeSecretRequest
-	18, // 32: pyairtable.webhook.v1.WebhookService.SendTestEvent:input_type -> pyairtable.webhook.v1.SendTestEventRequest
-	19, // 33: pyairtable.webhook.v1.WebhookService.ListEventTypes:input_type -> pyairtable.webhook.v1.ListEventTypesRequest
-	21, // 34: pyairtable.webhook.v1.WebhookService.GetEventType:input_type -> pyairtable.webhook.v1.GetEventTypeRequest
-	3,  // 35: pyairtable.webhook.v1.WebhookService.CreateEndpoint:output_type -> pyairtable.webhook.v1.Endpoint
-	3,  // 36: pyairtable.webhook.v1.WebhookService.GetEndpoint:output_type -> pyairtable.webhook.v1.Endpoint
-	10, // 37: pyairtable.webhook.v1.WebhookService.ListEndpoints:output_type -> pyairtable.webhook.v1.ListEndpointsResponse
-	3,  // 38: pyairtable.webhook.v1.WebhookService.UpdateEndpoint:output_type -> pyairtable.webhook.v1.Endpoint
-	27, // 39: pyairtable.webhook.v1.WebhookService.DeleteEndpoint:output_type -> google.protobuf.Empty
-	3,  // 40: pyairtable.webhook.v1.WebhookService.PauseEndpoint:output_type -> pyairtable.webhook.v1.Endpoint
-	3,  // 41: pyairtable.webhook.v1.WebhookService.ResumeEndpoint:output_type -> pyairtable.webhook.v1.Endpoint
-	16, // 42: pyairtable.webhook.v1.WebhookService.RotateSecret:output_type -> pyairtable.webhook.v1.RotateSecretResponse
-	3,  // 43: pyairtable.webhook.v1.WebhookService.RevokeSecret:output_type -> pyairtable.webhook.v1.Endpoint
-	28, // 44: pyairtable.webhook.v1.WebhookService.SendTestEvent:output_type -> pyairtable.webhook.v1.Delivery
-	20, // 45: pyairtable.webhook.v1.WebhookService.ListEventTypes:output_type -> pyairtable.webhook.v1.ListEventTypesResponse
-	6,  // 46: pyairtable.webhook.v1.WebhookService.GetEventType:output_type -> pyairtable.webhook.v1.EventType
-	35, // [35:47] is the sub-list for method output_type
-	23, // [23:35] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	3,  // 16: pyairtable.webhook.v1.CreateEndpointResponse.endpoint:type_name -> pyairtable.webhook.v1.Endpoint
+	3,  // 17: pyairtable.webhook.v1.ListEndpointsResponse.endpoints:type_name -> pyairtable.webhook.v1.Endpoint
+	3,  // 18: pyairtable.webhook.v1.UpdateEndpointRequest.endpoint:type_name -> pyairtable.webhook.v1.Endpoint
+	27, // 19: pyairtable.webhook.v1.UpdateEndpointRequest.update_mask:type_name -> google.protobuf.FieldMask
+	25, // 20: pyairtable.webhook.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
+	3,  // 21: pyairtable.webhook.v1.RotateSecretResponse.endpoint:type_name -> pyairtable.webhook.v1.Endpoint
+	26, // 22: pyairtable.webhook.v1.SendTestEventRequest.data:type_name -> google.protobuf.Struct
+	6,  // 23: pyairtable.webhook.v1.ListEventTypesResponse.event_types:type_name -> pyairtable.webhook.v1.EventType
+	7,  // 24: pyairtable.webhook.v1.WebhookService.CreateEndpoint:input_type -> pyairtable.webhook.v1.CreateEndpointRequest
+	9,  // 25: pyairtable.webhook.v1.WebhookService.GetEndpoint:input_type -> pyairtable.webhook.v1.GetEndpointRequest
+	10, // 26: pyairtable.webhook.v1.WebhookService.ListEndpoints:input_type -> pyairtable.webhook.v1.ListEndpointsRequest
+	12, // 27: pyairtable.webhook.v1.WebhookService.UpdateEndpoint:input_type -> pyairtable.webhook.v1.UpdateEndpointRequest
+	13, // 28: pyairtable.webhook.v1.WebhookService.DeleteEndpoint:input_type -> pyairtable.webhook.v1.DeleteEndpointRequest
+	14, // 29: pyairtable.webhook.v1.WebhookService.PauseEndpoint:input_type -> pyairtable.webhook.v1.PauseEndpointRequest
+	15, // 30: pyairtable.webhook.v1.WebhookService.ResumeEndpoint:input_type -> pyairtable.webhook.v1.ResumeEndpointRequest
+	16, // 31: pyairtable.webhook.v1.WebhookService.RotateSecret:input_type -> pyairtable.webhook.v1.RotateSecretRequest
+	18, // 32: pyairtable.webhook.v1.WebhookService.RevokeSecret:input_type -> pyairtable.webhook.v1.RevokeSecretRequest
+	19, // 33: pyairtable.webhook.v1.WebhookService.SendTestEvent:input_type -> pyairtable.webhook.v1.SendTestEventRequest
+	20, // 34: pyairtable.webhook.v1.WebhookService.ListEventTypes:input_type -> pyairtable.webhook.v1.ListEventTypesRequest
+	22, // 35: pyairtable.webhook.v1.WebhookService.GetEventType:input_type -> pyairtable.webhook.v1.GetEventTypeRequest
+	8,  // 36: pyairtable.webhook.v1.WebhookService.CreateEndpoint:output_type -> pyairtable.webhook.v1.CreateEndpointResponse
+	3,  // 37: pyairtable.webhook.v1.WebhookService.GetEndpoint:output_type -> pyairtable.webhook.v1.Endpoint
+	11, // 38: pyairtable.webhook.v1.WebhookService.ListEndpoints:output_type -> pyairtable.webhook.v1.ListEndpointsResponse
+	3,  // 39: pyairtable.webhook.v1.WebhookService.UpdateEndpoint:output_type -> pyairtable.webhook.v1.Endpoint
+	28, // 40: pyairtable.webhook.v1.WebhookService.DeleteEndpoint:output_type -> google.protobuf.Empty
+	3,  // 41: pyairtable.webhook.v1.WebhookService.PauseEndpoint:output_type -> pyairtable.webhook.v1.Endpoint
+	3,  // 42: pyairtable.webhook.v1.WebhookService.ResumeEndpoint:output_type -> pyairtable.webhook.v1.Endpoint
+	17, // 43: pyairtable.webhook.v1.WebhookService.RotateSecret:output_type -> pyairtable.webhook.v1.RotateSecretResponse
+	3,  // 44: pyairtable.webhook.v1.WebhookService.RevokeSecret:output_type -> pyairtable.webhook.v1.Endpoint
+	29, // 45: pyairtable.webhook.v1.WebhookService.SendTestEvent:output_type -> pyairtable.webhook.v1.Delivery
+	21, // 46: pyairtable.webhook.v1.WebhookService.ListEventTypes:output_type -> pyairtable.webhook.v1.ListEventTypesResponse
+	6,  // 47: pyairtable.webhook.v1.WebhookService.GetEventType:output_type -> pyairtable.webhook.v1.EventType
+	36, // [36:48] is the sub-list for method output_type
+	24, // [24:36] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_pyairtable_webhook_v1_webhook_proto_init() }
@@ -1972,7 +2032,7 @@ func file_pyairtable_webhook_v1_webhook_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_webhook_v1_webhook_proto_rawDesc), len(file_pyairtable_webhook_v1_webhook_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

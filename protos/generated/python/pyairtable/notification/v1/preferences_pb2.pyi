@@ -436,7 +436,6 @@ class ChannelAddress(_message.Message):
     HINT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     STATE_REASON_FIELD_NUMBER: _builtins.int
-    SIGNING_SECRET_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -457,10 +456,6 @@ class ChannelAddress(_message.Message):
     """Whether it is used."""
     state_reason: _builtins.str
     """Why it is disabled, for a person; empty while it is not."""
-    signing_secret: _builtins.str
-    """For a webhook: what its requests are signed with, `whsec_…` (webhook.v1). In the answer of CreateChannelAddress
-    only; a retry of that does not have it again.
-    """
     @_builtins.property
     def web_push(self) -> Global___WebPushSubscription:
         """A browser's push subscription."""
@@ -486,13 +481,12 @@ class ChannelAddress(_message.Message):
         hint: _builtins.str = ...,
         state: Global___ChannelAddress.State.ValueType = ...,
         state_reason: _builtins.str = ...,
-        signing_secret: _builtins.str = ...,
         last_success_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "chat_uri", b"chat_uri", "create_time", b"create_time", "last_success_time", b"last_success_time", "phone_number", b"phone_number", "web_push", b"web_push", "webhook_uri", b"webhook_uri"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "channel", b"channel", "chat_uri", b"chat_uri", "create_time", b"create_time", "display_name", b"display_name", "hint", b"hint", "last_success_time", b"last_success_time", "name", b"name", "phone_number", b"phone_number", "signing_secret", b"signing_secret", "state", b"state", "state_reason", b"state_reason", "web_push", b"web_push", "webhook_uri", b"webhook_uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "channel", b"channel", "chat_uri", b"chat_uri", "create_time", b"create_time", "display_name", b"display_name", "hint", b"hint", "last_success_time", b"last_success_time", "name", b"name", "phone_number", b"phone_number", "state", b"state", "state_reason", b"state_reason", "web_push", b"web_push", "webhook_uri", b"webhook_uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_address: _TypeAlias = _typing.Literal["web_push", "phone_number", "chat_uri", "webhook_uri"]  # noqa: Y015
     _WhichOneofArgType_address: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
@@ -736,6 +730,36 @@ class CreateChannelAddressRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateChannelAddressRequest: _TypeAlias = CreateChannelAddressRequest  # noqa: Y015
+
+@_typing.final
+class CreateChannelAddressResponse(_message.Message):
+    """Response of CreateChannelAddress."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ADDRESS_FIELD_NUMBER: _builtins.int
+    SIGNING_SECRET_FIELD_NUMBER: _builtins.int
+    signing_secret: _builtins.str
+    """For a webhook: what its requests are signed with, `whsec_…` (webhook.v1). Here only, and not in the answer of a
+    retry.
+    """
+    @_builtins.property
+    def channel_address(self) -> Global___ChannelAddress:
+        """The address."""
+
+    def __init__(
+        self,
+        *,
+        channel_address: Global___ChannelAddress | None = ...,
+        signing_secret: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["channel_address", b"channel_address"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_address", b"channel_address", "signing_secret", b"signing_secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateChannelAddressResponse: _TypeAlias = CreateChannelAddressResponse  # noqa: Y015
 
 @_typing.final
 class ListChannelAddressesRequest(_message.Message):

@@ -62,7 +62,7 @@ class PreferenceServiceStub:
         self.CreateChannelAddress = channel.unary_unary(
                 '/pyairtable.notification.v1.PreferenceService/CreateChannelAddress',
                 request_serializer=pyairtable_dot_notification_dot_v1_dot_preferences__pb2.CreateChannelAddressRequest.SerializeToString,
-                response_deserializer=pyairtable_dot_notification_dot_v1_dot_preferences__pb2.ChannelAddress.FromString,
+                response_deserializer=pyairtable_dot_notification_dot_v1_dot_preferences__pb2.CreateChannelAddressResponse.FromString,
                 _registered_method=True)
         self.ListChannelAddresses = channel.unary_unary(
                 '/pyairtable.notification.v1.PreferenceService/ListChannelAddresses',
@@ -146,7 +146,9 @@ class PreferenceServiceServicer:
 
     def CreateChannelAddress(self, request, context):
         """Makes an address where the caller can be told: a browser's push subscription, a telephone, a chat, a webhook. An
-        address that could be somebody else's gets a code, and is used after VerifyChannelAddress.
+        address that could be somebody else's gets a code, and is used after VerifyChannelAddress. A webhook's signing
+        secret stands beside it in the answer, this once. Exception to AIP-133: what reads return has no field for a
+        secret.
         Permission: self: the caller's own.
         Errors: ALREADY_EXISTS (CHANNEL_ADDRESS_EXISTS), FAILED_PRECONDITION (CHANNEL_NOT_CONFIGURED, ADDRESS_NOT_ALLOWED),
         RESOURCE_EXHAUSTED (TOO_MANY_ADDRESSES, RATE_LIMITED).
@@ -199,7 +201,8 @@ class PreferenceServiceServicer:
 
     def Unsubscribe(self, request, context):
         """Turns off what the link of a message stands for: its category on its channel, or everything on it that may be
-        turned off. A mail program that unsubscribes with one click (RFC 8058) posts to the second path, where the token
+        turned off. The link leads to a page that has the token behind the `#` and posts it here. A mail program that
+        unsubscribes with one click (RFC 8058) posts a form to a URL of the gateway's, which calls this; there the token
         has to be in the URL: it can do nothing but this, and the gateway keeps it out of its logs.
         Permission: public; the token is the proof.
         Errors: INVALID_ARGUMENT (UNSUBSCRIBE_TOKEN_INVALID), RESOURCE_EXHAUSTED (RATE_LIMITED).
@@ -245,7 +248,7 @@ def add_PreferenceServiceServicer_to_server(servicer, server):
             'CreateChannelAddress': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateChannelAddress,
                     request_deserializer=pyairtable_dot_notification_dot_v1_dot_preferences__pb2.CreateChannelAddressRequest.FromString,
-                    response_serializer=pyairtable_dot_notification_dot_v1_dot_preferences__pb2.ChannelAddress.SerializeToString,
+                    response_serializer=pyairtable_dot_notification_dot_v1_dot_preferences__pb2.CreateChannelAddressResponse.SerializeToString,
             ),
             'ListChannelAddresses': grpc.unary_unary_rpc_method_handler(
                     servicer.ListChannelAddresses,
@@ -416,7 +419,7 @@ class PreferenceService:
             target,
             '/pyairtable.notification.v1.PreferenceService/CreateChannelAddress',
             pyairtable_dot_notification_dot_v1_dot_preferences__pb2.CreateChannelAddressRequest.SerializeToString,
-            pyairtable_dot_notification_dot_v1_dot_preferences__pb2.ChannelAddress.FromString,
+            pyairtable_dot_notification_dot_v1_dot_preferences__pb2.CreateChannelAddressResponse.FromString,
             options,
             channel_credentials,
             insecure,

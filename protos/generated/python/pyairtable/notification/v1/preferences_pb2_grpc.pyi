@@ -45,9 +45,11 @@ class PreferenceServiceStub:
     (ETAG_MISMATCH).
     Retry: safe; without a `request_id` a retry with an etag may answer ABORTED after a success.
     """
-    CreateChannelAddress: _aio.UnaryUnaryMultiCallable[_preferences_pb2.CreateChannelAddressRequest, _preferences_pb2.ChannelAddress]
+    CreateChannelAddress: _aio.UnaryUnaryMultiCallable[_preferences_pb2.CreateChannelAddressRequest, _preferences_pb2.CreateChannelAddressResponse]
     """Makes an address where the caller can be told: a browser's push subscription, a telephone, a chat, a webhook. An
-    address that could be somebody else's gets a code, and is used after VerifyChannelAddress.
+    address that could be somebody else's gets a code, and is used after VerifyChannelAddress. A webhook's signing
+    secret stands beside it in the answer, this once. Exception to AIP-133: what reads return has no field for a
+    secret.
     Permission: self: the caller's own.
     Errors: ALREADY_EXISTS (CHANNEL_ADDRESS_EXISTS), FAILED_PRECONDITION (CHANNEL_NOT_CONFIGURED, ADDRESS_NOT_ALLOWED),
     RESOURCE_EXHAUSTED (TOO_MANY_ADDRESSES, RATE_LIMITED).
@@ -80,7 +82,8 @@ class PreferenceServiceStub:
     """
     Unsubscribe: _aio.UnaryUnaryMultiCallable[_preferences_pb2.UnsubscribeRequest, _preferences_pb2.UnsubscribeResponse]
     """Turns off what the link of a message stands for: its category on its channel, or everything on it that may be
-    turned off. A mail program that unsubscribes with one click (RFC 8058) posts to the second path, where the token
+    turned off. The link leads to a page that has the token behind the `#` and posts it here. A mail program that
+    unsubscribes with one click (RFC 8058) posts a form to a URL of the gateway's, which calls this; there the token
     has to be in the URL: it can do nothing but this, and the gateway keeps it out of its logs.
     Permission: public; the token is the proof.
     Errors: INVALID_ARGUMENT (UNSUBSCRIBE_TOKEN_INVALID), RESOURCE_EXHAUSTED (RATE_LIMITED).
@@ -148,10 +151,12 @@ class PreferenceServiceServicer:
     def CreateChannelAddress(
         self,
         request: _preferences_pb2.CreateChannelAddressRequest,
-        context: _aio.ServicerContext[_preferences_pb2.CreateChannelAddressRequest, _abc.Awaitable[_preferences_pb2.ChannelAddress]],
-    ) -> _abc.Awaitable[_preferences_pb2.ChannelAddress]:
+        context: _aio.ServicerContext[_preferences_pb2.CreateChannelAddressRequest, _abc.Awaitable[_preferences_pb2.CreateChannelAddressResponse]],
+    ) -> _abc.Awaitable[_preferences_pb2.CreateChannelAddressResponse]:
         """Makes an address where the caller can be told: a browser's push subscription, a telephone, a chat, a webhook. An
-        address that could be somebody else's gets a code, and is used after VerifyChannelAddress.
+        address that could be somebody else's gets a code, and is used after VerifyChannelAddress. A webhook's signing
+        secret stands beside it in the answer, this once. Exception to AIP-133: what reads return has no field for a
+        secret.
         Permission: self: the caller's own.
         Errors: ALREADY_EXISTS (CHANNEL_ADDRESS_EXISTS), FAILED_PRECONDITION (CHANNEL_NOT_CONFIGURED, ADDRESS_NOT_ALLOWED),
         RESOURCE_EXHAUSTED (TOO_MANY_ADDRESSES, RATE_LIMITED).
@@ -209,7 +214,8 @@ class PreferenceServiceServicer:
         context: _aio.ServicerContext[_preferences_pb2.UnsubscribeRequest, _abc.Awaitable[_preferences_pb2.UnsubscribeResponse]],
     ) -> _abc.Awaitable[_preferences_pb2.UnsubscribeResponse]:
         """Turns off what the link of a message stands for: its category on its channel, or everything on it that may be
-        turned off. A mail program that unsubscribes with one click (RFC 8058) posts to the second path, where the token
+        turned off. The link leads to a page that has the token behind the `#` and posts it here. A mail program that
+        unsubscribes with one click (RFC 8058) posts a form to a URL of the gateway's, which calls this; there the token
         has to be in the URL: it can do nothing but this, and the gateway keeps it out of its logs.
         Permission: public; the token is the proof.
         Errors: INVALID_ARGUMENT (UNSUBSCRIBE_TOKEN_INVALID), RESOURCE_EXHAUSTED (RATE_LIMITED).

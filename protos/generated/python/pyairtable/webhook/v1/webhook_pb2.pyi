@@ -184,7 +184,6 @@ class Endpoint(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     STATE_REASON_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
-    SIGNING_SECRET_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -212,8 +211,6 @@ class Endpoint(_message.Message):
     """Whether events are sent."""
     state_reason: _builtins.str
     """Why it is paused or disabled, for a person; empty while it is active."""
-    signing_secret: _builtins.str
-    """The secret, `whsec_` and base64 of 32 bytes. In the answer of CreateEndpoint only, and not in that of a retry."""
     owner: _builtins.str
     """Whose rights decide which events it gets, as a permission subject: who made it."""
     etag: _builtins.str
@@ -270,7 +267,6 @@ class Endpoint(_message.Message):
         state: Global___Endpoint.State.ValueType = ...,
         state_reason: _builtins.str = ...,
         secrets: _abc.Iterable[Global___EndpointSecret] | None = ...,
-        signing_secret: _builtins.str = ...,
         health: Global___EndpointHealth | None = ...,
         owner: _builtins.str = ...,
         etag: _builtins.str = ...,
@@ -279,7 +275,7 @@ class Endpoint(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "health", b"health", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "event_types", b"event_types", "filter", b"filter", "header_names", b"header_names", "headers", b"headers", "health", b"health", "max_attempts", b"max_attempts", "max_requests_per_second", b"max_requests_per_second", "name", b"name", "owner", b"owner", "payload_style", b"payload_style", "resources", b"resources", "secrets", b"secrets", "signing_secret", b"signing_secret", "state", b"state", "state_reason", b"state_reason", "update_time", b"update_time", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "event_types", b"event_types", "filter", b"filter", "header_names", b"header_names", "headers", b"headers", "health", b"health", "max_attempts", b"max_attempts", "max_requests_per_second", b"max_requests_per_second", "name", b"name", "owner", b"owner", "payload_style", b"payload_style", "resources", b"resources", "secrets", b"secrets", "state", b"state", "state_reason", b"state_reason", "update_time", b"update_time", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -454,6 +450,38 @@ class CreateEndpointRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateEndpointRequest: _TypeAlias = CreateEndpointRequest  # noqa: Y015
+
+@_typing.final
+class CreateEndpointResponse(_message.Message):
+    """Response of CreateEndpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    SIGNING_SECRET_FIELD_NUMBER: _builtins.int
+    SECRET_ID_FIELD_NUMBER: _builtins.int
+    signing_secret: _builtins.str
+    """Its secret, `whsec_` and base64 of 32 bytes. Here only, and not in the answer of a retry."""
+    secret_id: _builtins.str
+    """The secret's id."""
+    @_builtins.property
+    def endpoint(self) -> Global___Endpoint:
+        """The endpoint."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: Global___Endpoint | None = ...,
+        signing_secret: _builtins.str = ...,
+        secret_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "secret_id", b"secret_id", "signing_secret", b"signing_secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateEndpointResponse: _TypeAlias = CreateEndpointResponse  # noqa: Y015
 
 @_typing.final
 class GetEndpointRequest(_message.Message):

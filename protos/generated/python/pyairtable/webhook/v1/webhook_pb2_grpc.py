@@ -54,7 +54,7 @@ class WebhookServiceStub:
         self.CreateEndpoint = channel.unary_unary(
                 '/pyairtable.webhook.v1.WebhookService/CreateEndpoint',
                 request_serializer=pyairtable_dot_webhook_dot_v1_dot_webhook__pb2.CreateEndpointRequest.SerializeToString,
-                response_deserializer=pyairtable_dot_webhook_dot_v1_dot_webhook__pb2.Endpoint.FromString,
+                response_deserializer=pyairtable_dot_webhook_dot_v1_dot_webhook__pb2.CreateEndpointResponse.FromString,
                 _registered_method=True)
         self.GetEndpoint = channel.unary_unary(
                 '/pyairtable.webhook.v1.WebhookService/GetEndpoint',
@@ -132,7 +132,8 @@ class WebhookServiceServicer:
     """
 
     def CreateEndpoint(self, request, context):
-        """Makes an endpoint. The answer has its signing secret, this once.
+        """Makes an endpoint. Its signing secret stands beside it in the answer, this once. Exception to AIP-133: what reads
+        return has no field for a secret.
         Permission: `tenant.create_webhook`, and `read` on each of its `resources`.
         Errors: FAILED_PRECONDITION (URI_NOT_ALLOWED), NOT_FOUND (EVENT_TYPE_NOT_FOUND, RESOURCE_NOT_FOUND),
         INVALID_ARGUMENT for a filter that cannot be read (with the position), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
@@ -268,7 +269,7 @@ def add_WebhookServiceServicer_to_server(servicer, server):
             'CreateEndpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateEndpoint,
                     request_deserializer=pyairtable_dot_webhook_dot_v1_dot_webhook__pb2.CreateEndpointRequest.FromString,
-                    response_serializer=pyairtable_dot_webhook_dot_v1_dot_webhook__pb2.Endpoint.SerializeToString,
+                    response_serializer=pyairtable_dot_webhook_dot_v1_dot_webhook__pb2.CreateEndpointResponse.SerializeToString,
             ),
             'GetEndpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEndpoint,
@@ -367,7 +368,7 @@ class WebhookService:
             target,
             '/pyairtable.webhook.v1.WebhookService/CreateEndpoint',
             pyairtable_dot_webhook_dot_v1_dot_webhook__pb2.CreateEndpointRequest.SerializeToString,
-            pyairtable_dot_webhook_dot_v1_dot_webhook__pb2.Endpoint.FromString,
+            pyairtable_dot_webhook_dot_v1_dot_webhook__pb2.CreateEndpointResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,8 +32,9 @@ class WebhookServiceStub:
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    CreateEndpoint: _aio.UnaryUnaryMultiCallable[_webhook_pb2.CreateEndpointRequest, _webhook_pb2.Endpoint]
-    """Makes an endpoint. The answer has its signing secret, this once.
+    CreateEndpoint: _aio.UnaryUnaryMultiCallable[_webhook_pb2.CreateEndpointRequest, _webhook_pb2.CreateEndpointResponse]
+    """Makes an endpoint. Its signing secret stands beside it in the answer, this once. Exception to AIP-133: what reads
+    return has no field for a secret.
     Permission: `tenant.create_webhook`, and `read` on each of its `resources`.
     Errors: FAILED_PRECONDITION (URI_NOT_ALLOWED), NOT_FOUND (EVENT_TYPE_NOT_FOUND, RESOURCE_NOT_FOUND),
     INVALID_ARGUMENT for a filter that cannot be read (with the position), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
@@ -137,9 +138,10 @@ class WebhookServiceServicer:
     def CreateEndpoint(
         self,
         request: _webhook_pb2.CreateEndpointRequest,
-        context: _aio.ServicerContext[_webhook_pb2.CreateEndpointRequest, _abc.Awaitable[_webhook_pb2.Endpoint]],
-    ) -> _abc.Awaitable[_webhook_pb2.Endpoint]:
-        """Makes an endpoint. The answer has its signing secret, this once.
+        context: _aio.ServicerContext[_webhook_pb2.CreateEndpointRequest, _abc.Awaitable[_webhook_pb2.CreateEndpointResponse]],
+    ) -> _abc.Awaitable[_webhook_pb2.CreateEndpointResponse]:
+        """Makes an endpoint. Its signing secret stands beside it in the answer, this once. Exception to AIP-133: what reads
+        return has no field for a secret.
         Permission: `tenant.create_webhook`, and `read` on each of its `resources`.
         Errors: FAILED_PRECONDITION (URI_NOT_ALLOWED), NOT_FOUND (EVENT_TYPE_NOT_FOUND, RESOURCE_NOT_FOUND),
         INVALID_ARGUMENT for a filter that cannot be read (with the position), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
