@@ -365,7 +365,7 @@ type File struct {
 	// The width and height of a picture or film; absent for anything else.
 	PixelSize *PixelSize `protobuf:"bytes,13,opt,name=pixel_size,json=pixelSize,proto3" json:"pixel_size,omitempty"`
 	// How long a film or recording plays; absent for anything else.
-	PlayTime *durationpb.Duration `protobuf:"bytes,14,opt,name=play_time,json=playTime,proto3" json:"play_time,omitempty"`
+	PlayDuration *durationpb.Duration `protobuf:"bytes,14,opt,name=play_duration,json=playDuration,proto3" json:"play_duration,omitempty"`
 	// Who made it, as a permission subject: `user:usr…`.
 	Creator string `protobuf:"bytes,15,opt,name=creator,proto3" json:"creator,omitempty"`
 	// Changes whenever the file does, its versions and scan included (AIP-154). Given in an update, it must be the
@@ -504,9 +504,9 @@ func (x *File) GetPixelSize() *PixelSize {
 	return nil
 }
 
-func (x *File) GetPlayTime() *durationpb.Duration {
+func (x *File) GetPlayDuration() *durationpb.Duration {
 	if x != nil {
-		return x.PlayTime
+		return x.PlayDuration
 	}
 	return nil
 }
@@ -2688,6 +2688,52 @@ func (x *RevokeSignedUrlsRequest) GetRequestId() string {
 	return ""
 }
 
+// Request of GetVersion.
+type GetVersionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version: `fileVersions/fvr…`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetVersionRequest) Reset() {
+	*x = GetVersionRequest{}
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetVersionRequest) ProtoMessage() {}
+
+func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
+func (*GetVersionRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *GetVersionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Request of ListVersions.
 type ListVersionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2703,7 +2749,7 @@ type ListVersionsRequest struct {
 
 func (x *ListVersionsRequest) Reset() {
 	*x = ListVersionsRequest{}
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[30]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +2761,7 @@ func (x *ListVersionsRequest) String() string {
 func (*ListVersionsRequest) ProtoMessage() {}
 
 func (x *ListVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[30]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +2774,7 @@ func (x *ListVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{30}
+	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListVersionsRequest) GetFile() string {
@@ -2765,7 +2811,7 @@ type ListVersionsResponse struct {
 
 func (x *ListVersionsResponse) Reset() {
 	*x = ListVersionsResponse{}
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[31]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2777,7 +2823,7 @@ func (x *ListVersionsResponse) String() string {
 func (*ListVersionsResponse) ProtoMessage() {}
 
 func (x *ListVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[31]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2790,7 +2836,7 @@ func (x *ListVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{31}
+	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListVersionsResponse) GetVersions() []*FileVersion {
@@ -2824,7 +2870,7 @@ type RestoreVersionRequest struct {
 
 func (x *RestoreVersionRequest) Reset() {
 	*x = RestoreVersionRequest{}
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[32]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2836,7 +2882,7 @@ func (x *RestoreVersionRequest) String() string {
 func (*RestoreVersionRequest) ProtoMessage() {}
 
 func (x *RestoreVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[32]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2849,7 +2895,7 @@ func (x *RestoreVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreVersionRequest.ProtoReflect.Descriptor instead.
 func (*RestoreVersionRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{32}
+	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RestoreVersionRequest) GetFile() string {
@@ -2883,19 +2929,17 @@ func (x *RestoreVersionRequest) GetRequestId() string {
 // Request of DeleteVersion.
 type DeleteVersionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The file: `files/fil…`.
-	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
-	// The version to erase: `fileVersions/fvr…`.
-	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The version: `fileVersions/fvr…`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer.
-	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteVersionRequest) Reset() {
 	*x = DeleteVersionRequest{}
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[33]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +2951,7 @@ func (x *DeleteVersionRequest) String() string {
 func (*DeleteVersionRequest) ProtoMessage() {}
 
 func (x *DeleteVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[33]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,19 +2964,12 @@ func (x *DeleteVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVersionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteVersionRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{33}
+	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{34}
 }
 
-func (x *DeleteVersionRequest) GetFile() string {
+func (x *DeleteVersionRequest) GetName() string {
 	if x != nil {
-		return x.File
-	}
-	return ""
-}
-
-func (x *DeleteVersionRequest) GetVersion() string {
-	if x != nil {
-		return x.Version
+		return x.Name
 	}
 	return ""
 }
@@ -2957,7 +2994,7 @@ type RescanFileRequest struct {
 
 func (x *RescanFileRequest) Reset() {
 	*x = RescanFileRequest{}
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[34]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2969,7 +3006,7 @@ func (x *RescanFileRequest) String() string {
 func (*RescanFileRequest) ProtoMessage() {}
 
 func (x *RescanFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[34]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2982,7 +3019,7 @@ func (x *RescanFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RescanFileRequest.ProtoReflect.Descriptor instead.
 func (*RescanFileRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{34}
+	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RescanFileRequest) GetName() string {
@@ -3014,7 +3051,7 @@ type WatchFilesRequest struct {
 
 func (x *WatchFilesRequest) Reset() {
 	*x = WatchFilesRequest{}
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[35]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3026,7 +3063,7 @@ func (x *WatchFilesRequest) String() string {
 func (*WatchFilesRequest) ProtoMessage() {}
 
 func (x *WatchFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[35]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3039,7 +3076,7 @@ func (x *WatchFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchFilesRequest.ProtoReflect.Descriptor instead.
 func (*WatchFilesRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{35}
+	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchFilesRequest) GetParent() string {
@@ -3078,7 +3115,7 @@ type WatchFilesResponse struct {
 
 func (x *WatchFilesResponse) Reset() {
 	*x = WatchFilesResponse{}
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[36]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3090,7 +3127,7 @@ func (x *WatchFilesResponse) String() string {
 func (*WatchFilesResponse) ProtoMessage() {}
 
 func (x *WatchFilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[36]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3103,7 +3140,7 @@ func (x *WatchFilesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchFilesResponse.ProtoReflect.Descriptor instead.
 func (*WatchFilesResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{36}
+	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WatchFilesResponse) GetFiles() []*File {
@@ -3136,7 +3173,7 @@ type GetStorageUsageRequest struct {
 
 func (x *GetStorageUsageRequest) Reset() {
 	*x = GetStorageUsageRequest{}
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[37]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3185,7 @@ func (x *GetStorageUsageRequest) String() string {
 func (*GetStorageUsageRequest) ProtoMessage() {}
 
 func (x *GetStorageUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_file_v1_file_proto_msgTypes[37]
+	mi := &file_pyairtable_file_v1_file_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,14 +3198,14 @@ func (x *GetStorageUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStorageUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetStorageUsageRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{37}
+	return file_pyairtable_file_v1_file_proto_rawDescGZIP(), []int{38}
 }
 
 var File_pyairtable_file_v1_file_proto protoreflect.FileDescriptor
 
 const file_pyairtable_file_v1_file_proto_rawDesc = "" +
 	"\n" +
-	"\x1dpyairtable/file/v1/file.proto\x12\x12pyairtable.file.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a pyairtable/common/v1/rules.proto\"\x83\v\n" +
+	"\x1dpyairtable/file/v1/file.proto\x12\x12pyairtable.file.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a pyairtable/common/v1/rules.proto\"\x8b\v\n" +
 	"\x04File\x12*\n" +
 	"\x04name\x18\x01 \x01(\tB\x16\xe2A\x01\b\xbaH\x0fr\r\x8a\xea0\tfiles/filR\x04name\x12@\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\x1d\xe2A\x01\x02\xbaH\x16r\x14\x18\xff\x012\x0f^[^/\\\\\\p{Cc}]*$R\vdisplayName\x12v\n" +
@@ -3191,8 +3228,8 @@ const file_pyairtable_file_v1_file_proto_rawDesc = "" +
 	"thumbnails\x18\f \x03(\v2\x1d.pyairtable.file.v1.ThumbnailB\x04\xe2A\x01\x03R\n" +
 	"thumbnails\x12B\n" +
 	"\n" +
-	"pixel_size\x18\r \x01(\v2\x1d.pyairtable.file.v1.PixelSizeB\x04\xe2A\x01\x03R\tpixelSize\x12<\n" +
-	"\tplay_time\x18\x0e \x01(\v2\x19.google.protobuf.DurationB\x04\xe2A\x01\x03R\bplayTime\x12\x1e\n" +
+	"pixel_size\x18\r \x01(\v2\x1d.pyairtable.file.v1.PixelSizeB\x04\xe2A\x01\x03R\tpixelSize\x12D\n" +
+	"\rplay_duration\x18\x0e \x01(\v2\x19.google.protobuf.DurationB\x04\xe2A\x01\x03R\fplayDuration\x12\x1e\n" +
 	"\acreator\x18\x0f \x01(\tB\x04\xe2A\x01\x03R\acreator\x12\x1f\n" +
 	"\x04etag\x18\x10 \x01(\tB\v\xe2A\x01\x01\xbaH\x04r\x02\x18@R\x04etag\x12A\n" +
 	"\vcreate_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
@@ -3418,7 +3455,10 @@ const file_pyairtable_file_v1_file_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB5\xe2A\x01\x02\xfaA\x19\n" +
 	"\x17file.pyairtable.io/File\xbaH\x12\xc8\x01\x01r\r\x8a\xea0\tfiles/filR\x04name\x126\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xb7\x01\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"l\n" +
+	"\x11GetVersionRequest\x12W\n" +
+	"\x04name\x18\x01 \x01(\tBC\xe2A\x01\x02\xfaA \n" +
+	"\x1efile.pyairtable.io/FileVersion\xbaH\x19\xc8\x01\x01r\x14\x8a\xea0\x10fileVersions/fvrR\x04name\"\xb7\x01\n" +
 	"\x13ListVersionsRequest\x12I\n" +
 	"\x04file\x18\x01 \x01(\tB5\xe2A\x01\x02\xfaA\x19\n" +
 	"\x17file.pyairtable.io/File\xbaH\x12\xc8\x01\x01r\r\x8a\xea0\tfiles/filR\x04file\x12(\n" +
@@ -3435,14 +3475,12 @@ const file_pyairtable_file_v1_file_proto_rawDesc = "" +
 	"\x1efile.pyairtable.io/FileVersion\xbaH\x19\xc8\x01\x01r\x14\x8a\xea0\x10fileVersions/fvrR\aversion\x12\x1f\n" +
 	"\x04etag\x18\x03 \x01(\tB\v\xe2A\x01\x01\xbaH\x04r\x02\x18@R\x04etag\x126\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xf8\x01\n" +
-	"\x14DeleteVersionRequest\x12I\n" +
-	"\x04file\x18\x01 \x01(\tB5\xe2A\x01\x02\xfaA\x19\n" +
-	"\x17file.pyairtable.io/File\xbaH\x12\xc8\x01\x01r\r\x8a\xea0\tfiles/filR\x04file\x12]\n" +
-	"\aversion\x18\x02 \x01(\tBC\xe2A\x01\x02\xfaA \n" +
-	"\x1efile.pyairtable.io/FileVersion\xbaH\x19\xc8\x01\x01r\x14\x8a\xea0\x10fileVersions/fvrR\aversion\x126\n" +
+	"request_id\x18\x04 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xa7\x01\n" +
+	"\x14DeleteVersionRequest\x12W\n" +
+	"\x04name\x18\x01 \x01(\tBC\xe2A\x01\x02\xfaA \n" +
+	"\x1efile.pyairtable.io/FileVersion\xbaH\x19\xc8\x01\x01r\x14\x8a\xea0\x10fileVersions/fvrR\x04name\x126\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\x96\x01\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\x96\x01\n" +
 	"\x11RescanFileRequest\x12I\n" +
 	"\x04name\x18\x01 \x01(\tB5\xe2A\x01\x02\xfaA\x19\n" +
 	"\x17file.pyairtable.io/File\xbaH\x12\xc8\x01\x01r\r\x8a\xea0\tfiles/filR\x04name\x126\n" +
@@ -3496,7 +3534,7 @@ const file_pyairtable_file_v1_file_proto_rawDesc = "" +
 	"\x1aTHUMBNAIL_SIZE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14THUMBNAIL_SIZE_SMALL\x10\x01\x12\x18\n" +
 	"\x14THUMBNAIL_SIZE_LARGE\x10\x02\x12\x17\n" +
-	"\x13THUMBNAIL_SIZE_FULL\x10\x032\xf3\x15\n" +
+	"\x13THUMBNAIL_SIZE_FULL\x10\x032\xe4\x16\n" +
 	"\vFileService\x12T\n" +
 	"\n" +
 	"UploadFile\x12%.pyairtable.file.v1.UploadFileRequest\x1a\x18.pyairtable.file.v1.File\"\x03\x90\x02\x00(\x01\x12h\n" +
@@ -3515,10 +3553,12 @@ const file_pyairtable_file_v1_file_proto_rawDesc = "" +
 	"\vExpungeFile\x12&.pyairtable.file.v1.ExpungeFileRequest\x1a\x16.google.protobuf.Empty\"/\xdaA\x04name\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/{name=files/*}:expunge\x90\x02\x02\x12\x81\x01\n" +
 	"\x0fCreateSignedUrl\x12*.pyairtable.file.v1.CreateSignedUrlRequest\x1a\x1d.pyairtable.file.v1.SignedUrl\"#\xdaA\x04name\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/signedUrls\x90\x02\x02\x12\xa6\x01\n" +
 	"\x15BatchCreateSignedUrls\x120.pyairtable.file.v1.BatchCreateSignedUrlsRequest\x1a1.pyairtable.file.v1.BatchCreateSignedUrlsResponse\"(\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/signedUrls:batchCreate\x90\x02\x02\x12\x93\x01\n" +
-	"\x10RevokeSignedUrls\x12+.pyairtable.file.v1.RevokeSignedUrlsRequest\x1a\x18.pyairtable.file.v1.File\"8\xdaA\x04name\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/{name=files/*}:revokeSignedUrls\x90\x02\x02\x12\x90\x01\n" +
+	"\x10RevokeSignedUrls\x12+.pyairtable.file.v1.RevokeSignedUrlsRequest\x1a\x18.pyairtable.file.v1.File\"8\xdaA\x04name\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/{name=files/*}:revokeSignedUrls\x90\x02\x02\x12\x81\x01\n" +
+	"\n" +
+	"GetVersion\x12%.pyairtable.file.v1.GetVersionRequest\x1a\x1f.pyairtable.file.v1.FileVersion\"+\xdaA\x04name\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/{name=fileVersions/*}\x90\x02\x01\x12\x90\x01\n" +
 	"\fListVersions\x12'.pyairtable.file.v1.ListVersionsRequest\x1a(.pyairtable.file.v1.ListVersionsResponse\"-\xdaA\x04file\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{file=files/*}/versions\x90\x02\x01\x12\x95\x01\n" +
-	"\x0eRestoreVersion\x12).pyairtable.file.v1.RestoreVersionRequest\x1a\x18.pyairtable.file.v1.File\">\xdaA\ffile,version\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/{file=files/*}:restoreVersion\x90\x02\x02\x12\x90\x01\n" +
-	"\rDeleteVersion\x12(.pyairtable.file.v1.DeleteVersionRequest\x1a\x16.google.protobuf.Empty\"=\xdaA\ffile,version\x82\xd3\xe4\x93\x02%:\x01*\" /v1/{file=files/*}:deleteVersion\x90\x02\x02\x12}\n" +
+	"\x0eRestoreVersion\x12).pyairtable.file.v1.RestoreVersionRequest\x1a\x18.pyairtable.file.v1.File\">\xdaA\ffile,version\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/{file=files/*}:restoreVersion\x90\x02\x02\x12~\n" +
+	"\rDeleteVersion\x12(.pyairtable.file.v1.DeleteVersionRequest\x1a\x16.google.protobuf.Empty\"+\xdaA\x04name\x82\xd3\xe4\x93\x02\x1b*\x19/v1/{name=fileVersions/*}\x90\x02\x02\x12}\n" +
 	"\n" +
 	"RescanFile\x12%.pyairtable.file.v1.RescanFileRequest\x1a\x18.pyairtable.file.v1.File\".\xdaA\x04name\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/{name=files/*}:rescan\x90\x02\x02\x12y\n" +
 	"\n" +
@@ -3538,7 +3578,7 @@ func file_pyairtable_file_v1_file_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_file_v1_file_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pyairtable_file_v1_file_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_pyairtable_file_v1_file_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_pyairtable_file_v1_file_proto_goTypes = []any{
 	(ErrorReason)(0),                        // 0: pyairtable.file.v1.ErrorReason
 	(ScanState)(0),                          // 1: pyairtable.file.v1.ScanState
@@ -3574,44 +3614,45 @@ var file_pyairtable_file_v1_file_proto_goTypes = []any{
 	(*BatchCreateSignedUrlsRequest)(nil),    // 31: pyairtable.file.v1.BatchCreateSignedUrlsRequest
 	(*BatchCreateSignedUrlsResponse)(nil),   // 32: pyairtable.file.v1.BatchCreateSignedUrlsResponse
 	(*RevokeSignedUrlsRequest)(nil),         // 33: pyairtable.file.v1.RevokeSignedUrlsRequest
-	(*ListVersionsRequest)(nil),             // 34: pyairtable.file.v1.ListVersionsRequest
-	(*ListVersionsResponse)(nil),            // 35: pyairtable.file.v1.ListVersionsResponse
-	(*RestoreVersionRequest)(nil),           // 36: pyairtable.file.v1.RestoreVersionRequest
-	(*DeleteVersionRequest)(nil),            // 37: pyairtable.file.v1.DeleteVersionRequest
-	(*RescanFileRequest)(nil),               // 38: pyairtable.file.v1.RescanFileRequest
-	(*WatchFilesRequest)(nil),               // 39: pyairtable.file.v1.WatchFilesRequest
-	(*WatchFilesResponse)(nil),              // 40: pyairtable.file.v1.WatchFilesResponse
-	(*GetStorageUsageRequest)(nil),          // 41: pyairtable.file.v1.GetStorageUsageRequest
-	nil,                                     // 42: pyairtable.file.v1.File.LabelsEntry
-	nil,                                     // 43: pyairtable.file.v1.SignedUrl.HeadersEntry
-	nil,                                     // 44: pyairtable.file.v1.BatchGetFilesResponse.FailedRequestsEntry
-	nil,                                     // 45: pyairtable.file.v1.BatchCreateSignedUrlsResponse.FailedRequestsEntry
-	(*durationpb.Duration)(nil),             // 46: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),           // 47: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),           // 48: google.protobuf.FieldMask
-	(*status.Status)(nil),                   // 49: google.rpc.Status
-	(*emptypb.Empty)(nil),                   // 50: google.protobuf.Empty
+	(*GetVersionRequest)(nil),               // 34: pyairtable.file.v1.GetVersionRequest
+	(*ListVersionsRequest)(nil),             // 35: pyairtable.file.v1.ListVersionsRequest
+	(*ListVersionsResponse)(nil),            // 36: pyairtable.file.v1.ListVersionsResponse
+	(*RestoreVersionRequest)(nil),           // 37: pyairtable.file.v1.RestoreVersionRequest
+	(*DeleteVersionRequest)(nil),            // 38: pyairtable.file.v1.DeleteVersionRequest
+	(*RescanFileRequest)(nil),               // 39: pyairtable.file.v1.RescanFileRequest
+	(*WatchFilesRequest)(nil),               // 40: pyairtable.file.v1.WatchFilesRequest
+	(*WatchFilesResponse)(nil),              // 41: pyairtable.file.v1.WatchFilesResponse
+	(*GetStorageUsageRequest)(nil),          // 42: pyairtable.file.v1.GetStorageUsageRequest
+	nil,                                     // 43: pyairtable.file.v1.File.LabelsEntry
+	nil,                                     // 44: pyairtable.file.v1.SignedUrl.HeadersEntry
+	nil,                                     // 45: pyairtable.file.v1.BatchGetFilesResponse.FailedRequestsEntry
+	nil,                                     // 46: pyairtable.file.v1.BatchCreateSignedUrlsResponse.FailedRequestsEntry
+	(*durationpb.Duration)(nil),             // 47: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),           // 48: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),           // 49: google.protobuf.FieldMask
+	(*status.Status)(nil),                   // 50: google.rpc.Status
+	(*emptypb.Empty)(nil),                   // 51: google.protobuf.Empty
 }
 var file_pyairtable_file_v1_file_proto_depIdxs = []int32{
-	42, // 0: pyairtable.file.v1.File.labels:type_name -> pyairtable.file.v1.File.LabelsEntry
+	43, // 0: pyairtable.file.v1.File.labels:type_name -> pyairtable.file.v1.File.LabelsEntry
 	6,  // 1: pyairtable.file.v1.File.checksums:type_name -> pyairtable.file.v1.Checksums
 	1,  // 2: pyairtable.file.v1.File.scan_state:type_name -> pyairtable.file.v1.ScanState
 	7,  // 3: pyairtable.file.v1.File.thumbnails:type_name -> pyairtable.file.v1.Thumbnail
 	8,  // 4: pyairtable.file.v1.File.pixel_size:type_name -> pyairtable.file.v1.PixelSize
-	46, // 5: pyairtable.file.v1.File.play_time:type_name -> google.protobuf.Duration
-	47, // 6: pyairtable.file.v1.File.create_time:type_name -> google.protobuf.Timestamp
-	47, // 7: pyairtable.file.v1.File.update_time:type_name -> google.protobuf.Timestamp
-	47, // 8: pyairtable.file.v1.File.delete_time:type_name -> google.protobuf.Timestamp
-	47, // 9: pyairtable.file.v1.File.purge_time:type_name -> google.protobuf.Timestamp
+	47, // 5: pyairtable.file.v1.File.play_duration:type_name -> google.protobuf.Duration
+	48, // 6: pyairtable.file.v1.File.create_time:type_name -> google.protobuf.Timestamp
+	48, // 7: pyairtable.file.v1.File.update_time:type_name -> google.protobuf.Timestamp
+	48, // 8: pyairtable.file.v1.File.delete_time:type_name -> google.protobuf.Timestamp
+	48, // 9: pyairtable.file.v1.File.purge_time:type_name -> google.protobuf.Timestamp
 	6,  // 10: pyairtable.file.v1.FileVersion.checksums:type_name -> pyairtable.file.v1.Checksums
 	1,  // 11: pyairtable.file.v1.FileVersion.scan_state:type_name -> pyairtable.file.v1.ScanState
-	47, // 12: pyairtable.file.v1.FileVersion.scan_time:type_name -> google.protobuf.Timestamp
-	47, // 13: pyairtable.file.v1.FileVersion.create_time:type_name -> google.protobuf.Timestamp
+	48, // 12: pyairtable.file.v1.FileVersion.scan_time:type_name -> google.protobuf.Timestamp
+	48, // 13: pyairtable.file.v1.FileVersion.create_time:type_name -> google.protobuf.Timestamp
 	2,  // 14: pyairtable.file.v1.Thumbnail.size:type_name -> pyairtable.file.v1.ThumbnailSize
 	8,  // 15: pyairtable.file.v1.Thumbnail.pixel_size:type_name -> pyairtable.file.v1.PixelSize
-	43, // 16: pyairtable.file.v1.SignedUrl.headers:type_name -> pyairtable.file.v1.SignedUrl.HeadersEntry
-	47, // 17: pyairtable.file.v1.SignedUrl.expire_time:type_name -> google.protobuf.Timestamp
-	47, // 18: pyairtable.file.v1.StorageUsage.count_time:type_name -> google.protobuf.Timestamp
+	44, // 16: pyairtable.file.v1.SignedUrl.headers:type_name -> pyairtable.file.v1.SignedUrl.HeadersEntry
+	48, // 17: pyairtable.file.v1.SignedUrl.expire_time:type_name -> google.protobuf.Timestamp
+	48, // 18: pyairtable.file.v1.StorageUsage.count_time:type_name -> google.protobuf.Timestamp
 	13, // 19: pyairtable.file.v1.UploadFileRequest.header:type_name -> pyairtable.file.v1.UploadHeader
 	9,  // 20: pyairtable.file.v1.UploadFileRequest.chunk:type_name -> pyairtable.file.v1.Chunk
 	6,  // 21: pyairtable.file.v1.UploadFileRequest.checksums:type_name -> pyairtable.file.v1.Checksums
@@ -3622,21 +3663,21 @@ var file_pyairtable_file_v1_file_proto_depIdxs = []int32{
 	9,  // 26: pyairtable.file.v1.DownloadFileResponse.chunk:type_name -> pyairtable.file.v1.Chunk
 	6,  // 27: pyairtable.file.v1.DownloadHeader.checksums:type_name -> pyairtable.file.v1.Checksums
 	4,  // 28: pyairtable.file.v1.BatchGetFilesResponse.files:type_name -> pyairtable.file.v1.File
-	44, // 29: pyairtable.file.v1.BatchGetFilesResponse.failed_requests:type_name -> pyairtable.file.v1.BatchGetFilesResponse.FailedRequestsEntry
+	45, // 29: pyairtable.file.v1.BatchGetFilesResponse.failed_requests:type_name -> pyairtable.file.v1.BatchGetFilesResponse.FailedRequestsEntry
 	4,  // 30: pyairtable.file.v1.ListFilesResponse.files:type_name -> pyairtable.file.v1.File
 	4,  // 31: pyairtable.file.v1.UpdateFileRequest.file:type_name -> pyairtable.file.v1.File
-	48, // 32: pyairtable.file.v1.UpdateFileRequest.update_mask:type_name -> google.protobuf.FieldMask
+	49, // 32: pyairtable.file.v1.UpdateFileRequest.update_mask:type_name -> google.protobuf.FieldMask
 	4,  // 33: pyairtable.file.v1.BatchDeleteFilesResponse.files:type_name -> pyairtable.file.v1.File
 	2,  // 34: pyairtable.file.v1.CreateSignedUrlRequest.thumbnail:type_name -> pyairtable.file.v1.ThumbnailSize
-	46, // 35: pyairtable.file.v1.CreateSignedUrlRequest.ttl:type_name -> google.protobuf.Duration
+	47, // 35: pyairtable.file.v1.CreateSignedUrlRequest.ttl:type_name -> google.protobuf.Duration
 	3,  // 36: pyairtable.file.v1.CreateSignedUrlRequest.disposition:type_name -> pyairtable.file.v1.CreateSignedUrlRequest.Disposition
 	30, // 37: pyairtable.file.v1.BatchCreateSignedUrlsRequest.requests:type_name -> pyairtable.file.v1.CreateSignedUrlRequest
 	10, // 38: pyairtable.file.v1.BatchCreateSignedUrlsResponse.signed_urls:type_name -> pyairtable.file.v1.SignedUrl
-	45, // 39: pyairtable.file.v1.BatchCreateSignedUrlsResponse.failed_requests:type_name -> pyairtable.file.v1.BatchCreateSignedUrlsResponse.FailedRequestsEntry
+	46, // 39: pyairtable.file.v1.BatchCreateSignedUrlsResponse.failed_requests:type_name -> pyairtable.file.v1.BatchCreateSignedUrlsResponse.FailedRequestsEntry
 	5,  // 40: pyairtable.file.v1.ListVersionsResponse.versions:type_name -> pyairtable.file.v1.FileVersion
 	4,  // 41: pyairtable.file.v1.WatchFilesResponse.files:type_name -> pyairtable.file.v1.File
-	49, // 42: pyairtable.file.v1.BatchGetFilesResponse.FailedRequestsEntry.value:type_name -> google.rpc.Status
-	49, // 43: pyairtable.file.v1.BatchCreateSignedUrlsResponse.FailedRequestsEntry.value:type_name -> google.rpc.Status
+	50, // 42: pyairtable.file.v1.BatchGetFilesResponse.FailedRequestsEntry.value:type_name -> google.rpc.Status
+	50, // 43: pyairtable.file.v1.BatchCreateSignedUrlsResponse.FailedRequestsEntry.value:type_name -> google.rpc.Status
 	12, // 44: pyairtable.file.v1.FileService.UploadFile:input_type -> pyairtable.file.v1.UploadFileRequest
 	14, // 45: pyairtable.file.v1.FileService.DownloadFile:input_type -> pyairtable.file.v1.DownloadFileRequest
 	17, // 46: pyairtable.file.v1.FileService.GetFile:input_type -> pyairtable.file.v1.GetFileRequest
@@ -3652,35 +3693,37 @@ var file_pyairtable_file_v1_file_proto_depIdxs = []int32{
 	30, // 56: pyairtable.file.v1.FileService.CreateSignedUrl:input_type -> pyairtable.file.v1.CreateSignedUrlRequest
 	31, // 57: pyairtable.file.v1.FileService.BatchCreateSignedUrls:input_type -> pyairtable.file.v1.BatchCreateSignedUrlsRequest
 	33, // 58: pyairtable.file.v1.FileService.RevokeSignedUrls:input_type -> pyairtable.file.v1.RevokeSignedUrlsRequest
-	34, // 59: pyairtable.file.v1.FileService.ListVersions:input_type -> pyairtable.file.v1.ListVersionsRequest
-	36, // 60: pyairtable.file.v1.FileService.RestoreVersion:input_type -> pyairtable.file.v1.RestoreVersionRequest
-	37, // 61: pyairtable.file.v1.FileService.DeleteVersion:input_type -> pyairtable.file.v1.DeleteVersionRequest
-	38, // 62: pyairtable.file.v1.FileService.RescanFile:input_type -> pyairtable.file.v1.RescanFileRequest
-	39, // 63: pyairtable.file.v1.FileService.WatchFiles:input_type -> pyairtable.file.v1.WatchFilesRequest
-	41, // 64: pyairtable.file.v1.FileService.GetStorageUsage:input_type -> pyairtable.file.v1.GetStorageUsageRequest
-	4,  // 65: pyairtable.file.v1.FileService.UploadFile:output_type -> pyairtable.file.v1.File
-	15, // 66: pyairtable.file.v1.FileService.DownloadFile:output_type -> pyairtable.file.v1.DownloadFileResponse
-	4,  // 67: pyairtable.file.v1.FileService.GetFile:output_type -> pyairtable.file.v1.File
-	19, // 68: pyairtable.file.v1.FileService.BatchGetFiles:output_type -> pyairtable.file.v1.BatchGetFilesResponse
-	21, // 69: pyairtable.file.v1.FileService.ListFiles:output_type -> pyairtable.file.v1.ListFilesResponse
-	4,  // 70: pyairtable.file.v1.FileService.UpdateFile:output_type -> pyairtable.file.v1.File
-	4,  // 71: pyairtable.file.v1.FileService.CopyFile:output_type -> pyairtable.file.v1.File
-	4,  // 72: pyairtable.file.v1.FileService.MoveFile:output_type -> pyairtable.file.v1.File
-	4,  // 73: pyairtable.file.v1.FileService.DeleteFile:output_type -> pyairtable.file.v1.File
-	27, // 74: pyairtable.file.v1.FileService.BatchDeleteFiles:output_type -> pyairtable.file.v1.BatchDeleteFilesResponse
-	4,  // 75: pyairtable.file.v1.FileService.UndeleteFile:output_type -> pyairtable.file.v1.File
-	50, // 76: pyairtable.file.v1.FileService.ExpungeFile:output_type -> google.protobuf.Empty
-	10, // 77: pyairtable.file.v1.FileService.CreateSignedUrl:output_type -> pyairtable.file.v1.SignedUrl
-	32, // 78: pyairtable.file.v1.FileService.BatchCreateSignedUrls:output_type -> pyairtable.file.v1.BatchCreateSignedUrlsResponse
-	4,  // 79: pyairtable.file.v1.FileService.RevokeSignedUrls:output_type -> pyairtable.file.v1.File
-	35, // 80: pyairtable.file.v1.FileService.ListVersions:output_type -> pyairtable.file.v1.ListVersionsResponse
-	4,  // 81: pyairtable.file.v1.FileService.RestoreVersion:output_type -> pyairtable.file.v1.File
-	50, // 82: pyairtable.file.v1.FileService.DeleteVersion:output_type -> google.protobuf.Empty
-	4,  // 83: pyairtable.file.v1.FileService.RescanFile:output_type -> pyairtable.file.v1.File
-	40, // 84: pyairtable.file.v1.FileService.WatchFiles:output_type -> pyairtable.file.v1.WatchFilesResponse
-	11, // 85: pyairtable.file.v1.FileService.GetStorageUsage:output_type -> pyairtable.file.v1.StorageUsage
-	65, // [65:86] is the sub-list for method output_type
-	44, // [44:65] is the sub-list for method input_type
+	34, // 59: pyairtable.file.v1.FileService.GetVersion:input_type -> pyairtable.file.v1.GetVersionRequest
+	35, // 60: pyairtable.file.v1.FileService.ListVersions:input_type -> pyairtable.file.v1.ListVersionsRequest
+	37, // 61: pyairtable.file.v1.FileService.RestoreVersion:input_type -> pyairtable.file.v1.RestoreVersionRequest
+	38, // 62: pyairtable.file.v1.FileService.DeleteVersion:input_type -> pyairtable.file.v1.DeleteVersionRequest
+	39, // 63: pyairtable.file.v1.FileService.RescanFile:input_type -> pyairtable.file.v1.RescanFileRequest
+	40, // 64: pyairtable.file.v1.FileService.WatchFiles:input_type -> pyairtable.file.v1.WatchFilesRequest
+	42, // 65: pyairtable.file.v1.FileService.GetStorageUsage:input_type -> pyairtable.file.v1.GetStorageUsageRequest
+	4,  // 66: pyairtable.file.v1.FileService.UploadFile:output_type -> pyairtable.file.v1.File
+	15, // 67: pyairtable.file.v1.FileService.DownloadFile:output_type -> pyairtable.file.v1.DownloadFileResponse
+	4,  // 68: pyairtable.file.v1.FileService.GetFile:output_type -> pyairtable.file.v1.File
+	19, // 69: pyairtable.file.v1.FileService.BatchGetFiles:output_type -> pyairtable.file.v1.BatchGetFilesResponse
+	21, // 70: pyairtable.file.v1.FileService.ListFiles:output_type -> pyairtable.file.v1.ListFilesResponse
+	4,  // 71: pyairtable.file.v1.FileService.UpdateFile:output_type -> pyairtable.file.v1.File
+	4,  // 72: pyairtable.file.v1.FileService.CopyFile:output_type -> pyairtable.file.v1.File
+	4,  // 73: pyairtable.file.v1.FileService.MoveFile:output_type -> pyairtable.file.v1.File
+	4,  // 74: pyairtable.file.v1.FileService.DeleteFile:output_type -> pyairtable.file.v1.File
+	27, // 75: pyairtable.file.v1.FileService.BatchDeleteFiles:output_type -> pyairtable.file.v1.BatchDeleteFilesResponse
+	4,  // 76: pyairtable.file.v1.FileService.UndeleteFile:output_type -> pyairtable.file.v1.File
+	51, // 77: pyairtable.file.v1.FileService.ExpungeFile:output_type -> google.protobuf.Empty
+	10, // 78: pyairtable.file.v1.FileService.CreateSignedUrl:output_type -> pyairtable.file.v1.SignedUrl
+	32, // 79: pyairtable.file.v1.FileService.BatchCreateSignedUrls:output_type -> pyairtable.file.v1.BatchCreateSignedUrlsResponse
+	4,  // 80: pyairtable.file.v1.FileService.RevokeSignedUrls:output_type -> pyairtable.file.v1.File
+	5,  // 81: pyairtable.file.v1.FileService.GetVersion:output_type -> pyairtable.file.v1.FileVersion
+	36, // 82: pyairtable.file.v1.FileService.ListVersions:output_type -> pyairtable.file.v1.ListVersionsResponse
+	4,  // 83: pyairtable.file.v1.FileService.RestoreVersion:output_type -> pyairtable.file.v1.File
+	51, // 84: pyairtable.file.v1.FileService.DeleteVersion:output_type -> google.protobuf.Empty
+	4,  // 85: pyairtable.file.v1.FileService.RescanFile:output_type -> pyairtable.file.v1.File
+	41, // 86: pyairtable.file.v1.FileService.WatchFiles:output_type -> pyairtable.file.v1.WatchFilesResponse
+	11, // 87: pyairtable.file.v1.FileService.GetStorageUsage:output_type -> pyairtable.file.v1.StorageUsage
+	66, // [66:88] is the sub-list for method output_type
+	44, // [44:66] is the sub-list for method input_type
 	44, // [44:44] is the sub-list for extension type_name
 	44, // [44:44] is the sub-list for extension extendee
 	0,  // [0:44] is the sub-list for field type_name
@@ -3712,7 +3755,7 @@ func file_pyairtable_file_v1_file_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_file_v1_file_proto_rawDesc), len(file_pyairtable_file_v1_file_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,7 @@ const (
 	FileService_CreateSignedUrl_FullMethodName       = "/pyairtable.file.v1.FileService/CreateSignedUrl"
 	FileService_BatchCreateSignedUrls_FullMethodName = "/pyairtable.file.v1.FileService/BatchCreateSignedUrls"
 	FileService_RevokeSignedUrls_FullMethodName      = "/pyairtable.file.v1.FileService/RevokeSignedUrls"
+	FileService_GetVersion_FullMethodName            = "/pyairtable.file.v1.FileService/GetVersion"
 	FileService_ListVersions_FullMethodName          = "/pyairtable.file.v1.FileService/ListVersions"
 	FileService_RestoreVersion_FullMethodName        = "/pyairtable.file.v1.FileService/RestoreVersion"
 	FileService_DeleteVersion_FullMethodName         = "/pyairtable.file.v1.FileService/DeleteVersion"
@@ -151,6 +152,11 @@ type FileServiceClient interface {
 	// Errors: NOT_FOUND (FILE_NOT_FOUND), FAILED_PRECONDITION (FILE_DELETED).
 	// Retry: safe; URLs that were made between the tries end too unless the `request_id` is the same.
 	RevokeSignedUrls(ctx context.Context, in *RevokeSignedUrlsRequest, opts ...grpc.CallOption) (*File, error)
+	// Reads one version of a file.
+	// Permission: `file.read` on its file, to anyone else it is NOT_FOUND.
+	// Errors: NOT_FOUND (VERSION_NOT_FOUND).
+	// Retry: safe.
+	GetVersion(ctx context.Context, in *GetVersionRequest, opts ...grpc.CallOption) (*FileVersion, error)
 	// Lists the versions of a file, newest first.
 	// Permission: `file.read` on the file.
 	// Errors: NOT_FOUND (FILE_NOT_FOUND), INVALID_ARGUMENT for a page token that is not from this list.
@@ -163,8 +169,8 @@ type FileServiceClient interface {
 	// Retry: safe: a version that is current already stays so.
 	RestoreVersion(ctx context.Context, in *RestoreVersionRequest, opts ...grpc.CallOption) (*File, error)
 	// Erases a version that is not the current one, for good.
-	// Permission: `file.delete` on the file.
-	// Errors: NOT_FOUND (FILE_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (VERSION_CURRENT).
+	// Permission: `file.delete` on its file, to who may not read that it is NOT_FOUND.
+	// Errors: NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (VERSION_CURRENT).
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	DeleteVersion(ctx context.Context, in *DeleteVersionRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Scans the current version anew, as after the scanner has learnt something or has failed.
@@ -357,6 +363,16 @@ func (c *fileServiceClient) RevokeSignedUrls(ctx context.Context, in *RevokeSign
 	return out, nil
 }
 
+func (c *fileServiceClient) GetVersion(ctx context.Context, in *GetVersionRequest, opts ...grpc.CallOption) (*FileVersion, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FileVersion)
+	err := c.cc.Invoke(ctx, FileService_GetVersion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *fileServiceClient) ListVersions(ctx context.Context, in *ListVersionsRequest, opts ...grpc.CallOption) (*ListVersionsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListVersionsResponse)
@@ -534,6 +550,11 @@ type FileServiceServer interface {
 	// Errors: NOT_FOUND (FILE_NOT_FOUND), FAILED_PRECONDITION (FILE_DELETED).
 	// Retry: safe; URLs that were made between the tries end too unless the `request_id` is the same.
 	RevokeSignedUrls(context.Context, *RevokeSignedUrlsRequest) (*File, error)
+	// Reads one version of a file.
+	// Permission: `file.read` on its file, to anyone else it is NOT_FOUND.
+	// Errors: NOT_FOUND (VERSION_NOT_FOUND).
+	// Retry: safe.
+	GetVersion(context.Context, *GetVersionRequest) (*FileVersion, error)
 	// Lists the versions of a file, newest first.
 	// Permission: `file.read` on the file.
 	// Errors: NOT_FOUND (FILE_NOT_FOUND), INVALID_ARGUMENT for a page token that is not from this list.
@@ -546,8 +567,8 @@ type FileServiceServer interface {
 	// Retry: safe: a version that is current already stays so.
 	RestoreVersion(context.Context, *RestoreVersionRequest) (*File, error)
 	// Erases a version that is not the current one, for good.
-	// Permission: `file.delete` on the file.
-	// Errors: NOT_FOUND (FILE_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (VERSION_CURRENT).
+	// Permission: `file.delete` on its file, to who may not read that it is NOT_FOUND.
+	// Errors: NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (VERSION_CURRENT).
 	// Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
 	DeleteVersion(context.Context, *DeleteVersionRequest) (*emptypb.Empty, error)
 	// Scans the current version anew, as after the scanner has learnt something or has failed.
@@ -622,6 +643,9 @@ func (UnimplementedFileServiceServer) BatchCreateSignedUrls(context.Context, *Ba
 }
 func (UnimplementedFileServiceServer) RevokeSignedUrls(context.Context, *RevokeSignedUrlsRequest) (*File, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeSignedUrls not implemented")
+}
+func (UnimplementedFileServiceServer) GetVersion(context.Context, *GetVersionRequest) (*FileVersion, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetVersion not implemented")
 }
 func (UnimplementedFileServiceServer) ListVersions(context.Context, *ListVersionsRequest) (*ListVersionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListVersions not implemented")
@@ -914,6 +938,24 @@ func _FileService_RevokeSignedUrls_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FileService_GetVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetVersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FileServiceServer).GetVersion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FileService_GetVersion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FileServiceServer).GetVersion(ctx, req.(*GetVersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _FileService_ListVersions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListVersionsRequest)
 	if err := dec(in); err != nil {
@@ -1073,6 +1115,10 @@ var FileService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeSignedUrls",
 			Handler:    _FileService_RevokeSignedUrls_Handler,
+		},
+		{
+			MethodName: "GetVersion",
+			Handler:    _FileService_GetVersion_Handler,
 		},
 		{
 			MethodName: "ListVersions",

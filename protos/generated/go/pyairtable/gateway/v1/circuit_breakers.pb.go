@@ -38,7 +38,7 @@ const (
 	CircuitBreaker_STATE_OPEN CircuitBreaker_State = 2
 	// A few do, to see whether the target is well.
 	CircuitBreaker_STATE_HALF_OPEN CircuitBreaker_State = 3
-	// They do not, for an operator wants it so, until `force_open_until`.
+	// They do not, for an operator wants it so, until `force_open_end_time`.
 	CircuitBreaker_STATE_FORCED_OPEN CircuitBreaker_State = 4
 )
 
@@ -118,7 +118,7 @@ type CircuitBreaker struct {
 	// When the next call is let through; unset while it is closed.
 	RetryTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
 	// Until when it is forced open; unset when it is not.
-	ForceOpenUntil *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=force_open_until,json=forceOpenUntil,proto3" json:"force_open_until,omitempty"`
+	ForceOpenEndTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=force_open_end_time,json=forceOpenEndTime,proto3" json:"force_open_end_time,omitempty"`
 	// Changes whenever the state does (AIP-154).
 	Etag          string `protobuf:"bytes,15,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -246,9 +246,9 @@ func (x *CircuitBreaker) GetRetryTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *CircuitBreaker) GetForceOpenUntil() *timestamppb.Timestamp {
+func (x *CircuitBreaker) GetForceOpenEndTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.ForceOpenUntil
+		return x.ForceOpenEndTime
 	}
 	return nil
 }
@@ -270,7 +270,7 @@ type CircuitBreakerSettings struct {
 	// The window.
 	Window *durationpb.Duration `protobuf:"bytes,3,opt,name=window,proto3" json:"window,omitempty"`
 	// How long it stays open the first time; doubles each time it trips again.
-	OpenTime *durationpb.Duration `protobuf:"bytes,4,opt,name=open_time,json=openTime,proto3" json:"open_time,omitempty"`
+	OpenDuration *durationpb.Duration `protobuf:"bytes,4,opt,name=open_duration,json=openDuration,proto3" json:"open_duration,omitempty"`
 	// How many calls must go well, one by one, before it closes.
 	HalfOpenCalls int32 `protobuf:"varint,5,opt,name=half_open_calls,json=halfOpenCalls,proto3" json:"half_open_calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -328,9 +328,9 @@ func (x *CircuitBreakerSettings) GetWindow() *durationpb.Duration {
 	return nil
 }
 
-func (x *CircuitBreakerSettings) GetOpenTime() *durationpb.Duration {
+func (x *CircuitBreakerSettings) GetOpenDuration() *durationpb.Duration {
 	if x != nil {
-		return x.OpenTime
+		return x.OpenDuration
 	}
 	return nil
 }
@@ -767,7 +767,7 @@ var File_pyairtable_gateway_v1_circuit_breakers_proto protoreflect.FileDescripto
 
 const file_pyairtable_gateway_v1_circuit_breakers_proto_rawDesc = "" +
 	"\n" +
-	",pyairtable/gateway/v1/circuit_breakers.proto\x12\x15pyairtable.gateway.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd2\a\n" +
+	",pyairtable/gateway/v1/circuit_breakers.proto\x12\x15pyairtable.gateway.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd7\a\n" +
 	"\x0eCircuitBreaker\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\bR\x04name\x12\x1c\n" +
 	"\x06target\x18\x02 \x01(\tB\x04\xe2A\x01\x03R\x06target\x12G\n" +
@@ -787,8 +787,8 @@ const file_pyairtable_gateway_v1_circuit_breakers_proto_rawDesc = "" +
 	"\vchange_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"changeTime\x12?\n" +
 	"\n" +
-	"retry_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\tretryTime\x12J\n" +
-	"\x10force_open_until\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\x0eforceOpenUntil\x12\x18\n" +
+	"retry_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\tretryTime\x12O\n" +
+	"\x13force_open_end_time\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\x10forceOpenEndTime\x12\x18\n" +
 	"\x04etag\x18\x0f \x01(\tB\x04\xe2A\x01\x03R\x04etag\"l\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
@@ -797,12 +797,12 @@ const file_pyairtable_gateway_v1_circuit_breakers_proto_rawDesc = "" +
 	"STATE_OPEN\x10\x02\x12\x13\n" +
 	"\x0fSTATE_HALF_OPEN\x10\x03\x12\x15\n" +
 	"\x11STATE_FORCED_OPEN\x10\x04:m\xeaAj\n" +
-	"$gateway.pyairtable.io/CircuitBreaker\x12!circuitBreakers/{circuit_breaker}*\x0fcircuitBreakers2\x0ecircuitBreakerJ\x05\bd\x10\xc8\x01\"\xed\x01\n" +
+	"$gateway.pyairtable.io/CircuitBreaker\x12!circuitBreakers/{circuit_breaker}*\x0fcircuitBreakers2\x0ecircuitBreakerJ\x05\bd\x10\xc8\x01\"\xf5\x01\n" +
 	"\x16CircuitBreakerSettings\x12#\n" +
 	"\rfailure_ratio\x18\x01 \x01(\x01R\ffailureRatio\x12\x1b\n" +
 	"\tmin_calls\x18\x02 \x01(\x05R\bminCalls\x121\n" +
-	"\x06window\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06window\x126\n" +
-	"\topen_time\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bopenTime\x12&\n" +
+	"\x06window\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12>\n" +
+	"\ropen_duration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fopenDuration\x12&\n" +
 	"\x0fhalf_open_calls\x18\x05 \x01(\x05R\rhalfOpenCalls\"\x9e\x01\n" +
 	"\x18GetCircuitBreakerRequest\x12\x81\x01\n" +
 	"\x04name\x18\x01 \x01(\tBm\xe2A\x01\x02\xfaA&\n" +
@@ -880,9 +880,9 @@ var file_pyairtable_gateway_v1_circuit_breakers_proto_depIdxs = []int32{
 	10, // 2: pyairtable.gateway.v1.CircuitBreaker.last_error:type_name -> google.rpc.Status
 	11, // 3: pyairtable.gateway.v1.CircuitBreaker.change_time:type_name -> google.protobuf.Timestamp
 	11, // 4: pyairtable.gateway.v1.CircuitBreaker.retry_time:type_name -> google.protobuf.Timestamp
-	11, // 5: pyairtable.gateway.v1.CircuitBreaker.force_open_until:type_name -> google.protobuf.Timestamp
+	11, // 5: pyairtable.gateway.v1.CircuitBreaker.force_open_end_time:type_name -> google.protobuf.Timestamp
 	12, // 6: pyairtable.gateway.v1.CircuitBreakerSettings.window:type_name -> google.protobuf.Duration
-	12, // 7: pyairtable.gateway.v1.CircuitBreakerSettings.open_time:type_name -> google.protobuf.Duration
+	12, // 7: pyairtable.gateway.v1.CircuitBreakerSettings.open_duration:type_name -> google.protobuf.Duration
 	1,  // 8: pyairtable.gateway.v1.ListCircuitBreakersResponse.circuit_breakers:type_name -> pyairtable.gateway.v1.CircuitBreaker
 	12, // 9: pyairtable.gateway.v1.ForceOpenCircuitBreakerRequest.duration:type_name -> google.protobuf.Duration
 	1,  // 10: pyairtable.gateway.v1.WatchCircuitBreakersResponse.circuit_breakers:type_name -> pyairtable.gateway.v1.CircuitBreaker

@@ -1708,13 +1708,13 @@ const file_pyairtable_gateway_v1_gateway_proto_rawDesc = "" +
 	"\vPayloadForm\x12\x1c\n" +
 	"\x18PAYLOAD_FORM_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13PAYLOAD_FORM_BINARY\x10\x01\x12\x15\n" +
-	"\x11PAYLOAD_FORM_JSON\x10\x022\xf8\x03\n" +
+	"\x11PAYLOAD_FORM_JSON\x10\x022\xf3\x03\n" +
 	"\x0eGatewayService\x12s\n" +
 	"\x05Proxy\x12#.pyairtable.gateway.v1.ProxyRequest\x1a$.pyairtable.gateway.v1.ProxyResponse\"\x1f\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/gateway:proxy\x90\x02\x00\x12m\n" +
 	"\vProxyStream\x12).pyairtable.gateway.v1.ProxyStreamRequest\x1a*.pyairtable.gateway.v1.ProxyStreamResponse\"\x03\x90\x02\x00(\x010\x01\x12\x84\x01\n" +
-	"\vListMethods\x12).pyairtable.gateway.v1.ListMethodsRequest\x1a*.pyairtable.gateway.v1.ListMethodsResponse\"\x1e\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/gateway/methods\x90\x02\x01\x12i\n" +
+	"\vListMethods\x12).pyairtable.gateway.v1.ListMethodsRequest\x1a*.pyairtable.gateway.v1.ListMethodsResponse\"\x1e\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/gateway/methods\x90\x02\x01\x12d\n" +
 	"\n" +
-	"GetOpenApi\x12(.pyairtable.gateway.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x1b\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/openapi.json\x90\x02\x01\x1a\x10\xcaA\rpyairtable.ioBVZTgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/gateway/v1;gatewayv1b\x06proto3"
+	"GetOpenApi\x12(.pyairtable.gateway.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x16\x82\xd3\xe4\x93\x02\r\x12\v/v1/openapi\x90\x02\x01\x1a\x10\xcaA\rpyairtable.ioBVZTgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/gateway/v1;gatewayv1b\x06proto3"
 
 var (
 	file_pyairtable_gateway_v1_gateway_proto_rawDescOnce sync.Once

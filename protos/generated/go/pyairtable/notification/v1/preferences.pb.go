@@ -448,7 +448,7 @@ type Preferences struct {
 	// What the user does not want to hear of, whatever the category.
 	MutedResources []*MutedResource `protobuf:"bytes,5,rep,name=muted_resources,json=mutedResources,proto3" json:"muted_resources,omitempty"`
 	// Nothing but what is critical comes until then. Unset: not paused.
-	PauseUntil *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=pause_until,json=pauseUntil,proto3" json:"pause_until,omitempty"`
+	PauseEndTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=pause_end_time,json=pauseEndTime,proto3" json:"pause_end_time,omitempty"`
 	// Changes whenever the preferences do (AIP-154). Given in an update, it must be the present one.
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
 	// When the preferences last changed; unset while they never did.
@@ -522,9 +522,9 @@ func (x *Preferences) GetMutedResources() []*MutedResource {
 	return nil
 }
 
-func (x *Preferences) GetPauseUntil() *timestamppb.Timestamp {
+func (x *Preferences) GetPauseEndTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.PauseUntil
+		return x.PauseEndTime
 	}
 	return nil
 }
@@ -759,7 +759,7 @@ type MutedResource struct {
 	// What, as a permission object: `base:app…`. What is below it is muted too.
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	// Until when; unset for ever.
-	MuteUntil     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=mute_until,json=muteUntil,proto3" json:"mute_until,omitempty"`
+	MuteEndTime   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=mute_end_time,json=muteEndTime,proto3" json:"mute_end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -801,9 +801,9 @@ func (x *MutedResource) GetResource() string {
 	return ""
 }
 
-func (x *MutedResource) GetMuteUntil() *timestamppb.Timestamp {
+func (x *MutedResource) GetMuteEndTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.MuteUntil
+		return x.MuteEndTime
 	}
 	return nil
 }
@@ -2058,16 +2058,15 @@ const file_pyairtable_notification_v1_preferences_proto_rawDesc = "" +
 	"configured\x18\x02 \x01(\bR\n" +
 	"configured\x12\x18\n" +
 	"\ahealthy\x18\x03 \x01(\bR\ahealthy\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\xfe\x05\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\x83\x06\n" +
 	"\vPreferences\x12X\n" +
 	"\x04name\x18\x01 \x01(\tBD\xe2A\x01\b\xbaH=r;29^users/usr[0-9a-hjkmnp-tv-z]{26}/notificationPreferences$R\x04name\x12m\n" +
 	"\x13channel_preferences\x18\x02 \x03(\v2-.pyairtable.notification.v1.ChannelPreferenceB\r\xe2A\x01\x01\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x12channelPreferences\x12M\n" +
 	"\vquiet_hours\x18\x03 \x01(\v2&.pyairtable.notification.v1.QuietHoursB\x04\xe2A\x01\x01R\n" +
 	"quietHours\x12Y\n" +
 	"\x0fdigest_schedule\x18\x04 \x01(\v2*.pyairtable.notification.v1.DigestScheduleB\x04\xe2A\x01\x01R\x0edigestSchedule\x12a\n" +
-	"\x0fmuted_resources\x18\x05 \x03(\v2).pyairtable.notification.v1.MutedResourceB\r\xe2A\x01\x01\xbaH\x06\x92\x01\x03\x10\xe8\aR\x0emutedResources\x12A\n" +
-	"\vpause_until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\n" +
-	"pauseUntil\x12\x1f\n" +
+	"\x0fmuted_resources\x18\x05 \x03(\v2).pyairtable.notification.v1.MutedResourceB\r\xe2A\x01\x01\xbaH\x06\x92\x01\x03\x10\xe8\aR\x0emutedResources\x12F\n" +
+	"\x0epause_end_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\fpauseEndTime\x12\x1f\n" +
 	"\x04etag\x18\a \x01(\tB\v\xe2A\x01\x01\xbaH\x04r\x02\x18@R\x04etag\x12A\n" +
 	"\vupdate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"updateTime:k\xeaAh\n" +
@@ -2102,11 +2101,10 @@ const file_pyairtable_notification_v1_preferences_proto_rawDesc = "" +
 	"\x15FREQUENCY_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10FREQUENCY_HOURLY\x10\x01\x12\x13\n" +
 	"\x0fFREQUENCY_DAILY\x10\x02\x12\x14\n" +
-	"\x10FREQUENCY_WEEKLY\x10\x03\"\xae\x01\n" +
+	"\x10FREQUENCY_WEEKLY\x10\x03\"\xb3\x01\n" +
 	"\rMutedResource\x12\\\n" +
-	"\bresource\x18\x01 \x01(\tB@\xe2A\x01\x02\xbaH9r725^[a-z][a-z0-9_]{0,49}:[a-z]{3}[0-9a-hjkmnp-tv-z]{26}$R\bresource\x12?\n" +
-	"\n" +
-	"mute_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\tmuteUntil\"\xff\a\n" +
+	"\bresource\x18\x01 \x01(\tB@\xe2A\x01\x02\xbaH9r725^[a-z][a-z0-9_]{0,49}:[a-z]{3}[0-9a-hjkmnp-tv-z]{26}$R\bresource\x12D\n" +
+	"\rmute_end_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\vmuteEndTime\"\xff\a\n" +
 	"\x0eChannelAddress\x125\n" +
 	"\x04name\x18\x01 \x01(\tB!\xe2A\x01\b\xbaH\x1ar\x18\x8a\xea0\x14channelAddresses/chaR\x04name\x129\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\x16\xe2A\x01\x01\xbaH\x0fr\r\x18d2\t^\\P{Cc}*$R\vdisplayName\x12R\n" +
@@ -2156,11 +2154,11 @@ const file_pyairtable_notification_v1_preferences_proto_rawDesc = "" +
 	"\bchannels\x18\x01 \x03(\v2).pyairtable.notification.v1.ChannelStatusR\bchannels\"\x9d\x01\n" +
 	"\x15GetPreferencesRequest\x12\x83\x01\n" +
 	"\x04name\x18\x01 \x01(\tBo\xe2A\x01\x02\xfaA(\n" +
-	"&notification.pyairtable.io/Preferences\xbaH=r;29^users/usr[0-9a-hjkmnp-tv-z]{26}/notificationPreferences$R\x04name\"\xc7\x02\n" +
+	"&notification.pyairtable.io/Preferences\xbaH=r;29^users/usr[0-9a-hjkmnp-tv-z]{26}/notificationPreferences$R\x04name\"\xca\x02\n" +
 	"\x18UpdatePreferencesRequest\x12U\n" +
 	"\vpreferences\x18\x01 \x01(\v2'.pyairtable.notification.v1.PreferencesB\n" +
-	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\vpreferences\x12\x9b\x01\n" +
-	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB^\xe2A\x01\x01\xbaHW\xe2\x01T\x12\x01*\x12\x13channel_preferences\x12\vquiet_hours\x12\x0fdigest_schedule\x12\x0fmuted_resources\x12\vpause_untilR\n" +
+	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\vpreferences\x12\x9e\x01\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskBa\xe2A\x01\x01\xbaHZ\xe2\x01W\x12\x01*\x12\x13channel_preferences\x12\vquiet_hours\x12\x0fdigest_schedule\x12\x0fmuted_resources\x12\x0epause_end_timeR\n" +
 	"updateMask\x126\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xb6\x01\n" +
@@ -2291,7 +2289,7 @@ var file_pyairtable_notification_v1_preferences_proto_depIdxs = []int32{
 	8,  // 3: pyairtable.notification.v1.Preferences.quiet_hours:type_name -> pyairtable.notification.v1.QuietHours
 	9,  // 4: pyairtable.notification.v1.Preferences.digest_schedule:type_name -> pyairtable.notification.v1.DigestSchedule
 	10, // 5: pyairtable.notification.v1.Preferences.muted_resources:type_name -> pyairtable.notification.v1.MutedResource
-	31, // 6: pyairtable.notification.v1.Preferences.pause_until:type_name -> google.protobuf.Timestamp
+	31, // 6: pyairtable.notification.v1.Preferences.pause_end_time:type_name -> google.protobuf.Timestamp
 	31, // 7: pyairtable.notification.v1.Preferences.update_time:type_name -> google.protobuf.Timestamp
 	0,  // 8: pyairtable.notification.v1.ChannelPreference.channel:type_name -> pyairtable.notification.v1.Channel
 	1,  // 9: pyairtable.notification.v1.ChannelPreference.delivery:type_name -> pyairtable.notification.v1.ChannelPreference.Delivery
@@ -2301,7 +2299,7 @@ var file_pyairtable_notification_v1_preferences_proto_depIdxs = []int32{
 	2,  // 13: pyairtable.notification.v1.DigestSchedule.frequency:type_name -> pyairtable.notification.v1.DigestSchedule.Frequency
 	32, // 14: pyairtable.notification.v1.DigestSchedule.time_of_day:type_name -> google.type.TimeOfDay
 	33, // 15: pyairtable.notification.v1.DigestSchedule.day_of_week:type_name -> google.type.DayOfWeek
-	31, // 16: pyairtable.notification.v1.MutedResource.mute_until:type_name -> google.protobuf.Timestamp
+	31, // 16: pyairtable.notification.v1.MutedResource.mute_end_time:type_name -> google.protobuf.Timestamp
 	12, // 17: pyairtable.notification.v1.ChannelAddress.web_push:type_name -> pyairtable.notification.v1.WebPushSubscription
 	0,  // 18: pyairtable.notification.v1.ChannelAddress.channel:type_name -> pyairtable.notification.v1.Channel
 	3,  // 19: pyairtable.notification.v1.ChannelAddress.state:type_name -> pyairtable.notification.v1.ChannelAddress.State

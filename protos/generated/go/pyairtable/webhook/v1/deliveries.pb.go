@@ -166,7 +166,7 @@ type WebhookEvent struct {
 	// The resource that it happened to, by its name: `files/fil…`. CloudEvents `subject`.
 	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
 	// When. CloudEvents `time`.
-	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	EventTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	// The tenant: `tenants/ten…`. CloudEvents extension `tenant`.
 	Tenant string `protobuf:"bytes,6,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// The resource in the JSON form of its message, or, for THIN, its name only. CloudEvents `data`.
@@ -233,9 +233,9 @@ func (x *WebhookEvent) GetSubject() string {
 	return ""
 }
 
-func (x *WebhookEvent) GetTime() *timestamppb.Timestamp {
+func (x *WebhookEvent) GetEventTime() *timestamppb.Timestamp {
 	if x != nil {
-		return x.Time
+		return x.EventTime
 	}
 	return nil
 }
@@ -1636,13 +1636,14 @@ var File_pyairtable_webhook_v1_deliveries_proto protoreflect.FileDescriptor
 
 const file_pyairtable_webhook_v1_deliveries_proto_rawDesc = "" +
 	"\n" +
-	"&pyairtable/webhook/v1/deliveries.proto\x12\x15pyairtable.webhook.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a pyairtable/common/v1/rules.proto\"\xd9\x01\n" +
+	"&pyairtable/webhook/v1/deliveries.proto\x12\x15pyairtable.webhook.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a pyairtable/common/v1/rules.proto\"\xe4\x01\n" +
 	"\fWebhookEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\x12\x18\n" +
-	"\asubject\x18\x04 \x01(\tR\asubject\x12.\n" +
-	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\asubject\x18\x04 \x01(\tR\asubject\x129\n" +
+	"\n" +
+	"event_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x12\x16\n" +
 	"\x06tenant\x18\x06 \x01(\tR\x06tenant\x12+\n" +
 	"\x04data\x18\a \x01(\v2\x17.google.protobuf.StructR\x04data\"\x95\a\n" +
 	"\bDelivery\x12\x18\n" +
@@ -1808,12 +1809,12 @@ const file_pyairtable_webhook_v1_deliveries_proto_rawDesc = "" +
 	"\x18DELIVERY_STATE_SUCCEEDED\x10\x02\x12\x19\n" +
 	"\x15DELIVERY_STATE_FAILED\x10\x03\x12\x17\n" +
 	"\x13DELIVERY_STATE_HELD\x10\x04\x12\x1a\n" +
-	"\x16DELIVERY_STATE_DROPPED\x10\x052\x97\v\n" +
+	"\x16DELIVERY_STATE_DROPPED\x10\x052\xa2\v\n" +
 	"\x0fDeliveryService\x12\xa9\x01\n" +
 	"\x0eListDeliveries\x12,.pyairtable.webhook.v1.ListDeliveriesRequest\x1a-.pyairtable.webhook.v1.ListDeliveriesResponse\":\xdaA\bendpoint\x82\xd3\xe4\x93\x02&\x12$/v1/{endpoint=webhooks/*}/deliveries\x90\x02\x01\x12\x8b\x01\n" +
 	"\vGetDelivery\x12).pyairtable.webhook.v1.GetDeliveryRequest\x1a\x1f.pyairtable.webhook.v1.Delivery\"0\xdaA\x04name\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=webhookDeliveries/*}\x90\x02\x01\x12\x9b\x01\n" +
-	"\x0eReplayDelivery\x12,.pyairtable.webhook.v1.ReplayDeliveryRequest\x1a\x1f.pyairtable.webhook.v1.Delivery\":\xdaA\x04name\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=webhookDeliveries/*}:replay\x90\x02\x02\x12\x97\x01\n" +
-	"\vReplayRange\x12).pyairtable.webhook.v1.ReplayRangeRequest\x1a\x1d.pyairtable.webhook.v1.Replay\">\xdaA\bendpoint\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{endpoint=webhooks/*}:replayRange\x90\x02\x02\x12\x82\x01\n" +
+	"\x0eReplayDelivery\x12,.pyairtable.webhook.v1.ReplayDeliveryRequest\x1a\x1f.pyairtable.webhook.v1.Delivery\":\xdaA\x04name\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{name=webhookDeliveries/*}:replay\x90\x02\x02\x12\xa2\x01\n" +
+	"\vReplayRange\x12).pyairtable.webhook.v1.ReplayRangeRequest\x1a\x1d.pyairtable.webhook.v1.Replay\"I\xdaA\x13endpoint,start_time\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{endpoint=webhooks/*}:replayRange\x90\x02\x02\x12\x82\x01\n" +
 	"\tGetReplay\x12'.pyairtable.webhook.v1.GetReplayRequest\x1a\x1d.pyairtable.webhook.v1.Replay\"-\xdaA\x04name\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=webhookReplays/*}\x90\x02\x01\x12\x9d\x01\n" +
 	"\vListReplays\x12).pyairtable.webhook.v1.ListReplaysRequest\x1a*.pyairtable.webhook.v1.ListReplaysResponse\"7\xdaA\bendpoint\x82\xd3\xe4\x93\x02#\x12!/v1/{endpoint=webhooks/*}/replays\x90\x02\x01\x12\x92\x01\n" +
 	"\fCancelReplay\x12*.pyairtable.webhook.v1.CancelReplayRequest\x1a\x1d.pyairtable.webhook.v1.Replay\"7\xdaA\x04name\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/{name=webhookReplays/*}:cancel\x90\x02\x02\x12\xb4\x01\n" +
@@ -1864,7 +1865,7 @@ var file_pyairtable_webhook_v1_deliveries_proto_goTypes = []any{
 	(*status.Status)(nil),           // 26: google.rpc.Status
 }
 var file_pyairtable_webhook_v1_deliveries_proto_depIdxs = []int32{
-	23, // 0: pyairtable.webhook.v1.WebhookEvent.time:type_name -> google.protobuf.Timestamp
+	23, // 0: pyairtable.webhook.v1.WebhookEvent.event_time:type_name -> google.protobuf.Timestamp
 	24, // 1: pyairtable.webhook.v1.WebhookEvent.data:type_name -> google.protobuf.Struct
 	0,  // 2: pyairtable.webhook.v1.Delivery.state:type_name -> pyairtable.webhook.v1.DeliveryState
 	4,  // 3: pyairtable.webhook.v1.Delivery.attempts:type_name -> pyairtable.webhook.v1.DeliveryAttempt

@@ -228,7 +228,7 @@ class File(_message.Message):
     SCAN_STATE_FIELD_NUMBER: _builtins.int
     THUMBNAILS_FIELD_NUMBER: _builtins.int
     PIXEL_SIZE_FIELD_NUMBER: _builtins.int
-    PLAY_TIME_FIELD_NUMBER: _builtins.int
+    PLAY_DURATION_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -278,7 +278,7 @@ class File(_message.Message):
         """The width and height of a picture or film; absent for anything else."""
 
     @_builtins.property
-    def play_time(self) -> _duration_pb2.Duration:
+    def play_duration(self) -> _duration_pb2.Duration:
         """How long a film or recording plays; absent for anything else."""
 
     @_builtins.property
@@ -313,7 +313,7 @@ class File(_message.Message):
         scan_state: Global___ScanState.ValueType = ...,
         thumbnails: _abc.Iterable[Global___Thumbnail] | None = ...,
         pixel_size: Global___PixelSize | None = ...,
-        play_time: _duration_pb2.Duration | None = ...,
+        play_duration: _duration_pb2.Duration | None = ...,
         creator: _builtins.str = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
@@ -321,9 +321,9 @@ class File(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         purge_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "create_time", b"create_time", "delete_time", b"delete_time", "pixel_size", b"pixel_size", "play_time", b"play_time", "purge_time", b"purge_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "create_time", b"create_time", "delete_time", b"delete_time", "pixel_size", b"pixel_size", "play_duration", b"play_duration", "purge_time", b"purge_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "content_type", b"content_type", "create_time", b"create_time", "creator", b"creator", "current_version", b"current_version", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "parent", b"parent", "pixel_size", b"pixel_size", "play_time", b"play_time", "purge_time", b"purge_time", "scan_state", b"scan_state", "size_bytes", b"size_bytes", "thumbnails", b"thumbnails", "update_time", b"update_time", "version_count", b"version_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "content_type", b"content_type", "create_time", b"create_time", "creator", b"creator", "current_version", b"current_version", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "parent", b"parent", "pixel_size", b"pixel_size", "play_duration", b"play_duration", "purge_time", b"purge_time", "scan_state", b"scan_state", "size_bytes", b"size_bytes", "thumbnails", b"thumbnails", "update_time", b"update_time", "version_count", b"version_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1433,6 +1433,28 @@ class RevokeSignedUrlsRequest(_message.Message):
 Global___RevokeSignedUrlsRequest: _TypeAlias = RevokeSignedUrlsRequest  # noqa: Y015
 
 @_typing.final
+class GetVersionRequest(_message.Message):
+    """Request of GetVersion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The version: `fileVersions/fvr…`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetVersionRequest: _TypeAlias = GetVersionRequest  # noqa: Y015
+
+@_typing.final
 class ListVersionsRequest(_message.Message):
     """Request of ListVersions."""
 
@@ -1530,25 +1552,21 @@ class DeleteVersionRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FILE_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    file: _builtins.str
-    """The file: `files/fil…`."""
-    version: _builtins.str
-    """The version to erase: `fileVersions/fvr…`."""
+    name: _builtins.str
+    """The version: `fileVersions/fvr…`."""
     request_id: _builtins.str
     """Makes a retry safe (AIP-155): a request with an id that was seen before gets the first answer."""
     def __init__(
         self,
         *,
-        file: _builtins.str = ...,
-        version: _builtins.str = ...,
+        name: _builtins.str = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -122,6 +122,11 @@ class FileServiceStub:
                 request_serializer=pyairtable_dot_file_dot_v1_dot_file__pb2.RevokeSignedUrlsRequest.SerializeToString,
                 response_deserializer=pyairtable_dot_file_dot_v1_dot_file__pb2.File.FromString,
                 _registered_method=True)
+        self.GetVersion = channel.unary_unary(
+                '/pyairtable.file.v1.FileService/GetVersion',
+                request_serializer=pyairtable_dot_file_dot_v1_dot_file__pb2.GetVersionRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_file_dot_v1_dot_file__pb2.FileVersion.FromString,
+                _registered_method=True)
         self.ListVersions = channel.unary_unary(
                 '/pyairtable.file.v1.FileService/ListVersions',
                 request_serializer=pyairtable_dot_file_dot_v1_dot_file__pb2.ListVersionsRequest.SerializeToString,
@@ -335,6 +340,16 @@ class FileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetVersion(self, request, context):
+        """Reads one version of a file.
+        Permission: `file.read` on its file, to anyone else it is NOT_FOUND.
+        Errors: NOT_FOUND (VERSION_NOT_FOUND).
+        Retry: safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVersions(self, request, context):
         """Lists the versions of a file, newest first.
         Permission: `file.read` on the file.
@@ -358,8 +373,8 @@ class FileServiceServicer:
 
     def DeleteVersion(self, request, context):
         """Erases a version that is not the current one, for good.
-        Permission: `file.delete` on the file.
-        Errors: NOT_FOUND (FILE_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (VERSION_CURRENT).
+        Permission: `file.delete` on its file, to who may not read that it is NOT_FOUND.
+        Errors: NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (VERSION_CURRENT).
         Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -476,6 +491,11 @@ def add_FileServiceServicer_to_server(servicer, server):
                     servicer.RevokeSignedUrls,
                     request_deserializer=pyairtable_dot_file_dot_v1_dot_file__pb2.RevokeSignedUrlsRequest.FromString,
                     response_serializer=pyairtable_dot_file_dot_v1_dot_file__pb2.File.SerializeToString,
+            ),
+            'GetVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVersion,
+                    request_deserializer=pyairtable_dot_file_dot_v1_dot_file__pb2.GetVersionRequest.FromString,
+                    response_serializer=pyairtable_dot_file_dot_v1_dot_file__pb2.FileVersion.SerializeToString,
             ),
             'ListVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVersions,
@@ -925,6 +945,33 @@ class FileService:
             '/pyairtable.file.v1.FileService/RevokeSignedUrls',
             pyairtable_dot_file_dot_v1_dot_file__pb2.RevokeSignedUrlsRequest.SerializeToString,
             pyairtable_dot_file_dot_v1_dot_file__pb2.File.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyairtable.file.v1.FileService/GetVersion',
+            pyairtable_dot_file_dot_v1_dot_file__pb2.GetVersionRequest.SerializeToString,
+            pyairtable_dot_file_dot_v1_dot_file__pb2.FileVersion.FromString,
             options,
             channel_credentials,
             insecure,

@@ -134,6 +134,12 @@ class FileServiceStub:
     Errors: NOT_FOUND (FILE_NOT_FOUND), FAILED_PRECONDITION (FILE_DELETED).
     Retry: safe; URLs that were made between the tries end too unless the `request_id` is the same.
     """
+    GetVersion: _aio.UnaryUnaryMultiCallable[_file_pb2.GetVersionRequest, _file_pb2.FileVersion]
+    """Reads one version of a file.
+    Permission: `file.read` on its file, to anyone else it is NOT_FOUND.
+    Errors: NOT_FOUND (VERSION_NOT_FOUND).
+    Retry: safe.
+    """
     ListVersions: _aio.UnaryUnaryMultiCallable[_file_pb2.ListVersionsRequest, _file_pb2.ListVersionsResponse]
     """Lists the versions of a file, newest first.
     Permission: `file.read` on the file.
@@ -149,8 +155,8 @@ class FileServiceStub:
     """
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_file_pb2.DeleteVersionRequest, _empty_pb2.Empty]
     """Erases a version that is not the current one, for good.
-    Permission: `file.delete` on the file.
-    Errors: NOT_FOUND (FILE_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (VERSION_CURRENT).
+    Permission: `file.delete` on its file, to who may not read that it is NOT_FOUND.
+    Errors: NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (VERSION_CURRENT).
     Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
     """
     RescanFile: _aio.UnaryUnaryMultiCallable[_file_pb2.RescanFileRequest, _file_pb2.File]
@@ -371,6 +377,17 @@ class FileServiceServicer:
         Retry: safe; URLs that were made between the tries end too unless the `request_id` is the same.
         """
 
+    def GetVersion(
+        self,
+        request: _file_pb2.GetVersionRequest,
+        context: _aio.ServicerContext[_file_pb2.GetVersionRequest, _abc.Awaitable[_file_pb2.FileVersion]],
+    ) -> _abc.Awaitable[_file_pb2.FileVersion]:
+        """Reads one version of a file.
+        Permission: `file.read` on its file, to anyone else it is NOT_FOUND.
+        Errors: NOT_FOUND (VERSION_NOT_FOUND).
+        Retry: safe.
+        """
+
     def ListVersions(
         self,
         request: _file_pb2.ListVersionsRequest,
@@ -400,8 +417,8 @@ class FileServiceServicer:
         context: _aio.ServicerContext[_file_pb2.DeleteVersionRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """Erases a version that is not the current one, for good.
-        Permission: `file.delete` on the file.
-        Errors: NOT_FOUND (FILE_NOT_FOUND, VERSION_NOT_FOUND), FAILED_PRECONDITION (VERSION_CURRENT).
+        Permission: `file.delete` on its file, to who may not read that it is NOT_FOUND.
+        Errors: NOT_FOUND (VERSION_NOT_FOUND), FAILED_PRECONDITION (VERSION_CURRENT).
         Retry: safe; without a `request_id` a retry may answer NOT_FOUND after a success.
         """
 

@@ -45,7 +45,7 @@ class CircuitBreaker(_message.Message):
         STATE_HALF_OPEN: CircuitBreaker._State.ValueType  # 3
         """A few do, to see whether the target is well."""
         STATE_FORCED_OPEN: CircuitBreaker._State.ValueType  # 4
-        """They do not, for an operator wants it so, until `force_open_until`."""
+        """They do not, for an operator wants it so, until `force_open_end_time`."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Whether calls go through."""
@@ -59,7 +59,7 @@ class CircuitBreaker(_message.Message):
     STATE_HALF_OPEN: CircuitBreaker.State.ValueType  # 3
     """A few do, to see whether the target is well."""
     STATE_FORCED_OPEN: CircuitBreaker.State.ValueType  # 4
-    """They do not, for an operator wants it so, until `force_open_until`."""
+    """They do not, for an operator wants it so, until `force_open_end_time`."""
 
     NAME_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
@@ -74,7 +74,7 @@ class CircuitBreaker(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     CHANGE_TIME_FIELD_NUMBER: _builtins.int
     RETRY_TIME_FIELD_NUMBER: _builtins.int
-    FORCE_OPEN_UNTIL_FIELD_NUMBER: _builtins.int
+    FORCE_OPEN_END_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`circuitBreakers/<target>`: the target's canonical name without its port, such as `circuitBreakers/user`."""
@@ -113,7 +113,7 @@ class CircuitBreaker(_message.Message):
         """When the next call is let through; unset while it is closed."""
 
     @_builtins.property
-    def force_open_until(self) -> _timestamp_pb2.Timestamp:
+    def force_open_end_time(self) -> _timestamp_pb2.Timestamp:
         """Until when it is forced open; unset when it is not."""
 
     def __init__(
@@ -132,12 +132,12 @@ class CircuitBreaker(_message.Message):
         reason: _builtins.str = ...,
         change_time: _timestamp_pb2.Timestamp | None = ...,
         retry_time: _timestamp_pb2.Timestamp | None = ...,
-        force_open_until: _timestamp_pb2.Timestamp | None = ...,
+        force_open_end_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "force_open_until", b"force_open_until", "last_error", b"last_error", "retry_time", b"retry_time", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "force_open_end_time", b"force_open_end_time", "last_error", b"last_error", "retry_time", b"retry_time", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_count", b"call_count", "change_time", b"change_time", "etag", b"etag", "failure_count", b"failure_count", "force_open_until", b"force_open_until", "gateway_count", b"gateway_count", "last_error", b"last_error", "name", b"name", "open_count", b"open_count", "reason", b"reason", "refused_count", b"refused_count", "retry_time", b"retry_time", "settings", b"settings", "state", b"state", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_count", b"call_count", "change_time", b"change_time", "etag", b"etag", "failure_count", b"failure_count", "force_open_end_time", b"force_open_end_time", "gateway_count", b"gateway_count", "last_error", b"last_error", "name", b"name", "open_count", b"open_count", "reason", b"reason", "refused_count", b"refused_count", "retry_time", b"retry_time", "settings", b"settings", "state", b"state", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,7 +152,7 @@ class CircuitBreakerSettings(_message.Message):
     FAILURE_RATIO_FIELD_NUMBER: _builtins.int
     MIN_CALLS_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
-    OPEN_TIME_FIELD_NUMBER: _builtins.int
+    OPEN_DURATION_FIELD_NUMBER: _builtins.int
     HALF_OPEN_CALLS_FIELD_NUMBER: _builtins.int
     failure_ratio: _builtins.float
     """The share of failures that trips it, 0 to 1."""
@@ -165,7 +165,7 @@ class CircuitBreakerSettings(_message.Message):
         """The window."""
 
     @_builtins.property
-    def open_time(self) -> _duration_pb2.Duration:
+    def open_duration(self) -> _duration_pb2.Duration:
         """How long it stays open the first time; doubles each time it trips again."""
 
     def __init__(
@@ -174,12 +174,12 @@ class CircuitBreakerSettings(_message.Message):
         failure_ratio: _builtins.float = ...,
         min_calls: _builtins.int = ...,
         window: _duration_pb2.Duration | None = ...,
-        open_time: _duration_pb2.Duration | None = ...,
+        open_duration: _duration_pb2.Duration | None = ...,
         half_open_calls: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["open_time", b"open_time", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open_duration", b"open_duration", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_ratio", b"failure_ratio", "half_open_calls", b"half_open_calls", "min_calls", b"min_calls", "open_time", b"open_time", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_ratio", b"failure_ratio", "half_open_calls", b"half_open_calls", "min_calls", b"min_calls", "open_duration", b"open_duration", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,7 +152,7 @@ class Preferences(_message.Message):
     QUIET_HOURS_FIELD_NUMBER: _builtins.int
     DIGEST_SCHEDULE_FIELD_NUMBER: _builtins.int
     MUTED_RESOURCES_FIELD_NUMBER: _builtins.int
-    PAUSE_UNTIL_FIELD_NUMBER: _builtins.int
+    PAUSE_END_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -178,7 +178,7 @@ class Preferences(_message.Message):
         """What the user does not want to hear of, whatever the category."""
 
     @_builtins.property
-    def pause_until(self) -> _timestamp_pb2.Timestamp:
+    def pause_end_time(self) -> _timestamp_pb2.Timestamp:
         """Nothing but what is critical comes until then. Unset: not paused."""
 
     @_builtins.property
@@ -193,13 +193,13 @@ class Preferences(_message.Message):
         quiet_hours: Global___QuietHours | None = ...,
         digest_schedule: Global___DigestSchedule | None = ...,
         muted_resources: _abc.Iterable[Global___MutedResource] | None = ...,
-        pause_until: _timestamp_pb2.Timestamp | None = ...,
+        pause_end_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["digest_schedule", b"digest_schedule", "pause_until", b"pause_until", "quiet_hours", b"quiet_hours", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["digest_schedule", b"digest_schedule", "pause_end_time", b"pause_end_time", "quiet_hours", b"quiet_hours", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_preferences", b"channel_preferences", "digest_schedule", b"digest_schedule", "etag", b"etag", "muted_resources", b"muted_resources", "name", b"name", "pause_until", b"pause_until", "quiet_hours", b"quiet_hours", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_preferences", b"channel_preferences", "digest_schedule", b"digest_schedule", "etag", b"etag", "muted_resources", b"muted_resources", "name", b"name", "pause_end_time", b"pause_end_time", "quiet_hours", b"quiet_hours", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -372,22 +372,22 @@ class MutedResource(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESOURCE_FIELD_NUMBER: _builtins.int
-    MUTE_UNTIL_FIELD_NUMBER: _builtins.int
+    MUTE_END_TIME_FIELD_NUMBER: _builtins.int
     resource: _builtins.str
     """What, as a permission object: `base:app…`. What is below it is muted too."""
     @_builtins.property
-    def mute_until(self) -> _timestamp_pb2.Timestamp:
+    def mute_end_time(self) -> _timestamp_pb2.Timestamp:
         """Until when; unset for ever."""
 
     def __init__(
         self,
         *,
         resource: _builtins.str = ...,
-        mute_until: _timestamp_pb2.Timestamp | None = ...,
+        mute_end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mute_until", b"mute_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mute_end_time", b"mute_end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mute_until", b"mute_until", "resource", b"resource"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mute_end_time", b"mute_end_time", "resource", b"resource"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
