@@ -1730,7 +1730,7 @@ var File_pyairtable_webhook_v1_webhook_proto protoreflect.FileDescriptor
 
 const file_pyairtable_webhook_v1_webhook_proto_rawDesc = "" +
 	"\n" +
-	"#pyairtable/webhook/v1/webhook.proto\x12\x15pyairtable.webhook.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a pyairtable/common/v1/rules.proto\x1a&pyairtable/webhook/v1/deliveries.proto\"\xa7\x0e\n" +
+	"#pyairtable/webhook/v1/webhook.proto\x12\x15pyairtable.webhook.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a pyairtable/common/v1/rules.proto\x1a&pyairtable/webhook/v1/deliveries.proto\"\xa8\x0e\n" +
 	"\bEndpoint\x12-\n" +
 	"\x04name\x18\x01 \x01(\tB\x19\xe2A\x01\b\xbaH\x12r\x10\x8a\xea0\fwebhooks/achR\x04name\x12:\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\x10r\x0e\x18\xc8\x012\t^\\P{Cc}*$R\vdisplayName\x12:\n" +
@@ -1742,8 +1742,8 @@ const file_pyairtable_webhook_v1_webhook_proto_rawDesc = "" +
 	"\tresources\x18\x06 \x03(\tBI\xe2A\x01\x01\xbaHB\x92\x01?\x10d\x18\x01\"9r725^[a-z][a-z0-9_]{0,49}:[a-z]{3}[0-9a-hjkmnp-tv-z]{26}$R\tresources\x120\n" +
 	"\x06filter\x18\a \x01(\tB\x18\xe2A\x01\x01\xbaH\x11r\x0f\x18\xd0\x0f2\n" +
 	"^[^\\x00]*$R\x06filter\x12_\n" +
-	"\rpayload_style\x18\b \x01(\x0e2,.pyairtable.webhook.v1.Endpoint.PayloadStyleB\f\xe2A\x01\x01\xbaH\x05\x82\x01\x02\x10\x01R\fpayloadStyle\x12\x95\x02\n" +
-	"\aheaders\x18\t \x03(\v2,.pyairtable.webhook.v1.Endpoint.HeadersEntryB\xcc\x01\xe2A\x01\x04\xbaH\xc1\x01\x9a\x01\xbd\x01\x10\x10\"\xa1\x01r\x9e\x01\x18\x80\x012\x16^[a-z0-9][a-z0-9_.-]*$Z\x04hostZ\n" +
+	"\rpayload_style\x18\b \x01(\x0e2,.pyairtable.webhook.v1.Endpoint.PayloadStyleB\f\xe2A\x01\x01\xbaH\x05\x82\x01\x02\x10\x01R\fpayloadStyle\x12\x96\x02\n" +
+	"\aheaders\x18\t \x03(\v2,.pyairtable.webhook.v1.Endpoint.HeadersEntryB\xcd\x01\xe2A\x02\x01\x04\xbaH\xc1\x01\x9a\x01\xbd\x01\x10\x10\"\xa1\x01r\x9e\x01\x18\x80\x012\x16^[a-z0-9][a-z0-9_.-]*$Z\x04hostZ\n" +
 	"connectionZ\x0econtent-lengthZ\fcontent-typeZ\x11transfer-encodingZ\n" +
 	"webhook-idZ\x11webhook-timestampZ\x11webhook-signatureZ\fwebhook-test*\x15r\x13\x18\x80 2\x0e^[^\\x00\\r\\n]*$\x80\x01\x01R\aheaders\x12'\n" +
 	"\fheader_names\x18\n" +
@@ -1773,24 +1773,24 @@ const file_pyairtable_webhook_v1_webhook_proto_rawDesc = "" +
 	"\x19PAYLOAD_STYLE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12PAYLOAD_STYLE_FULL\x10\x01\x12\x16\n" +
 	"\x12PAYLOAD_STYLE_THIN\x10\x02:J\xeaAG\n" +
-	"\x1ewebhook.pyairtable.io/Endpoint\x12\x12webhooks/{webhook}*\bwebhooks2\awebhookJ\x05\bd\x10\xc8\x01\"\x9a\x01\n" +
-	"\x0eEndpointSecret\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12;\n" +
-	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\x12;\n" +
-	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xba\x03\n" +
-	"\x0eEndpointHealth\x12#\n" +
-	"\rattempt_count\x18\x01 \x01(\x03R\fattemptCount\x12#\n" +
-	"\rsuccess_count\x18\x02 \x01(\x03R\fsuccessCount\x121\n" +
-	"\x14consecutive_failures\x18\x03 \x01(\x03R\x13consecutiveFailures\x12#\n" +
-	"\rpending_count\x18\x04 \x01(\x03R\fpendingCount\x12:\n" +
-	"\vlatency_p50\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"latencyP50\x12:\n" +
-	"\vlatency_p95\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"latencyP95\x12F\n" +
-	"\x11last_success_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0flastSuccessTime\x12F\n" +
-	"\x11last_failure_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0flastFailureTime\"\x84\x03\n" +
+	"\x1ewebhook.pyairtable.io/Endpoint\x12\x12webhooks/{webhook}*\bwebhooks2\awebhookJ\x05\bd\x10\xc8\x01\"\xac\x01\n" +
+	"\x0eEndpointSecret\x12\x14\n" +
+	"\x02id\x18\x01 \x01(\tB\x04\xe2A\x01\x03R\x02id\x12A\n" +
+	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
+	"createTime\x12A\n" +
+	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
+	"expireTime\"\xea\x03\n" +
+	"\x0eEndpointHealth\x12)\n" +
+	"\rattempt_count\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\fattemptCount\x12)\n" +
+	"\rsuccess_count\x18\x02 \x01(\x03B\x04\xe2A\x01\x03R\fsuccessCount\x127\n" +
+	"\x14consecutive_failures\x18\x03 \x01(\x03B\x04\xe2A\x01\x03R\x13consecutiveFailures\x12)\n" +
+	"\rpending_count\x18\x04 \x01(\x03B\x04\xe2A\x01\x03R\fpendingCount\x12@\n" +
+	"\vlatency_p50\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x04\xe2A\x01\x03R\n" +
+	"latencyP50\x12@\n" +
+	"\vlatency_p95\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x04\xe2A\x01\x03R\n" +
+	"latencyP95\x12L\n" +
+	"\x11last_success_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\x0flastSuccessTime\x12L\n" +
+	"\x11last_failure_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\x0flastFailureTime\"\x84\x03\n" +
 	"\tEventType\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\bR\x04name\x12\x18\n" +
 	"\x04type\x18\x02 \x01(\tB\x04\xe2A\x01\x03R\x04type\x12&\n" +
