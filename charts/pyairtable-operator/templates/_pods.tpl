@@ -20,13 +20,18 @@ image: {{ toJson .Values.image }}
 arguments: []
 ports: {grpc: 18000}
 probes:
+  startupProbe:
+    grpc: {port: 18000, service: pyairtable.mesh.v1.StatusService}
+    periodSeconds: 1
+    timeoutSeconds: 2
+    failureThreshold: 300
   readinessProbe:
-    grpc: {port: 18000}
+    grpc: {port: 18000, service: pyairtable.mesh.v1.StatusService}
     periodSeconds: 2
     timeoutSeconds: 2
     failureThreshold: 2
   livenessProbe:
-    tcpSocket: {port: 18000}
+    grpc: {port: 18000, service: liveness}
     periodSeconds: 10
     timeoutSeconds: 5
     failureThreshold: 3

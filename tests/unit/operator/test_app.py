@@ -18,6 +18,8 @@ from pyairtable_operator.inventory import Inventory
 class Still:
     """A provider of one mesh, when it is told to."""
 
+    reviews = None
+
     def __init__(self) -> None:
         self.go = asyncio.Event()
 

@@ -20,6 +20,8 @@ from tests.unit.operator.kubernetes_api import KubernetesApi
 
 Object = dict[str, Any]
 
+LISTED = ("namespaces", "services", "endpointslices", "trafficpolicies", "pods")
+
 
 @pytest.fixture
 async def api() -> AsyncIterator[KubernetesApi]:
@@ -42,7 +44,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.asynccontextmanager
 async def following(api: KubernetesApi, identity: str = "replica-0") -> AsyncIterator[Inventory]:
-    membership = provider.Membership("mesh.pyairtable.io/enabled=true", "cluster.local", "shop", "operator", identity)
+    membership = provider.Membership(
+        selector="mesh.pyairtable.io/enabled=true",
+        home="home",
+        domain="cluster.local",
+        trust_domain="mesh.test",
+        lease_namespace="shop",
+        lease_name="operator",
+        identity=identity,
+    )
     inventory = Inventory()
     async with client.ApiClient(client.Configuration(host=api.url)) as connection:
         running = asyncio.create_task(provider.KubernetesProvider(connection, membership).run(inventory))
@@ -116,7 +126,7 @@ async def test_a_namespace_joins_and_leaves_by_its_label(api: KubernetesApi) -> 
 async def test_nothing_is_known_before_all_is_listed(api: KubernetesApi) -> None:
     api.hold("endpointslices")
     async with following(api) as inventory:
-        await until("what can be listed", lambda: api.listings == 2)
+        await until("what can be listed", lambda: api.listings == len(LISTED) - 1)
         assert inventory.mesh is None
         api.let_go()
         await until("the whole listing", lambda: addresses(inventory) == ["10.0.0.1"])

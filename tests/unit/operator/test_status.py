@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from pyairtable.mesh.v1 import mesh_pb2, mesh_pb2_grpc
 from pyairtable_operator import model
 from pyairtable_operator.inventory import Inventory
+from pyairtable_operator.status.access import Access
 from pyairtable_operator.status.boundary import Boundary
 from pyairtable_operator.status.servicer import SERVICE_NAME, StatusServicer
 from pyairtable_operator.xds import ads, snapshot
@@ -69,7 +70,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     made = World(None)
     server = grpc.aio.server(interceptors=[Boundary(SERVICE_NAME)], options=[("grpc.so_reuseport", 0)])
-    mesh_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(made.hub, made.inventory), server)
+    mesh_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(made.hub, made.inventory, Access()), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
