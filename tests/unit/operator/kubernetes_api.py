@@ -1,4 +1,4 @@
-"""As much of an API server as the operator talks to, in memory: lists, watches, Leases, Events and reviews over HTTP."""
+"""As much of an API server as the operator talks to, in memory: lists, watches, writes and reviews over HTTP."""
 
 import asyncio
 import contextlib
@@ -22,6 +22,7 @@ _PLURALS = {
 }
 _DISCOVERED = ("discovery.k8s.io", "apiextensions.k8s.io")
 _POLICIES = "mesh.pyairtable.io"
+_AS_ASKED = ["as asked"]
 
 
 class KubernetesApi:
@@ -35,6 +36,7 @@ class KubernetesApi:
         self.tokens: dict[str, Object] = {}
         self.rights: set[tuple[str, str, str]] = set()
         self.reviews: list[Object] = []
+        self.audiences: list[str] | None = _AS_ASKED
         self.objects: dict[str, dict[tuple[str, str], Object]] = {plural: {} for plural in _PLURALS}
         self.watches = 0
         self.listings = 0
@@ -147,7 +149,8 @@ class KubernetesApi:
         spec = (await request.json())["spec"]
         self.reviews.append(spec)
         user = self.tokens.get(spec["token"])
-        status = {"authenticated": user is not None, "user": user, "audiences": spec["audiences"] if user else None}
+        audiences = spec["audiences"] if self.audiences is _AS_ASKED else self.audiences
+        status = {"authenticated": user is not None, "user": user, "audiences": audiences}
         return web.json_response({"kind": "TokenReview", "spec": spec, "status": status}, status=201)
 
     async def _review_access(self, request: web.Request) -> web.Response:
