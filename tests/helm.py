@@ -13,6 +13,7 @@ from tests import tools
 CHARTS = tools.REPOSITORY / "charts"
 MESH = CHARTS / "pyairtable"
 OPERATOR = CHARTS / "pyairtable-operator"
+CRDS = CHARTS / "pyairtable-crds"
 KUBERNETES = "1.34"
 PACKAGES = {"helm": "helm.sh/helm/v3/cmd/helm@v3.22.0", "helm4": "helm.sh/helm/v4/cmd/helm@v4.3.1"}
 HA = ("--values", str(MESH / "values-ha.yaml"))

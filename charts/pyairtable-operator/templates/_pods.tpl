@@ -2,7 +2,10 @@
 PYAIRTABLE_OPERATOR_PROVIDER: kubernetes
 PYAIRTABLE_OPERATOR_HOST: 0.0.0.0
 PYAIRTABLE_OPERATOR_PORT: 18000
-PYAIRTABLE_OPERATOR_NAMESPACE_SELECTOR: {{ .Values.namespaceSelector | default (printf "kubernetes.io/metadata.name=%s" .Release.Namespace) }}
+PYAIRTABLE_OPERATOR_NAMESPACE_SELECTOR: {{ .Values.namespaceSelector }}
+PYAIRTABLE_OPERATOR_HOME_NAMESPACE:
+  fieldRef: {fieldPath: metadata.namespace}
+PYAIRTABLE_OPERATOR_TRUST_DOMAIN: {{ .Values.trustDomain }}
 PYAIRTABLE_OPERATOR_LEASE_NAMESPACE:
   fieldRef: {fieldPath: metadata.namespace}
 PYAIRTABLE_OPERATOR_IDENTITY:
@@ -43,7 +46,7 @@ apiAccess: true
 readOnlyRootFilesystem: {{ .Values.readOnlyRootFilesystem }}
 {{- end }}
 
-{{/* Any pod of the cluster may ask: who gets what is decided by the control plane. */}}
+{{/* Any pod of the cluster may ask: who gets what is decided by the control plane, which holds its word against its address. */}}
 {{- define "pyairtable-operator.networkPolicy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
