@@ -1,9 +1,9 @@
 """The ADS server over real gRPC streams, on one event loop."""
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
@@ -15,9 +15,9 @@ from pyairtable_operator import model
 from pyairtable_operator.xds import ads, snapshot
 from pyairtable_operator.xds.session import Limits
 from pyairtable_operator.xds.snapshot import ResourceType
+from tests.unit.operator import streams
 
 USER = model.Service("user", "default", 50051, (model.Endpoint("127.0.0.1", 1),))
-STREAM = f"/{ads.SERVICE_NAME}/StreamAggregatedResources"
 DELTA = f"/{ads.SERVICE_NAME}/DeltaAggregatedResources"
 
 
@@ -35,16 +35,8 @@ class Plane:
     hub: ads.Hub
     address: str
 
-    @contextlib.asynccontextmanager
-    async def stream(self, path: str = STREAM) -> AsyncIterator[Any]:
-        async with grpc.aio.insecure_channel(self.address) as channel:
-            call = channel.stream_stream(
-                path,
-                request_serializer=discovery_pb2.DiscoveryRequest.SerializeToString,
-                response_deserializer=discovery_pb2.DiscoveryResponse.FromString,
-            )()
-            yield call
-            call.cancel()
+    def stream(self, path: str = streams.STREAM) -> AbstractAsyncContextManager[Any]:
+        return streams.stream(self.address, path)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Clients that say who they are, held against the workload at the address that they connect from."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
@@ -16,6 +16,7 @@ from pyairtable_operator.workloads import Workloads
 from pyairtable_operator.xds import ads, snapshot
 from pyairtable_operator.xds.session import Limits
 from pyairtable_operator.xds.snapshot import ResourceType
+from tests.unit.operator import streams
 
 SHOP = model.Service("user", "shop", 50051, (model.Endpoint("10.0.0.1", 1),))
 EVIL = model.Service("user", "evil", 50051, (model.Endpoint("6.6.6.6", 1),))
@@ -34,16 +35,8 @@ class Plane:
         identity = f"spiffe://mesh.test/ns/{namespace}/sa/web"
         self.workloads.replace({HERE: model.Workload(namespace, "web-1", identity)})
 
-    @contextlib.asynccontextmanager
-    async def stream(self) -> AsyncIterator[Any]:
-        async with grpc.aio.insecure_channel(self.address) as channel:
-            call = channel.stream_stream(
-                f"/{ads.SERVICE_NAME}/StreamAggregatedResources",
-                request_serializer=discovery_pb2.DiscoveryRequest.SerializeToString,
-                response_deserializer=discovery_pb2.DiscoveryResponse.FromString,
-            )()
-            yield call
-            call.cancel()
+    def stream(self) -> AbstractAsyncContextManager[Any]:
+        return streams.stream(self.address)
 
 
 @pytest.fixture

@@ -111,6 +111,17 @@ def test_what_a_pod_says(source: Any, expected: pods.Pod) -> None:
     assert pods.pod(json.loads(json.dumps(source))) == expected
 
 
+def test_an_address_of_two_pods_proves_neither() -> None:
+    several = [
+        pods.Pod(("shop", "a"), "web", ("10.0.0.1", "fd00::1")),
+        pods.Pod(("evil", "b"), "web", ("10.0.0.1",)),
+        pods.Pod(("kube-system", "c"), "agent", ("10.0.0.2",), on_host=True),
+        pods.Pod(("evil", "d"), "web", ("10.0.0.2",)),
+    ]
+    for given in (several, several[::-1]):
+        assert set(pods.Identities("mesh.test").workloads(given)) == {"fd00::1"}
+
+
 def test_a_mesh_that_did_not_change_is_the_same() -> None:
     known = {("shop", "user-1"): pods.Pod(("shop", "user-1"), "web", ("10.0.0.1",))}
     endpoint = model.Endpoint("10.0.0.1", 1, instance="user-1")

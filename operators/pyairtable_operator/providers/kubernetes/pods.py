@@ -4,9 +4,11 @@ This is not kopf's work like the rest: its gate for the first listing costs the 
 cluster has many more pods than Services. A pod is kept as its name, account and addresses; nothing else of it is read.
 """
 
+import asyncio
+import contextlib
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -17,8 +19,10 @@ from pyairtable_operator.providers.kubernetes.client import ApiError, translated
 
 _ALIVE = "status.phase!=Succeeded,status.phase!=Failed"
 _PAGE = 500
-_CONNECT_SECONDS, _LIST_SECONDS, _SILENCE_SECONDS = 5.0, 30.0, 330.0
-_WATCH_SECONDS = 300
+_LIST_SECONDS = 30.0
+# The API server ends a watch after the one, we after the other.
+_WATCH_SECONDS, _LONGEST_SECONDS = 300, 330.0
+_PAUSE_SECONDS = 0.1
 
 Object = Mapping[str, Any]
 Key = tuple[str, str]
@@ -62,12 +66,15 @@ class Identities:
 
     def workloads(self, pods: Iterable[Pod]) -> dict[str, model.Workload]:
         """Return what runs at each address that one pod alone has."""
-        return {
-            address: model.Workload(found.key[0], found.key[1], self._of(found))
-            for found in pods
-            if not found.on_host
-            for address in found.addresses
-        }
+        found: dict[str, model.Workload] = {}
+        shared = set()
+        for each in pods:
+            workload = model.Workload(each.key[0], each.key[1], self._of(each))
+            for address in each.addresses:
+                if each.on_host or address in found:
+                    shared.add(address)
+                found[address] = workload
+        return {address: workload for address, workload in found.items() if address not in shared}
 
     def mesh(self, source: model.Mesh, pods: Mapping[Key, Pod]) -> model.Mesh:
         """Return the mesh with the identity of each endpoint whose pod has its address.
@@ -115,6 +122,7 @@ class PodWatch:
         self._deliver(self._pods)
         while version:
             version = await self._follow(version)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _list(self) -> str:
         more = ""
@@ -133,15 +141,16 @@ class PodWatch:
 
     async def _follow(self, version: str) -> str:
         """Take in changes since a version until the answer ends; the last version, empty when it is forgotten."""
-        async for event in self._events(version):
-            source = event["object"]
-            if event["type"] == "ERROR":
-                if source.get("code") == HTTPStatus.GONE:
-                    return ""
-                raise ApiError(f"the API server answers {source.get('code')}")
-            version = source["metadata"]["resourceVersion"]
-            if event["type"] != "BOOKMARK":
-                self._change(event["type"], pod(source))
+        async with contextlib.aclosing(self._events(version)) as events:
+            async for event in events:
+                source = event["object"]
+                if event["type"] == "ERROR":
+                    if source.get("code") == HTTPStatus.GONE:
+                        return ""
+                    raise ApiError(f"the API server answers {source.get('code')}")
+                version = source["metadata"]["resourceVersion"]
+                if event["type"] != "BOOKMARK":
+                    self._change(event["type"], pod(source))
         return version
 
     def _change(self, kind: str, found: Pod) -> None:
@@ -153,7 +162,7 @@ class PodWatch:
         if before != self._pods.get(found.key):
             self._deliver(self._pods)
 
-    async def _events(self, version: str) -> AsyncIterator[Object]:
+    async def _events(self, version: str) -> AsyncGenerator[Object, None]:
         with translated():
             answer = await self._core.list_pod_for_all_namespaces_without_preload_content(
                 field_selector=_ALIVE,
@@ -161,7 +170,7 @@ class PodWatch:
                 allow_watch_bookmarks=True,
                 resource_version=version,
                 timeout_seconds=_WATCH_SECONDS,
-                _request_timeout=_SILENCE_SECONDS,
+                _request_timeout=_LONGEST_SECONDS,
             )
             try:
                 if answer.status == HTTPStatus.GONE:

@@ -72,6 +72,8 @@ class KubernetesProvider:
             try:
                 await watch()
                 _log.info("%s are listed anew: changes may have been missed", what)
+            except client.ApiError as error:
+                self._tell(inventory, what, f"{what} can't be watched: {error}; the mesh stays as it is")
             except Exception:  # noqa: BLE001 - whatever it is, what is served stays, and the next watch may fare better
                 _log.exception("%s can't be watched", what)
                 self._tell(inventory, what, f"{what} can't be watched, the log says why; the mesh stays as it is")

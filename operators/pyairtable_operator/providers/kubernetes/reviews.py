@@ -14,7 +14,7 @@ from pyairtable_operator.providers.kubernetes.client import translated
 
 GROUP, RESOURCE = "mesh.pyairtable.io", "meshstatus"
 
-_KEPT, _KEPT_SECONDS = 1_000, 10.0
+_KEPT, _KEPT_SECONDS = 10_000, 10.0
 _AT_ONCE = 16
 _TIMEOUT_SECONDS = 4.0
 
