@@ -96,7 +96,10 @@ class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
             namespace = identity[1] if identity else ""
         snapshot = self._snapshot(request.snapshot_version)
         entry = snapshot.lookup(request.target, namespace)
-        await self._access.check(context, {namespace, entry.service.namespace if entry is not None else namespace})
+        homes = {problem.namespace for problem in snapshot.problems if problem.service == request.target}
+        if entry is not None:
+            homes.add(entry.service.namespace)
+        await self._access.check(context, homes | {namespace})
         return explain(snapshot, namespace, request.target, request.method)
 
     async def Diff(self, request: mesh_pb2.DiffRequest, context: Any) -> mesh_pb2.DiffResponse:

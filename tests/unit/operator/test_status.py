@@ -388,3 +388,14 @@ async def test_identities_come_from_the_endpoints(world: World) -> None:
         ("user-3", web),
         ("", ""),
     ]
+
+
+async def test_what_is_wrong_elsewhere_is_nobody_elses_business(guarded: World) -> None:
+    foreign = dataclasses.replace(BAD, namespace="bank")
+    guarded.publish(USER, foreign)
+    short = mesh_pb2.ExplainRequest(client="clients/1", target="bad", method="/a.B/C")
+    answer = await guarded.stub.Explain(short, metadata=bearing("of-shop"))
+    assert "no service in the mesh is called bad" in answer.summary
+    full = mesh_pb2.ExplainRequest(client="clients/1", target=foreign.canonical_name, method="/a.B/C")
+    call = guarded.stub.Explain(full, metadata=bearing("of-shop"))
+    assert (await call.code()).name == "PERMISSION_DENIED"
