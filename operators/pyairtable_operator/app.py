@@ -109,13 +109,14 @@ async def chosen_provider(settings: Settings) -> AsyncIterator[Provider]:
 async def _publish(inventory: Inventory, hub: ads.Hub, health: health_aio.HealthServicer) -> None:
     current: snapshot.Snapshot | None = None
     while True:
-        known = current.problems if current is not None else ()
+        known, version = (current.problems, current.version) if current is not None else ((), "")
         current = snapshot.build(await inventory.next(), current)
         hub.publish(current)
         for problem in current.problems:
             if problem not in known:
                 _log.warning("left out of the mesh: %s", problem)
-        _log.info("snapshot", extra={"version": current.version, "services": len(current.entries)})
+        if current.version != version:
+            _log.info("snapshot", extra={"version": current.version, "services": len(current.entries)})
         await _ready(health, True)
 
 
