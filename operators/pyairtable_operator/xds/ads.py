@@ -66,7 +66,14 @@ class Hub:
         self._ids = itertools.count(1)
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Let every client have the snapshot. One that is busy finds the newest when it is done."""
+        """Let every client have the snapshot. One that is busy finds the newest when it is done.
+
+        One of the same version differs in what is told about services, not in what they are served as.
+        """
+        if self.responses is not None and self.responses.snapshot.version == snapshot.version:
+            self.kept[snapshot.version] = self.responses.snapshot = snapshot
+            self._tell()
+            return
         self.responses = Responses(snapshot)
         self.kept.pop(snapshot.version, None)
         self.kept[snapshot.version] = snapshot

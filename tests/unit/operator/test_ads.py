@@ -99,6 +99,27 @@ async def test_an_answer_and_its_update(plane: Plane) -> None:
         assert second.type_url == ResourceType.ENDPOINTS.value
 
 
+async def test_what_is_only_told_about_a_service_wakes_no_client(plane: Plane) -> None:
+    plane.hub.publish(with_ports(1))
+    async with plane.stream() as call:
+        await call.write(asking())
+        await call.write(acknowledging(await read(call)))
+        [client] = plane.hub.clients.values()
+        acknowledged = client.session.subscriptions[ResourceType.ENDPOINTS]
+        await until_told(plane, "the acknowledgement", lambda: acknowledged.acked_version)
+        client.wake.clear()
+        answers = plane.hub.responses
+        named = model.Endpoint("127.0.0.1", 1, identity="spiffe://mesh.test/ns/default/sa/user")
+        changed = plane.hub.changed
+        plane.hub.publish(snapshot_of(dataclasses.replace(USER, endpoints=(named,))))
+        assert plane.hub.responses is answers
+        assert changed.is_set(), "whoever watches the status looks again"
+        assert not client.wake.is_set()
+        assert answers is not None
+        [entry] = answers.snapshot.entries.values()
+        assert entry.service.identities == (named.identity,)
+
+
 async def test_no_answer_before_the_mesh_was_read(plane: Plane) -> None:
     async with plane.stream() as call:
         await call.write(asking())
