@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 
 import grpc
+import prometheus_client
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
@@ -18,7 +19,7 @@ from pyairtable_mesh.runtime.health import LIVENESS
 from pyairtable_operator.inventory import Inventory, Provider
 from pyairtable_operator.providers.file import FileProvider
 from pyairtable_operator.settings import Settings
-from pyairtable_operator.status import access, boundary, servicer
+from pyairtable_operator.status import access, boundary, metrics, servicer
 from pyairtable_operator.status.acknowledgements import tallies
 from pyairtable_operator.xds import ads, session, snapshot
 
@@ -61,6 +62,7 @@ async def serve(settings: Settings, provider: Provider, stopping: asyncio.Event)
     if settings.reflection:
         reflection.enable(listener, [ads.SERVICE_NAME, servicer.SERVICE_NAME, "grpc.health.v1.Health"])
     port = _bind(listener, settings)
+    _serve_metrics(settings, hub)
     await health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
     await _ready(health, False)
     async with asyncio.TaskGroup() as tasks:
@@ -150,6 +152,18 @@ def _server(settings: Settings) -> grpc.aio.Server:
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ],
     )
+
+
+def _serve_metrics(settings: Settings, hub: ads.Hub) -> None:
+    if not settings.metrics_port:
+        return
+    try:
+        prometheus_client.start_http_server(settings.metrics_port, settings.host, metrics.registry(hub))
+    except OSError:
+        raise StartError(
+            f"port {settings.metrics_port} on {settings.host} can't be bound: stop what uses it, or set "
+            "PYAIRTABLE_OPERATOR_METRICS_PORT to a free port"
+        ) from None
 
 
 def _bind(listener: grpc.aio.Server, settings: Settings) -> int:

@@ -40,6 +40,8 @@ class Settings:
     cluster's API server is asked about them. With files nobody can be asked."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 18_000
     """Port of ADS, status and health; 0 takes a free one."""
+    metrics_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    """Port of the Prometheus endpoint ``/metrics``; without it there is none."""
     max_streams: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     """ADS streams at once; a client has one for each target that it calls."""
     max_names: Annotated[int, Meta(ge=1, le=100_000)] = 1_000

@@ -69,8 +69,8 @@ podSelector:
       values: {{ toJson .names }}
 {{- end }}
 
-{{/* Egress to the cluster's DNS, and to the API server, whose pods and addresses no policy can name. */}}
-{{- define "pyairtable-lib.clusterEgress" -}}
+{{/* Egress to the cluster's DNS. */}}
+{{- define "pyairtable-lib.dnsEgress" -}}
 - to:
     - namespaceSelector: {}
       podSelector:
@@ -79,6 +79,11 @@ podSelector:
   ports:
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
+{{- end }}
+
+{{/* Egress to that, and to the API server, whose pods and addresses no policy can name. */}}
+{{- define "pyairtable-lib.clusterEgress" -}}
+{{ include "pyairtable-lib.dnsEgress" . }}
 - ports:
     - {port: 443, protocol: TCP}
     - {port: 6443, protocol: TCP}

@@ -10,7 +10,9 @@ probes              dict of startupProbe, readinessProbe, livenessProbe
 volumes             list of volumes
 mounts              list of volumeMounts
 strategy            dict
+minReadySeconds     how long a new pod must have been ready before the next old one goes; 0 where it is left out
 graceSeconds        terminationGracePeriodSeconds
+annotations         dict of pods' annotations, may be left out: checksums of what must not change under a running pod
 apiAccess           whether the pod gets a token for the API server where Kubernetes puts it
 readOnlyRootFilesystem
 */}}
@@ -24,6 +26,9 @@ spec:
   replicas: {{ .config.replicas }}
   {{- end }}
   revisionHistoryLimit: 3
+  {{- with .minReadySeconds }}
+  minReadySeconds: {{ . }}
+  {{- end }}
   strategy: {{ toJson .strategy }}
   selector:
     matchLabels:
@@ -37,6 +42,9 @@ spec:
         {{- end }}
       annotations:
         kubectl.kubernetes.io/default-container: {{ .name }}
+        {{- with .annotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         {{- with .config.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}

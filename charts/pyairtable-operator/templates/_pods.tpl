@@ -6,6 +6,7 @@ PYAIRTABLE_OPERATOR_NAMESPACE_SELECTOR: {{ .Values.namespaceSelector }}
 PYAIRTABLE_OPERATOR_HOME_NAMESPACE:
   fieldRef: {fieldPath: metadata.namespace}
 PYAIRTABLE_OPERATOR_TRUST_DOMAIN: {{ .Values.trustDomain }}
+PYAIRTABLE_OPERATOR_METRICS_PORT: 9464
 PYAIRTABLE_OPERATOR_LEASE_NAMESPACE:
   fieldRef: {fieldPath: metadata.namespace}
 PYAIRTABLE_OPERATOR_IDENTITY:
@@ -21,7 +22,7 @@ server that is away restarts nothing.
 {{- define "pyairtable-operator.pods" -}}
 image: {{ toJson .Values.image }}
 arguments: []
-ports: {grpc: 18000}
+ports: {grpc: 18000, metrics: 9464}
 probes:
   startupProbe:
     grpc: {port: 18000, service: pyairtable.mesh.v1.StatusService}
@@ -62,6 +63,12 @@ spec:
         - namespaceSelector: {}
       ports:
         - {port: 18000, protocol: TCP}
+    {{- with .config.networkPolicy.scrapers }}
+    - from:
+        {{- toYaml . | nindent 8 }}
+      ports:
+        - {port: 9464, protocol: TCP}
+    {{- end }}
   egress:
     {{- include "pyairtable-lib.clusterEgress" . | nindent 4 }}
 {{- end }}

@@ -50,7 +50,18 @@ OTEL_EXPORTER_OTLP_ENDPOINT: {{ . }}
 {{- if include "pyairtable.usersKeys" .root }}
 PYAIRTABLE_JWKS: /etc/pyairtable/{{ $values.auth.key }}
 {{- end }}
+{{- if include "pyairtable.administratorCode" . }}
+PYAIRTABLE_FIRST_ADMINISTRATOR_CODE_FILE: /var/run/secrets/first-administrator/{{ $values.firstAdministrator.key }}
+{{- end }}
 {{ include "pyairtable.databaseUrl" . }}
+{{- end }}
+
+{{/* The Secret with the code by which a tenant's first owner is made; only permission gets it. */}}
+{{- define "pyairtable.administratorCode" -}}
+{{- $code := .root.Values.firstAdministrator -}}
+{{- if and $code.enabled (eq .name "permission") -}}
+{{ $code.existingSecret | default "first-administrator" }}
+{{- end }}
 {{- end }}
 
 {{/* The volume source with the keys of people's tokens; nothing without keys. */}}
@@ -83,6 +94,10 @@ Every service account may read these (ClusterRole system:service-account-issuer-
 - name: users-keys
   {{- . | nindent 2 }}
 {{- end }}
+{{- with include "pyairtable.administratorCode" . }}
+- name: first-administrator
+  secret: {secretName: {{ . }}}
+{{- end }}
 {{- if include "pyairtable.embedded" .root }}
 - name: data
   persistentVolumeClaim: {claimName: {{ .name }}-data}
@@ -93,6 +108,9 @@ Every service account may read these (ClusterRole system:service-account-issuer-
 - {name: identity, mountPath: /var/run/secrets/pyairtable, readOnly: true}
 {{- if include "pyairtable.usersKeys" .root }}
 - {name: users-keys, mountPath: /etc/pyairtable, readOnly: true}
+{{- end }}
+{{- if include "pyairtable.administratorCode" . }}
+- {name: first-administrator, mountPath: /var/run/secrets/first-administrator, readOnly: true}
 {{- end }}
 {{- if include "pyairtable.embedded" .root }}
 - {name: data, mountPath: /var/lib/pyairtable}
@@ -135,8 +153,13 @@ mounts:
 strategy: {type: Recreate}
 {{- else }}
 strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
+minReadySeconds: 5
 {{- end }}
-graceSeconds: 30
+{{- /* NOT_SERVING for PYAIRTABLE_REMOVAL_SECONDS, calls in flight for PYAIRTABLE_DRAIN_SECONDS, then telemetry: 5 s a signal. */}}
+graceSeconds: {{ .config.terminationGracePeriodSeconds }}
+{{- with .root.Values.auth.jwks }}
+annotations: {mesh.pyairtable.io/users-keys-checksum: {{ sha256sum . }}}
+{{- end }}
 apiAccess: false
 readOnlyRootFilesystem: {{ .config.readOnlyRootFilesystem }}
 {{- end }}

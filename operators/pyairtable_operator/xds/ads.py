@@ -53,6 +53,7 @@ class NotProvenError(Exception):
 class Hub:
     """The newest answers, the clients that wait for them, and the last few snapshots by version.
 
+    `published` counts snapshots, `refused` answers that clients refused; both since the process began.
     `changed` is set, and another event put in its place, with a new snapshot and with whatever clients do: who takes
     it before looking misses nothing. Belongs to one event loop.
     """
@@ -62,6 +63,8 @@ class Hub:
         self.kept: dict[str, Snapshot] = {}
         self.changed = asyncio.Event()
         self.clients: dict[int, Client] = {}
+        self.published = 0
+        self.refused = 0
         self.closing = False
         self._ids = itertools.count(1)
 
@@ -74,6 +77,7 @@ class Hub:
             self.kept[snapshot.version] = self.responses.snapshot = snapshot
             self._tell()
             return
+        self.published += 1
         self.responses = Responses(snapshot)
         self.kept.pop(snapshot.version, None)
         self.kept[snapshot.version] = snapshot
@@ -95,6 +99,7 @@ class Hub:
 
     def receive(self, client: Client, request: discovery_pb2.DiscoveryRequest) -> None:
         """Take in what a client asks or says. Raises ProtocolError."""
+        self.refused += request.HasField("error_detail")
         client.session.receive(request)
         client.wake.set()
         self._tell()

@@ -1,21 +1,22 @@
 """The permission service, put together."""
 
 from pyairtable.permission.v1 import permission_pb2_grpc
-from pyairtable_mesh.permission import messages
+from pyairtable_mesh.permission import claim_code, messages
 from pyairtable_mesh.permission.authorizer import LocalAuthorizer
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.servicer import ACCESS, PermissionServicer
+from pyairtable_mesh.permission.settings import PermissionSettings
 from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.changes import Acts
 from pyairtable_mesh.permission.usecases.checks import Checks
 from pyairtable_mesh.permission.usecases.consistency import Tokens
+from pyairtable_mesh.permission.usecases.ownership import Ownership
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles
 from pyairtable_mesh.runtime.service import Parts, Runtime, Service
-from pyairtable_mesh.runtime.settings import Settings
 
 
-def build(runtime: Runtime[Settings]) -> Parts:
+def build(runtime: Runtime[PermissionSettings]) -> Parts:
     """The servicer on the service's database, which is also what authorizes calls to it."""
     tokens = Tokens(runtime.sealer)
     authority = Authority(NaiveEvaluator())
@@ -23,14 +24,15 @@ def build(runtime: Runtime[Settings]) -> Parts:
     checks = Checks(runtime.database, authority, tokens, runtime.clock)
     relationships = Relationships(runtime.database, acts, authority, tokens, runtime.clock)
     roles = Roles(runtime.database, acts, authority, tokens, runtime.clock)
-    servicer = PermissionServicer(checks, relationships, roles, runtime.sealer)
+    ownership = Ownership(runtime.database, acts, claim_code.reader(runtime.settings.first_administrator_code_file))
+    servicer = PermissionServicer(checks, relationships, roles, ownership, runtime.sealer)
     registration = (permission_pb2_grpc.add_PermissionServiceServicer_to_server, servicer)
     return Parts(servicers=[registration], authorizer=LocalAuthorizer(checks))
 
 
 service = Service(
     name="permission",
-    settings=Settings,
+    settings=PermissionSettings,
     build=build,
     access={"pyairtable.permission.v1.PermissionService": ACCESS},
     migrations="pyairtable_mesh.permission.migrations",

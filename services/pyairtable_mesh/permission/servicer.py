@@ -7,6 +7,7 @@ from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission import domain, messages
 from pyairtable_mesh.permission.usecases.checks import Checks
+from pyairtable_mesh.permission.usecases.ownership import Ownership
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles, Wanted
 from pyairtable_mesh.runtime import access, pagination
@@ -22,6 +23,7 @@ ACCESS = {
     "ReadRelationships": access.authenticated(),
     "DeleteRelationships": access.authenticated(),
     "GrantRole": access.authenticated() | access.workload("tenant"),
+    "ClaimOwnership": access.authenticated(),
     "RevokeRole": access.authenticated(),
     "ListRoleBindings": access.authenticated(),
     "CreateRole": access.authenticated(),
@@ -36,10 +38,18 @@ ACCESS = {
 class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
     """Permissions of the caller's tenant."""
 
-    def __init__(self, checks: Checks, relationships: Relationships, roles: Roles, sealer: pagination.Sealer) -> None:
+    def __init__(
+        self,
+        checks: Checks,
+        relationships: Relationships,
+        roles: Roles,
+        ownership: Ownership,
+        sealer: pagination.Sealer,
+    ) -> None:
         self._checks = checks
         self._relationships = relationships
         self._roles = roles
+        self._ownership = ownership
         self._sealer = sealer
 
     async def CheckPermission(self, request: pb.CheckPermissionRequest, context: Any) -> pb.CheckPermissionResponse:
@@ -115,6 +125,15 @@ class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
             current(),
             messages.grant(request),
             lambda binding, token: pb.GrantRoleResponse(
+                role_binding=messages.from_binding(binding), consistency_token=token
+            ),
+        )
+
+    async def ClaimOwnership(self, request: pb.ClaimOwnershipRequest, context: Any) -> pb.ClaimOwnershipResponse:
+        return await self._ownership.claim(
+            current(),
+            request.code,
+            lambda binding, token: pb.ClaimOwnershipResponse(
                 role_binding=messages.from_binding(binding), consistency_token=token
             ),
         )

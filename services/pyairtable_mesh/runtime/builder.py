@@ -184,6 +184,7 @@ def _assemble(
         )
     names = [registration.describe(item).full_name for item in parts.servicers]
     health = Health(names, checks)
+    telemetry.observe_dependencies(observer, health.answering)
     diagnostics = DiagnosticsServicer(service.name, settings, health, names)
     registrations.append((common_pb2_grpc.add_DiagnosticsServiceServicer_to_server, diagnostics))
     served = registration.register(

@@ -96,6 +96,10 @@ class Health:
         await self._tell(ready)
         return ready
 
+    def answering(self) -> dict[str, bool]:
+        """Whether each dependency answered when it was last looked at."""
+        return {name: found.healthy for name, found in self.dependencies.items()}
+
     async def leave(self) -> None:
         """NOT_SERVING for good: the first stage of the shutdown."""
         self._leaving = True

@@ -11,7 +11,7 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -34,6 +34,7 @@ from pyairtable_mesh.runtime.errors import Unavailable
 
 SERVER_DURATION = "rpc.server.call.duration"
 CLIENT_DURATION = "rpc.client.call.duration"
+DEPENDENCY_UP = "pyairtable.dependency.up"
 _NO_CONTEXT = Context()
 _IDS = RandomIdGenerator()
 _UNSAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
@@ -98,6 +99,16 @@ def _observe_process(metrics: MeterProvider) -> None:
 
     meter = metrics.get_meter("pyairtable_mesh")
     meter.create_observable_gauge("process.uptime", [uptime], unit="s", description="Time since the process began.")
+
+
+def observe_dependencies(telemetry: Telemetry, look: Callable[[], Mapping[str, bool]]) -> None:
+    """Tell with each collection which dependencies, by their names, answered when they were last looked at."""
+
+    def up(_options: CallbackOptions) -> list[Observation]:
+        return [Observation(int(healthy), {"dependency.name": name}) for name, healthy in look().items()]
+
+    meter = telemetry.metrics.get_meter("pyairtable_mesh")
+    meter.create_observable_gauge(DEPENDENCY_UP, [up], description="1 while a dependency answers, else 0.")
 
 
 def official(choice: str, telemetry: Telemetry) -> list[grpc.aio.ServerInterceptor]:

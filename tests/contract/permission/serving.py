@@ -8,6 +8,7 @@ import grpc
 
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission.app import service
+from pyairtable_mesh.permission.settings import PermissionSettings
 from pyairtable_mesh.runtime import idempotency, interceptors, moments, pagination, registration, telemetry
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database import Database
@@ -16,7 +17,6 @@ from pyairtable_mesh.runtime.peers import Peers, WorkloadToken
 from pyairtable_mesh.runtime.retries import RetryPolicy
 from pyairtable_mesh.runtime.server import bind, new_server
 from pyairtable_mesh.runtime.service import Runtime
-from pyairtable_mesh.runtime.settings import Settings
 from pyairtable_mesh.runtime.tokens import Identity
 from pyairtable_mesh.runtime.validation import SchemaValidator
 
@@ -42,8 +42,8 @@ def bearer(who: str, tenant: str = "") -> Metadata:
 
 
 @asynccontextmanager
-async def served(database: Database) -> AsyncIterator[permission_pb2_grpc.PermissionServiceStub]:
-    settings = Settings()
+async def served(database: Database, code_file: str = "") -> AsyncIterator[permission_pb2_grpc.PermissionServiceStub]:
+    settings = PermissionSettings(first_administrator_code_file=code_file)
     observer = telemetry.start("permission", namespace="default", instance="1", sample_ratio=0.01)
     peers = Peers(
         control_plane="",

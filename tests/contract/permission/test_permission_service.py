@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -253,6 +254,14 @@ BAD = [
         "SYSTEM_ROLE",
         [],
     ),
+    (
+        "ClaimOwnership",
+        pb.ClaimOwnershipRequest(code="guess"),
+        STRANGER,
+        "INVALID_ARGUMENT",
+        "VALIDATION_FAILED",
+        ["code"],
+    ),
     ("DeleteRole", pb.DeleteRoleRequest(name="roles/viewer"), VIEWER, "PERMISSION_DENIED", "PERMISSION_DENIED", []),
     (
         "SetInheritance",
@@ -439,3 +448,29 @@ async def test_a_custom_role_lives_and_dies(stub: Stub) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as gone:
         await stub.GetRole(pb.GetRoleRequest(name=created.name), metadata=OWNER)
     assert gone.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_the_first_administrator_claims_a_tenant(database: Database, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.write_text("0" * 32)
+    request = pb.ClaimOwnershipRequest(code="0" * 32, request_id=str(uuid.uuid4()))
+    async with served(database, str(code)) as made:
+        answer = await made.ClaimOwnership(request, metadata=OWNER)
+        assert answer == await made.ClaimOwnership(request, metadata=OWNER)
+        fresh = pb.Consistency(at_least_as_fresh=answer.consistency_token)
+        checked = await made.CheckPermission(_check(TENANT, "manage_access", consistency=fresh), metadata=OWNER)
+        assert checked.decision.result == pb.Decision.RESULT_ALLOWED
+        for sent, metadata, reason in (
+            ("1" * 32, VIEWER, "CLAIM_CODE_WRONG"),
+            ("0" * 32, VIEWER, "TENANT_HAS_OWNER"),
+            ("0" * 32, ELSEWHERE, "CLAIM_CODE_USED"),
+            ("0", VIEWER, "VALIDATION_FAILED"),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await made.ClaimOwnership(pb.ClaimOwnershipRequest(code=sent), metadata=metadata)
+            assert _details(caught.value)[0] == reason
+            assert sent not in str(caught.value.details()) or len(sent) == 1
+    async with served(database) as without_code:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await without_code.ClaimOwnership(request, metadata=VIEWER)
+        assert _details(caught.value)[0] == "CLAIM_CODE_MISSING"

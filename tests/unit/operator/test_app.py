@@ -51,6 +51,7 @@ def test_defaults() -> None:
         "identity": "",
         "host": "127.0.0.1",
         "port": 18_000,
+        "metrics_port": 0,
         "max_streams": 20_000,
         "max_names": 1_000,
         "max_message_bytes": 262_144,

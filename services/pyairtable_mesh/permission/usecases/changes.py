@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from pyairtable_mesh.permission import domain
 from pyairtable_mesh.permission.domain import Relationship, Resource, Role, RoleBinding, ScopeMode
 from pyairtable_mesh.permission.store import Change
 from pyairtable_mesh.permission.usecases.authority import HiddenError
@@ -62,6 +63,11 @@ class Act:
             data = self._describe(changed[first : first + _CHANGES_IN_ONE_EVENT])
             self._transaction.publish(f"permission.{event}", name, data, aggregate=aggregate)
         self._transaction.audit(str(resource), details=details)
+
+    def announce_binding(self, binding: RoleBinding, event: str, *, kept: bool) -> None:
+        """The same for a role binding."""
+        details = {"role": domain.role_name(binding.role), "subject": str(binding.subject), "binding": binding.name}
+        self.announce(f"role_binding.{event}", binding.name, [Changed(binding, kept)], binding.resource, details)
 
     def answer(self, message: M) -> M:
         """Keep the answer for repetitions of this request."""

@@ -105,7 +105,7 @@ class Roles:
                 await self._authority.require_within(act.data, caller.user(), {grant.resource: role.permissions})
             await _refuse_second_binding(act.data, binding)
             await act.data.put_binding(binding)
-            _announce_binding(act, binding, "granted", kept=True)
+            act.announce_binding(binding, "granted", kept=True)
             return act.answer(answer(binding, act.token))
 
     async def revoke(self, caller: RequestContext, name: str, etag: str, answer: Callable[[str], M]) -> M:
@@ -124,7 +124,7 @@ class Roles:
             owners = await act.data.bindings(_MOST_OWNERS, resource=resource, role=schema.OWNER)
             domain.require_other_owner(binding, owners)
             await act.data.delete_binding(binding.id)
-            _announce_binding(act, binding, "revoked", kept=False)
+            act.announce_binding(binding, "revoked", kept=False)
             return act.answer(answer(act.token))
 
     async def bindings(
@@ -259,10 +259,14 @@ def _not_first_owner(resource: Resource) -> PermissionDenied:
     return PermissionDenied(words, metadata={"resource": str(resource)})
 
 
+async def has_owner(view: View, resource: Resource) -> bool:
+    """Whether somebody owns the resource for good."""
+    owners = await view.bindings(_MOST_OWNERS, resource=str(resource), role=schema.OWNER)
+    return any(each.keeps_ownership for each in owners)
+
+
 async def _require_first_owner(view: View, binding: RoleBinding) -> None:
-    owners = await view.bindings(_MOST_OWNERS, resource=str(binding.resource), role=schema.OWNER)
-    first = not any(each.keeps_ownership for each in owners)
-    if not (first and binding.keeps_ownership):
+    if not binding.keeps_ownership or await has_owner(view, binding.resource):
         raise _not_first_owner(binding.resource)
 
 
@@ -291,8 +295,3 @@ async def _store_role(act: Act, role: Role, event: str) -> None:
     await act.data.put_role(role)
     details = {"permissions": str(len(role.permissions))}
     act.announce(f"role.{event}", role.name, [Changed(role)], f"role:{role.id}", details)
-
-
-def _announce_binding(act: Act, binding: RoleBinding, event: str, *, kept: bool) -> None:
-    details = {"role": domain.role_name(binding.role), "subject": str(binding.subject), "binding": binding.name}
-    act.announce(f"role_binding.{event}", binding.name, [Changed(binding, kept)], binding.resource, details)

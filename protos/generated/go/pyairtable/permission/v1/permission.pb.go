@@ -88,6 +88,16 @@ const (
 	ErrorReason_ERROR_REASON_TIME_IN_PAST ErrorReason = 24
 	// An update mask names a field that cannot be changed.
 	ErrorReason_ERROR_REASON_FIELD_NOT_MUTABLE ErrorReason = 25
+	// The code is not this installation's code for the first administrator.
+	ErrorReason_ERROR_REASON_CLAIM_CODE_WRONG ErrorReason = 26
+	// The installation has no code for a first administrator.
+	ErrorReason_ERROR_REASON_CLAIM_CODE_MISSING ErrorReason = 27
+	// The code has made an owner already.
+	ErrorReason_ERROR_REASON_CLAIM_CODE_USED ErrorReason = 28
+	// The tenant has another owner, who can make the caller one too.
+	ErrorReason_ERROR_REASON_TENANT_HAS_OWNER ErrorReason = 29
+	// The caller has given too many wrong codes for now.
+	ErrorReason_ERROR_REASON_TOO_MANY_CLAIMS ErrorReason = 30
 )
 
 // Enum value maps for ErrorReason.
@@ -119,6 +129,11 @@ var (
 		23: "ERROR_REASON_INVALID_SCHEMA",
 		24: "ERROR_REASON_TIME_IN_PAST",
 		25: "ERROR_REASON_FIELD_NOT_MUTABLE",
+		26: "ERROR_REASON_CLAIM_CODE_WRONG",
+		27: "ERROR_REASON_CLAIM_CODE_MISSING",
+		28: "ERROR_REASON_CLAIM_CODE_USED",
+		29: "ERROR_REASON_TENANT_HAS_OWNER",
+		30: "ERROR_REASON_TOO_MANY_CLAIMS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                  0,
@@ -147,6 +162,11 @@ var (
 		"ERROR_REASON_INVALID_SCHEMA":               23,
 		"ERROR_REASON_TIME_IN_PAST":                 24,
 		"ERROR_REASON_FIELD_NOT_MUTABLE":            25,
+		"ERROR_REASON_CLAIM_CODE_WRONG":             26,
+		"ERROR_REASON_CLAIM_CODE_MISSING":           27,
+		"ERROR_REASON_CLAIM_CODE_USED":              28,
+		"ERROR_REASON_TENANT_HAS_OWNER":             29,
+		"ERROR_REASON_TOO_MANY_CLAIMS":              30,
 	}
 )
 
@@ -633,7 +653,7 @@ func (x SchemaDifference_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SchemaDifference_Kind.Descriptor instead.
 func (SchemaDifference_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74, 0}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76, 0}
 }
 
 // The state of the data that a read must see.
@@ -4276,6 +4296,116 @@ func (x *GrantRoleResponse) GetConsistencyToken() string {
 	return ""
 }
 
+// Makes the caller the first owner of its tenant.
+type ClaimOwnershipRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The installation's code for the first administrator.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// Makes a retry safe (AIP-155): a UUID, chosen by the caller.
+	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimOwnershipRequest) Reset() {
+	*x = ClaimOwnershipRequest{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimOwnershipRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimOwnershipRequest) ProtoMessage() {}
+
+func (x *ClaimOwnershipRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimOwnershipRequest.ProtoReflect.Descriptor instead.
+func (*ClaimOwnershipRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ClaimOwnershipRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ClaimOwnershipRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// The answer to a claim.
+type ClaimOwnershipResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The binding that makes the caller owner.
+	RoleBinding *RoleBinding `protobuf:"bytes,1,opt,name=role_binding,json=roleBinding,proto3" json:"role_binding,omitempty"`
+	// Stands for the state after the write.
+	ConsistencyToken string `protobuf:"bytes,2,opt,name=consistency_token,json=consistencyToken,proto3" json:"consistency_token,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ClaimOwnershipResponse) Reset() {
+	*x = ClaimOwnershipResponse{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimOwnershipResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimOwnershipResponse) ProtoMessage() {}
+
+func (x *ClaimOwnershipResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimOwnershipResponse.ProtoReflect.Descriptor instead.
+func (*ClaimOwnershipResponse) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ClaimOwnershipResponse) GetRoleBinding() *RoleBinding {
+	if x != nil {
+		return x.RoleBinding
+	}
+	return nil
+}
+
+func (x *ClaimOwnershipResponse) GetConsistencyToken() string {
+	if x != nil {
+		return x.ConsistencyToken
+	}
+	return ""
+}
+
 // Removes a role binding.
 type RevokeRoleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4291,7 +4421,7 @@ type RevokeRoleRequest struct {
 
 func (x *RevokeRoleRequest) Reset() {
 	*x = RevokeRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4303,7 +4433,7 @@ func (x *RevokeRoleRequest) String() string {
 func (*RevokeRoleRequest) ProtoMessage() {}
 
 func (x *RevokeRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4316,7 +4446,7 @@ func (x *RevokeRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRoleRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{47}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RevokeRoleRequest) GetName() string {
@@ -4351,7 +4481,7 @@ type RevokeRoleResponse struct {
 
 func (x *RevokeRoleResponse) Reset() {
 	*x = RevokeRoleResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4363,7 +4493,7 @@ func (x *RevokeRoleResponse) String() string {
 func (*RevokeRoleResponse) ProtoMessage() {}
 
 func (x *RevokeRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4376,7 +4506,7 @@ func (x *RevokeRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRoleResponse.ProtoReflect.Descriptor instead.
 func (*RevokeRoleResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{48}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RevokeRoleResponse) GetConsistencyToken() string {
@@ -4407,7 +4537,7 @@ type ListRoleBindingsRequest struct {
 
 func (x *ListRoleBindingsRequest) Reset() {
 	*x = ListRoleBindingsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4419,7 +4549,7 @@ func (x *ListRoleBindingsRequest) String() string {
 func (*ListRoleBindingsRequest) ProtoMessage() {}
 
 func (x *ListRoleBindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4432,7 +4562,7 @@ func (x *ListRoleBindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoleBindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListRoleBindingsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{49}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListRoleBindingsRequest) GetPageSize() int32 {
@@ -4492,7 +4622,7 @@ type ListRoleBindingsResponse struct {
 
 func (x *ListRoleBindingsResponse) Reset() {
 	*x = ListRoleBindingsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4504,7 +4634,7 @@ func (x *ListRoleBindingsResponse) String() string {
 func (*ListRoleBindingsResponse) ProtoMessage() {}
 
 func (x *ListRoleBindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4517,7 +4647,7 @@ func (x *ListRoleBindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoleBindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListRoleBindingsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{50}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListRoleBindingsResponse) GetRoleBindings() []*RoleBinding {
@@ -4554,7 +4684,7 @@ type CreateRoleRequest struct {
 
 func (x *CreateRoleRequest) Reset() {
 	*x = CreateRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4566,7 +4696,7 @@ func (x *CreateRoleRequest) String() string {
 func (*CreateRoleRequest) ProtoMessage() {}
 
 func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4579,7 +4709,7 @@ func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoleRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{51}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CreateRoleRequest) GetRole() *Role {
@@ -4607,7 +4737,7 @@ type GetRoleRequest struct {
 
 func (x *GetRoleRequest) Reset() {
 	*x = GetRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4619,7 +4749,7 @@ func (x *GetRoleRequest) String() string {
 func (*GetRoleRequest) ProtoMessage() {}
 
 func (x *GetRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4632,7 +4762,7 @@ func (x *GetRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoleRequest.ProtoReflect.Descriptor instead.
 func (*GetRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{52}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetRoleRequest) GetName() string {
@@ -4655,7 +4785,7 @@ type ListRolesRequest struct {
 
 func (x *ListRolesRequest) Reset() {
 	*x = ListRolesRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4667,7 +4797,7 @@ func (x *ListRolesRequest) String() string {
 func (*ListRolesRequest) ProtoMessage() {}
 
 func (x *ListRolesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4680,7 +4810,7 @@ func (x *ListRolesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolesRequest.ProtoReflect.Descriptor instead.
 func (*ListRolesRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{53}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListRolesRequest) GetPageSize() int32 {
@@ -4710,7 +4840,7 @@ type ListRolesResponse struct {
 
 func (x *ListRolesResponse) Reset() {
 	*x = ListRolesResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4722,7 +4852,7 @@ func (x *ListRolesResponse) String() string {
 func (*ListRolesResponse) ProtoMessage() {}
 
 func (x *ListRolesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4735,7 +4865,7 @@ func (x *ListRolesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolesResponse.ProtoReflect.Descriptor instead.
 func (*ListRolesResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{54}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListRolesResponse) GetRoles() []*Role {
@@ -4769,7 +4899,7 @@ type UpdateRoleRequest struct {
 
 func (x *UpdateRoleRequest) Reset() {
 	*x = UpdateRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4781,7 +4911,7 @@ func (x *UpdateRoleRequest) String() string {
 func (*UpdateRoleRequest) ProtoMessage() {}
 
 func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4794,7 +4924,7 @@ func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRoleRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{55}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *UpdateRoleRequest) GetRole() *Role {
@@ -4833,7 +4963,7 @@ type DeleteRoleRequest struct {
 
 func (x *DeleteRoleRequest) Reset() {
 	*x = DeleteRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4845,7 +4975,7 @@ func (x *DeleteRoleRequest) String() string {
 func (*DeleteRoleRequest) ProtoMessage() {}
 
 func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4858,7 +4988,7 @@ func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRoleRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{56}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DeleteRoleRequest) GetName() string {
@@ -4893,7 +5023,7 @@ type DeleteRoleResponse struct {
 
 func (x *DeleteRoleResponse) Reset() {
 	*x = DeleteRoleResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4905,7 +5035,7 @@ func (x *DeleteRoleResponse) String() string {
 func (*DeleteRoleResponse) ProtoMessage() {}
 
 func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4918,7 +5048,7 @@ func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRoleResponse.ProtoReflect.Descriptor instead.
 func (*DeleteRoleResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{57}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DeleteRoleResponse) GetConsistencyToken() string {
@@ -4941,7 +5071,7 @@ type Inheritance struct {
 
 func (x *Inheritance) Reset() {
 	*x = Inheritance{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4953,7 +5083,7 @@ func (x *Inheritance) String() string {
 func (*Inheritance) ProtoMessage() {}
 
 func (x *Inheritance) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4966,7 +5096,7 @@ func (x *Inheritance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inheritance.ProtoReflect.Descriptor instead.
 func (*Inheritance) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{58}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Inheritance) GetResource() string {
@@ -4998,7 +5128,7 @@ type SetInheritanceRequest struct {
 
 func (x *SetInheritanceRequest) Reset() {
 	*x = SetInheritanceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5010,7 +5140,7 @@ func (x *SetInheritanceRequest) String() string {
 func (*SetInheritanceRequest) ProtoMessage() {}
 
 func (x *SetInheritanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5023,7 +5153,7 @@ func (x *SetInheritanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetInheritanceRequest.ProtoReflect.Descriptor instead.
 func (*SetInheritanceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{59}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SetInheritanceRequest) GetResource() string {
@@ -5060,7 +5190,7 @@ type SetInheritanceResponse struct {
 
 func (x *SetInheritanceResponse) Reset() {
 	*x = SetInheritanceResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5072,7 +5202,7 @@ func (x *SetInheritanceResponse) String() string {
 func (*SetInheritanceResponse) ProtoMessage() {}
 
 func (x *SetInheritanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5085,7 +5215,7 @@ func (x *SetInheritanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetInheritanceResponse.ProtoReflect.Descriptor instead.
 func (*SetInheritanceResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{60}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *SetInheritanceResponse) GetInheritance() *Inheritance {
@@ -5122,7 +5252,7 @@ type GetEffectivePermissionsRequest struct {
 
 func (x *GetEffectivePermissionsRequest) Reset() {
 	*x = GetEffectivePermissionsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5134,7 +5264,7 @@ func (x *GetEffectivePermissionsRequest) String() string {
 func (*GetEffectivePermissionsRequest) ProtoMessage() {}
 
 func (x *GetEffectivePermissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5147,7 +5277,7 @@ func (x *GetEffectivePermissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectivePermissionsRequest.ProtoReflect.Descriptor instead.
 func (*GetEffectivePermissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{61}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GetEffectivePermissionsRequest) GetResource() string {
@@ -5198,7 +5328,7 @@ type FieldPermissions struct {
 
 func (x *FieldPermissions) Reset() {
 	*x = FieldPermissions{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5210,7 +5340,7 @@ func (x *FieldPermissions) String() string {
 func (*FieldPermissions) ProtoMessage() {}
 
 func (x *FieldPermissions) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5223,7 +5353,7 @@ func (x *FieldPermissions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldPermissions.ProtoReflect.Descriptor instead.
 func (*FieldPermissions) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{62}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *FieldPermissions) GetField() string {
@@ -5258,7 +5388,7 @@ type GetEffectivePermissionsResponse struct {
 
 func (x *GetEffectivePermissionsResponse) Reset() {
 	*x = GetEffectivePermissionsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5270,7 +5400,7 @@ func (x *GetEffectivePermissionsResponse) String() string {
 func (*GetEffectivePermissionsResponse) ProtoMessage() {}
 
 func (x *GetEffectivePermissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5283,7 +5413,7 @@ func (x *GetEffectivePermissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectivePermissionsResponse.ProtoReflect.Descriptor instead.
 func (*GetEffectivePermissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{63}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetEffectivePermissionsResponse) GetPermissions() []string {
@@ -5333,7 +5463,7 @@ type ModelSpace struct {
 
 func (x *ModelSpace) Reset() {
 	*x = ModelSpace{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5345,7 +5475,7 @@ func (x *ModelSpace) String() string {
 func (*ModelSpace) ProtoMessage() {}
 
 func (x *ModelSpace) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5358,7 +5488,7 @@ func (x *ModelSpace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelSpace.ProtoReflect.Descriptor instead.
 func (*ModelSpace) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{64}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ModelSpace) GetName() string {
@@ -5415,7 +5545,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5427,7 +5557,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5440,7 +5570,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{65}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Schema) GetName() string {
@@ -5491,7 +5621,7 @@ type CreateModelSpaceRequest struct {
 
 func (x *CreateModelSpaceRequest) Reset() {
 	*x = CreateModelSpaceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5503,7 +5633,7 @@ func (x *CreateModelSpaceRequest) String() string {
 func (*CreateModelSpaceRequest) ProtoMessage() {}
 
 func (x *CreateModelSpaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5516,7 +5646,7 @@ func (x *CreateModelSpaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateModelSpaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateModelSpaceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{66}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *CreateModelSpaceRequest) GetModelSpace() *ModelSpace {
@@ -5546,7 +5676,7 @@ type GetSchemaRequest struct {
 
 func (x *GetSchemaRequest) Reset() {
 	*x = GetSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5558,7 +5688,7 @@ func (x *GetSchemaRequest) String() string {
 func (*GetSchemaRequest) ProtoMessage() {}
 
 func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5571,7 +5701,7 @@ func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSchemaRequest.ProtoReflect.Descriptor instead.
 func (*GetSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{67}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GetSchemaRequest) GetName() string {
@@ -5603,7 +5733,7 @@ type ListSchemaVersionsRequest struct {
 
 func (x *ListSchemaVersionsRequest) Reset() {
 	*x = ListSchemaVersionsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5615,7 +5745,7 @@ func (x *ListSchemaVersionsRequest) String() string {
 func (*ListSchemaVersionsRequest) ProtoMessage() {}
 
 func (x *ListSchemaVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5628,7 +5758,7 @@ func (x *ListSchemaVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchemaVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSchemaVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{68}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListSchemaVersionsRequest) GetPageSize() int32 {
@@ -5665,7 +5795,7 @@ type ListSchemaVersionsResponse struct {
 
 func (x *ListSchemaVersionsResponse) Reset() {
 	*x = ListSchemaVersionsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5677,7 +5807,7 @@ func (x *ListSchemaVersionsResponse) String() string {
 func (*ListSchemaVersionsResponse) ProtoMessage() {}
 
 func (x *ListSchemaVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5690,7 +5820,7 @@ func (x *ListSchemaVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchemaVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSchemaVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{69}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListSchemaVersionsResponse) GetSchemas() []*Schema {
@@ -5724,7 +5854,7 @@ type WriteSchemaRequest struct {
 
 func (x *WriteSchemaRequest) Reset() {
 	*x = WriteSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5736,7 +5866,7 @@ func (x *WriteSchemaRequest) String() string {
 func (*WriteSchemaRequest) ProtoMessage() {}
 
 func (x *WriteSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5749,7 +5879,7 @@ func (x *WriteSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSchemaRequest.ProtoReflect.Descriptor instead.
 func (*WriteSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{70}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *WriteSchemaRequest) GetSpace() string {
@@ -5793,7 +5923,7 @@ type WriteSchemaResponse struct {
 
 func (x *WriteSchemaResponse) Reset() {
 	*x = WriteSchemaResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5805,7 +5935,7 @@ func (x *WriteSchemaResponse) String() string {
 func (*WriteSchemaResponse) ProtoMessage() {}
 
 func (x *WriteSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5818,7 +5948,7 @@ func (x *WriteSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSchemaResponse.ProtoReflect.Descriptor instead.
 func (*WriteSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{71}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *WriteSchemaResponse) GetSchema() *Schema {
@@ -5851,7 +5981,7 @@ type SchemaSource struct {
 
 func (x *SchemaSource) Reset() {
 	*x = SchemaSource{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5863,7 +5993,7 @@ func (x *SchemaSource) String() string {
 func (*SchemaSource) ProtoMessage() {}
 
 func (x *SchemaSource) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5876,7 +6006,7 @@ func (x *SchemaSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaSource.ProtoReflect.Descriptor instead.
 func (*SchemaSource) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{72}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *SchemaSource) GetSource() isSchemaSource_Source {
@@ -5935,7 +6065,7 @@ type DiffSchemasRequest struct {
 
 func (x *DiffSchemasRequest) Reset() {
 	*x = DiffSchemasRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5947,7 +6077,7 @@ func (x *DiffSchemasRequest) String() string {
 func (*DiffSchemasRequest) ProtoMessage() {}
 
 func (x *DiffSchemasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5960,7 +6090,7 @@ func (x *DiffSchemasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSchemasRequest.ProtoReflect.Descriptor instead.
 func (*DiffSchemasRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{73}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *DiffSchemasRequest) GetBefore() *SchemaSource {
@@ -5996,7 +6126,7 @@ type SchemaDifference struct {
 
 func (x *SchemaDifference) Reset() {
 	*x = SchemaDifference{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6008,7 +6138,7 @@ func (x *SchemaDifference) String() string {
 func (*SchemaDifference) ProtoMessage() {}
 
 func (x *SchemaDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6021,7 +6151,7 @@ func (x *SchemaDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaDifference.ProtoReflect.Descriptor instead.
 func (*SchemaDifference) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SchemaDifference) GetKind() SchemaDifference_Kind {
@@ -6070,7 +6200,7 @@ type DiffSchemasResponse struct {
 
 func (x *DiffSchemasResponse) Reset() {
 	*x = DiffSchemasResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6082,7 +6212,7 @@ func (x *DiffSchemasResponse) String() string {
 func (*DiffSchemasResponse) ProtoMessage() {}
 
 func (x *DiffSchemasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6095,7 +6225,7 @@ func (x *DiffSchemasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSchemasResponse.ProtoReflect.Descriptor instead.
 func (*DiffSchemasResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{75}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *DiffSchemasResponse) GetDifferences() []*SchemaDifference {
@@ -6118,7 +6248,7 @@ type SchemaAssertion struct {
 
 func (x *SchemaAssertion) Reset() {
 	*x = SchemaAssertion{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6130,7 +6260,7 @@ func (x *SchemaAssertion) String() string {
 func (*SchemaAssertion) ProtoMessage() {}
 
 func (x *SchemaAssertion) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6143,7 +6273,7 @@ func (x *SchemaAssertion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaAssertion.ProtoReflect.Descriptor instead.
 func (*SchemaAssertion) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SchemaAssertion) GetCheck() *CheckItem {
@@ -6177,7 +6307,7 @@ type TestSchemaRequest struct {
 
 func (x *TestSchemaRequest) Reset() {
 	*x = TestSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6189,7 +6319,7 @@ func (x *TestSchemaRequest) String() string {
 func (*TestSchemaRequest) ProtoMessage() {}
 
 func (x *TestSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6202,7 +6332,7 @@ func (x *TestSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSchemaRequest.ProtoReflect.Descriptor instead.
 func (*TestSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{77}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *TestSchemaRequest) GetSchema() *SchemaSource {
@@ -6248,7 +6378,7 @@ type AssertionResult struct {
 
 func (x *AssertionResult) Reset() {
 	*x = AssertionResult{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6260,7 +6390,7 @@ func (x *AssertionResult) String() string {
 func (*AssertionResult) ProtoMessage() {}
 
 func (x *AssertionResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6273,7 +6403,7 @@ func (x *AssertionResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssertionResult.ProtoReflect.Descriptor instead.
 func (*AssertionResult) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AssertionResult) GetPassed() bool {
@@ -6310,7 +6440,7 @@ type TestSchemaResponse struct {
 
 func (x *TestSchemaResponse) Reset() {
 	*x = TestSchemaResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6322,7 +6452,7 @@ func (x *TestSchemaResponse) String() string {
 func (*TestSchemaResponse) ProtoMessage() {}
 
 func (x *TestSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6335,7 +6465,7 @@ func (x *TestSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSchemaResponse.ProtoReflect.Descriptor instead.
 func (*TestSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{79}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *TestSchemaResponse) GetResults() []*AssertionResult {
@@ -6686,6 +6816,13 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"request_id\x18\x06 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\x8a\x01\n" +
 	"\x11GrantRoleResponse\x12H\n" +
 	"\frole_binding\x18\x01 \x01(\v2%.pyairtable.permission.v1.RoleBindingR\vroleBinding\x12+\n" +
+	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken\"\x8a\x01\n" +
+	"\x15ClaimOwnershipRequest\x129\n" +
+	"\x04code\x18\x01 \x01(\tB%\xe2A\x01\x02\xbaH\x1br\x192\x17^[0-9A-Za-z_-]{22,128}$\x80\x01\x01R\x04code\x126\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\x8f\x01\n" +
+	"\x16ClaimOwnershipResponse\x12H\n" +
+	"\frole_binding\x18\x01 \x01(\v2%.pyairtable.permission.v1.RoleBindingR\vroleBinding\x12+\n" +
 	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken\"\xdf\x01\n" +
 	"\x11RevokeRoleRequest\x12p\n" +
 	"\x04name\x18\x01 \x01(\tB\\\xe2A\x01\x02\xfaA&\n" +
@@ -6856,7 +6993,7 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\bsentence\x18\x03 \x01(\tR\bsentence\"q\n" +
 	"\x12TestSchemaResponse\x12C\n" +
 	"\aresults\x18\x01 \x03(\v2).pyairtable.permission.v1.AssertionResultR\aresults\x12\x16\n" +
-	"\x06passed\x18\x02 \x01(\bR\x06passed*\xae\a\n" +
+	"\x06passed\x18\x02 \x01(\bR\x06passed*\xdd\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19ERROR_REASON_UNKNOWN_TYPE\x10\x01\x12!\n" +
@@ -6884,12 +7021,17 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	")ERROR_REASON_SCHEMA_ORPHANS_RELATIONSHIPS\x10\x16\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_SCHEMA\x10\x17\x12\x1d\n" +
 	"\x19ERROR_REASON_TIME_IN_PAST\x10\x18\x12\"\n" +
-	"\x1eERROR_REASON_FIELD_NOT_MUTABLE\x10\x19*q\n" +
+	"\x1eERROR_REASON_FIELD_NOT_MUTABLE\x10\x19\x12!\n" +
+	"\x1dERROR_REASON_CLAIM_CODE_WRONG\x10\x1a\x12#\n" +
+	"\x1fERROR_REASON_CLAIM_CODE_MISSING\x10\x1b\x12 \n" +
+	"\x1cERROR_REASON_CLAIM_CODE_USED\x10\x1c\x12!\n" +
+	"\x1dERROR_REASON_TENANT_HAS_OWNER\x10\x1d\x12 \n" +
+	"\x1cERROR_REASON_TOO_MANY_CLAIMS\x10\x1e*q\n" +
 	"\tScopeMode\x12\x1a\n" +
 	"\x16SCOPE_MODE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SCOPE_MODE_INHERIT\x10\x01\x12\x17\n" +
 	"\x13SCOPE_MODE_RESTRICT\x10\x02\x12\x17\n" +
-	"\x13SCOPE_MODE_OVERRIDE\x10\x032\xac\"\n" +
+	"\x13SCOPE_MODE_OVERRIDE\x10\x032\xd1#\n" +
 	"\x11PermissionService\x12\x9b\x01\n" +
 	"\x0fCheckPermission\x120.pyairtable.permission.v1.CheckPermissionRequest\x1a1.pyairtable.permission.v1.CheckPermissionResponse\"#\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/permissions:check\x90\x02\x01\x12\xb2\x01\n" +
 	"\x15BatchCheckPermissions\x126.pyairtable.permission.v1.BatchCheckPermissionsRequest\x1a7.pyairtable.permission.v1.BatchCheckPermissionsResponse\"(\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/permissions:batchCheck\x90\x02\x01\x12\x94\x01\n" +
@@ -6904,7 +7046,8 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x12WatchRelationships\x123.pyairtable.permission.v1.WatchRelationshipsRequest\x1a4.pyairtable.permission.v1.WatchRelationshipsResponse\"\x03\x90\x02\x010\x01\x12\x89\x01\n" +
 	"\x13ExportRelationships\x124.pyairtable.permission.v1.ExportRelationshipsRequest\x1a5.pyairtable.permission.v1.ExportRelationshipsResponse\"\x03\x90\x02\x010\x01\x12\x89\x01\n" +
 	"\x13ImportRelationships\x124.pyairtable.permission.v1.ImportRelationshipsRequest\x1a5.pyairtable.permission.v1.ImportRelationshipsResponse\"\x03\x90\x02\x02(\x01\x12\x8a\x01\n" +
-	"\tGrantRole\x12*.pyairtable.permission.v1.GrantRoleRequest\x1a+.pyairtable.permission.v1.GrantRoleResponse\"$\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/roleBindings:grant\x90\x02\x02\x12\x97\x01\n" +
+	"\tGrantRole\x12*.pyairtable.permission.v1.GrantRoleRequest\x1a+.pyairtable.permission.v1.GrantRoleResponse\"$\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/roleBindings:grant\x90\x02\x02\x12\xa2\x01\n" +
+	"\x0eClaimOwnership\x12/.pyairtable.permission.v1.ClaimOwnershipRequest\x1a0.pyairtable.permission.v1.ClaimOwnershipResponse\"-\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/roleBindings:claimOwnership\x90\x02\x02\x12\x97\x01\n" +
 	"\n" +
 	"RevokeRole\x12+.pyairtable.permission.v1.RevokeRoleRequest\x1a,.pyairtable.permission.v1.RevokeRoleResponse\".\x82\xd3\xe4\x93\x02%:\x01*\" /v1/{name=roleBindings/*}:revoke\x90\x02\x02\x12\x96\x01\n" +
 	"\x10ListRoleBindings\x121.pyairtable.permission.v1.ListRoleBindingsRequest\x1a2.pyairtable.permission.v1.ListRoleBindingsResponse\"\x1b\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/roleBindings\x90\x02\x01\x12|\n" +
@@ -6939,7 +7082,7 @@ func file_pyairtable_permission_v1_permission_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_permission_v1_permission_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_pyairtable_permission_v1_permission_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
+var file_pyairtable_permission_v1_permission_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_pyairtable_permission_v1_permission_proto_goTypes = []any{
 	(ErrorReason)(0),                        // 0: pyairtable.permission.v1.ErrorReason
 	(ScopeMode)(0),                          // 1: pyairtable.permission.v1.ScopeMode
@@ -6997,67 +7140,69 @@ var file_pyairtable_permission_v1_permission_proto_goTypes = []any{
 	(*ImportRelationshipsResponse)(nil),     // 53: pyairtable.permission.v1.ImportRelationshipsResponse
 	(*GrantRoleRequest)(nil),                // 54: pyairtable.permission.v1.GrantRoleRequest
 	(*GrantRoleResponse)(nil),               // 55: pyairtable.permission.v1.GrantRoleResponse
-	(*RevokeRoleRequest)(nil),               // 56: pyairtable.permission.v1.RevokeRoleRequest
-	(*RevokeRoleResponse)(nil),              // 57: pyairtable.permission.v1.RevokeRoleResponse
-	(*ListRoleBindingsRequest)(nil),         // 58: pyairtable.permission.v1.ListRoleBindingsRequest
-	(*ListRoleBindingsResponse)(nil),        // 59: pyairtable.permission.v1.ListRoleBindingsResponse
-	(*CreateRoleRequest)(nil),               // 60: pyairtable.permission.v1.CreateRoleRequest
-	(*GetRoleRequest)(nil),                  // 61: pyairtable.permission.v1.GetRoleRequest
-	(*ListRolesRequest)(nil),                // 62: pyairtable.permission.v1.ListRolesRequest
-	(*ListRolesResponse)(nil),               // 63: pyairtable.permission.v1.ListRolesResponse
-	(*UpdateRoleRequest)(nil),               // 64: pyairtable.permission.v1.UpdateRoleRequest
-	(*DeleteRoleRequest)(nil),               // 65: pyairtable.permission.v1.DeleteRoleRequest
-	(*DeleteRoleResponse)(nil),              // 66: pyairtable.permission.v1.DeleteRoleResponse
-	(*Inheritance)(nil),                     // 67: pyairtable.permission.v1.Inheritance
-	(*SetInheritanceRequest)(nil),           // 68: pyairtable.permission.v1.SetInheritanceRequest
-	(*SetInheritanceResponse)(nil),          // 69: pyairtable.permission.v1.SetInheritanceResponse
-	(*GetEffectivePermissionsRequest)(nil),  // 70: pyairtable.permission.v1.GetEffectivePermissionsRequest
-	(*FieldPermissions)(nil),                // 71: pyairtable.permission.v1.FieldPermissions
-	(*GetEffectivePermissionsResponse)(nil), // 72: pyairtable.permission.v1.GetEffectivePermissionsResponse
-	(*ModelSpace)(nil),                      // 73: pyairtable.permission.v1.ModelSpace
-	(*Schema)(nil),                          // 74: pyairtable.permission.v1.Schema
-	(*CreateModelSpaceRequest)(nil),         // 75: pyairtable.permission.v1.CreateModelSpaceRequest
-	(*GetSchemaRequest)(nil),                // 76: pyairtable.permission.v1.GetSchemaRequest
-	(*ListSchemaVersionsRequest)(nil),       // 77: pyairtable.permission.v1.ListSchemaVersionsRequest
-	(*ListSchemaVersionsResponse)(nil),      // 78: pyairtable.permission.v1.ListSchemaVersionsResponse
-	(*WriteSchemaRequest)(nil),              // 79: pyairtable.permission.v1.WriteSchemaRequest
-	(*WriteSchemaResponse)(nil),             // 80: pyairtable.permission.v1.WriteSchemaResponse
-	(*SchemaSource)(nil),                    // 81: pyairtable.permission.v1.SchemaSource
-	(*DiffSchemasRequest)(nil),              // 82: pyairtable.permission.v1.DiffSchemasRequest
-	(*SchemaDifference)(nil),                // 83: pyairtable.permission.v1.SchemaDifference
-	(*DiffSchemasResponse)(nil),             // 84: pyairtable.permission.v1.DiffSchemasResponse
-	(*SchemaAssertion)(nil),                 // 85: pyairtable.permission.v1.SchemaAssertion
-	(*TestSchemaRequest)(nil),               // 86: pyairtable.permission.v1.TestSchemaRequest
-	(*AssertionResult)(nil),                 // 87: pyairtable.permission.v1.AssertionResult
-	(*TestSchemaResponse)(nil),              // 88: pyairtable.permission.v1.TestSchemaResponse
-	(*structpb.Struct)(nil),                 // 89: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),           // 90: google.protobuf.Timestamp
-	(*status.Status)(nil),                   // 91: google.rpc.Status
-	(*durationpb.Duration)(nil),             // 92: google.protobuf.Duration
-	(*fieldmaskpb.FieldMask)(nil),           // 93: google.protobuf.FieldMask
+	(*ClaimOwnershipRequest)(nil),           // 56: pyairtable.permission.v1.ClaimOwnershipRequest
+	(*ClaimOwnershipResponse)(nil),          // 57: pyairtable.permission.v1.ClaimOwnershipResponse
+	(*RevokeRoleRequest)(nil),               // 58: pyairtable.permission.v1.RevokeRoleRequest
+	(*RevokeRoleResponse)(nil),              // 59: pyairtable.permission.v1.RevokeRoleResponse
+	(*ListRoleBindingsRequest)(nil),         // 60: pyairtable.permission.v1.ListRoleBindingsRequest
+	(*ListRoleBindingsResponse)(nil),        // 61: pyairtable.permission.v1.ListRoleBindingsResponse
+	(*CreateRoleRequest)(nil),               // 62: pyairtable.permission.v1.CreateRoleRequest
+	(*GetRoleRequest)(nil),                  // 63: pyairtable.permission.v1.GetRoleRequest
+	(*ListRolesRequest)(nil),                // 64: pyairtable.permission.v1.ListRolesRequest
+	(*ListRolesResponse)(nil),               // 65: pyairtable.permission.v1.ListRolesResponse
+	(*UpdateRoleRequest)(nil),               // 66: pyairtable.permission.v1.UpdateRoleRequest
+	(*DeleteRoleRequest)(nil),               // 67: pyairtable.permission.v1.DeleteRoleRequest
+	(*DeleteRoleResponse)(nil),              // 68: pyairtable.permission.v1.DeleteRoleResponse
+	(*Inheritance)(nil),                     // 69: pyairtable.permission.v1.Inheritance
+	(*SetInheritanceRequest)(nil),           // 70: pyairtable.permission.v1.SetInheritanceRequest
+	(*SetInheritanceResponse)(nil),          // 71: pyairtable.permission.v1.SetInheritanceResponse
+	(*GetEffectivePermissionsRequest)(nil),  // 72: pyairtable.permission.v1.GetEffectivePermissionsRequest
+	(*FieldPermissions)(nil),                // 73: pyairtable.permission.v1.FieldPermissions
+	(*GetEffectivePermissionsResponse)(nil), // 74: pyairtable.permission.v1.GetEffectivePermissionsResponse
+	(*ModelSpace)(nil),                      // 75: pyairtable.permission.v1.ModelSpace
+	(*Schema)(nil),                          // 76: pyairtable.permission.v1.Schema
+	(*CreateModelSpaceRequest)(nil),         // 77: pyairtable.permission.v1.CreateModelSpaceRequest
+	(*GetSchemaRequest)(nil),                // 78: pyairtable.permission.v1.GetSchemaRequest
+	(*ListSchemaVersionsRequest)(nil),       // 79: pyairtable.permission.v1.ListSchemaVersionsRequest
+	(*ListSchemaVersionsResponse)(nil),      // 80: pyairtable.permission.v1.ListSchemaVersionsResponse
+	(*WriteSchemaRequest)(nil),              // 81: pyairtable.permission.v1.WriteSchemaRequest
+	(*WriteSchemaResponse)(nil),             // 82: pyairtable.permission.v1.WriteSchemaResponse
+	(*SchemaSource)(nil),                    // 83: pyairtable.permission.v1.SchemaSource
+	(*DiffSchemasRequest)(nil),              // 84: pyairtable.permission.v1.DiffSchemasRequest
+	(*SchemaDifference)(nil),                // 85: pyairtable.permission.v1.SchemaDifference
+	(*DiffSchemasResponse)(nil),             // 86: pyairtable.permission.v1.DiffSchemasResponse
+	(*SchemaAssertion)(nil),                 // 87: pyairtable.permission.v1.SchemaAssertion
+	(*TestSchemaRequest)(nil),               // 88: pyairtable.permission.v1.TestSchemaRequest
+	(*AssertionResult)(nil),                 // 89: pyairtable.permission.v1.AssertionResult
+	(*TestSchemaResponse)(nil),              // 90: pyairtable.permission.v1.TestSchemaResponse
+	(*structpb.Struct)(nil),                 // 91: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),           // 92: google.protobuf.Timestamp
+	(*status.Status)(nil),                   // 93: google.rpc.Status
+	(*durationpb.Duration)(nil),             // 94: google.protobuf.Duration
+	(*fieldmaskpb.FieldMask)(nil),           // 95: google.protobuf.FieldMask
 }
 var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
-	89,  // 0: pyairtable.permission.v1.ConditionReference.context:type_name -> google.protobuf.Struct
+	91,  // 0: pyairtable.permission.v1.ConditionReference.context:type_name -> google.protobuf.Struct
 	10,  // 1: pyairtable.permission.v1.Relationship.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	90,  // 2: pyairtable.permission.v1.Relationship.expire_time:type_name -> google.protobuf.Timestamp
+	92,  // 2: pyairtable.permission.v1.Relationship.expire_time:type_name -> google.protobuf.Timestamp
 	2,   // 3: pyairtable.permission.v1.RelationshipUpdate.operation:type_name -> pyairtable.permission.v1.RelationshipUpdate.Operation
 	11,  // 4: pyairtable.permission.v1.RelationshipUpdate.relationship:type_name -> pyairtable.permission.v1.Relationship
 	3,   // 5: pyairtable.permission.v1.Precondition.operation:type_name -> pyairtable.permission.v1.Precondition.Operation
 	13,  // 6: pyairtable.permission.v1.Precondition.filter:type_name -> pyairtable.permission.v1.RelationshipFilter
-	90,  // 7: pyairtable.permission.v1.Role.create_time:type_name -> google.protobuf.Timestamp
-	90,  // 8: pyairtable.permission.v1.Role.update_time:type_name -> google.protobuf.Timestamp
+	92,  // 7: pyairtable.permission.v1.Role.create_time:type_name -> google.protobuf.Timestamp
+	92,  // 8: pyairtable.permission.v1.Role.update_time:type_name -> google.protobuf.Timestamp
 	10,  // 9: pyairtable.permission.v1.RoleBinding.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	90,  // 10: pyairtable.permission.v1.RoleBinding.expire_time:type_name -> google.protobuf.Timestamp
-	90,  // 11: pyairtable.permission.v1.RoleBinding.create_time:type_name -> google.protobuf.Timestamp
+	92,  // 10: pyairtable.permission.v1.RoleBinding.expire_time:type_name -> google.protobuf.Timestamp
+	92,  // 11: pyairtable.permission.v1.RoleBinding.create_time:type_name -> google.protobuf.Timestamp
 	4,   // 12: pyairtable.permission.v1.Decision.result:type_name -> pyairtable.permission.v1.Decision.Result
 	5,   // 13: pyairtable.permission.v1.ExplanationStep.kind:type_name -> pyairtable.permission.v1.ExplanationStep.Kind
-	89,  // 14: pyairtable.permission.v1.CheckPermissionRequest.context:type_name -> google.protobuf.Struct
+	91,  // 14: pyairtable.permission.v1.CheckPermissionRequest.context:type_name -> google.protobuf.Struct
 	11,  // 15: pyairtable.permission.v1.CheckPermissionRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 16: pyairtable.permission.v1.CheckPermissionRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	17,  // 17: pyairtable.permission.v1.CheckPermissionResponse.decision:type_name -> pyairtable.permission.v1.Decision
-	89,  // 18: pyairtable.permission.v1.CheckItem.context:type_name -> google.protobuf.Struct
+	91,  // 18: pyairtable.permission.v1.CheckItem.context:type_name -> google.protobuf.Struct
 	17,  // 19: pyairtable.permission.v1.CheckResult.decision:type_name -> pyairtable.permission.v1.Decision
-	91,  // 20: pyairtable.permission.v1.CheckResult.error:type_name -> google.rpc.Status
+	93,  // 20: pyairtable.permission.v1.CheckResult.error:type_name -> google.rpc.Status
 	23,  // 21: pyairtable.permission.v1.BatchCheckPermissionsRequest.items:type_name -> pyairtable.permission.v1.CheckItem
 	11,  // 22: pyairtable.permission.v1.BatchCheckPermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 23: pyairtable.permission.v1.BatchCheckPermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
@@ -7065,7 +7210,7 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	23,  // 25: pyairtable.permission.v1.StreamCheckPermissionsRequest.item:type_name -> pyairtable.permission.v1.CheckItem
 	9,   // 26: pyairtable.permission.v1.StreamCheckPermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	24,  // 27: pyairtable.permission.v1.StreamCheckPermissionsResponse.result:type_name -> pyairtable.permission.v1.CheckResult
-	89,  // 28: pyairtable.permission.v1.ExplainPermissionRequest.context:type_name -> google.protobuf.Struct
+	91,  // 28: pyairtable.permission.v1.ExplainPermissionRequest.context:type_name -> google.protobuf.Struct
 	11,  // 29: pyairtable.permission.v1.ExplainPermissionRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 30: pyairtable.permission.v1.ExplainPermissionRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	17,  // 31: pyairtable.permission.v1.ExplainPermissionResponse.decision:type_name -> pyairtable.permission.v1.Decision
@@ -7076,13 +7221,13 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	6,   // 36: pyairtable.permission.v1.ExpansionNode.operation:type_name -> pyairtable.permission.v1.ExpansionNode.Operation
 	32,  // 37: pyairtable.permission.v1.ExpansionNode.children:type_name -> pyairtable.permission.v1.ExpansionNode
 	32,  // 38: pyairtable.permission.v1.ExpandPermissionResponse.root:type_name -> pyairtable.permission.v1.ExpansionNode
-	89,  // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
+	91,  // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
 	11,  // 40: pyairtable.permission.v1.LookupResourcesRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 41: pyairtable.permission.v1.LookupResourcesRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	36,  // 42: pyairtable.permission.v1.LookupResourcesResponse.resource:type_name -> pyairtable.permission.v1.FoundResource
 	37,  // 43: pyairtable.permission.v1.LookupResourcesResponse.summary:type_name -> pyairtable.permission.v1.LookupSummary
 	4,   // 44: pyairtable.permission.v1.FoundResource.result:type_name -> pyairtable.permission.v1.Decision.Result
-	89,  // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
+	91,  // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
 	11,  // 46: pyairtable.permission.v1.LookupSubjectsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 47: pyairtable.permission.v1.LookupSubjectsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	40,  // 48: pyairtable.permission.v1.LookupSubjectsResponse.subject:type_name -> pyairtable.permission.v1.FoundSubject
@@ -7095,112 +7240,115 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	11,  // 55: pyairtable.permission.v1.ReadRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
 	13,  // 56: pyairtable.permission.v1.DeleteRelationshipsRequest.filter:type_name -> pyairtable.permission.v1.RelationshipFilter
 	14,  // 57: pyairtable.permission.v1.DeleteRelationshipsRequest.preconditions:type_name -> pyairtable.permission.v1.Precondition
-	92,  // 58: pyairtable.permission.v1.WatchRelationshipsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	94,  // 58: pyairtable.permission.v1.WatchRelationshipsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
 	7,   // 59: pyairtable.permission.v1.PermissionChange.kind:type_name -> pyairtable.permission.v1.PermissionChange.Kind
 	11,  // 60: pyairtable.permission.v1.PermissionChange.relationship:type_name -> pyairtable.permission.v1.Relationship
 	16,  // 61: pyairtable.permission.v1.PermissionChange.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
 	15,  // 62: pyairtable.permission.v1.PermissionChange.role:type_name -> pyairtable.permission.v1.Role
-	67,  // 63: pyairtable.permission.v1.PermissionChange.inheritance:type_name -> pyairtable.permission.v1.Inheritance
+	69,  // 63: pyairtable.permission.v1.PermissionChange.inheritance:type_name -> pyairtable.permission.v1.Inheritance
 	48,  // 64: pyairtable.permission.v1.WatchRelationshipsResponse.changes:type_name -> pyairtable.permission.v1.PermissionChange
-	90,  // 65: pyairtable.permission.v1.WatchRelationshipsResponse.time:type_name -> google.protobuf.Timestamp
+	92,  // 65: pyairtable.permission.v1.WatchRelationshipsResponse.time:type_name -> google.protobuf.Timestamp
 	9,   // 66: pyairtable.permission.v1.ExportRelationshipsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	11,  // 67: pyairtable.permission.v1.ExportRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
 	11,  // 68: pyairtable.permission.v1.ImportRelationshipsRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
 	10,  // 69: pyairtable.permission.v1.GrantRoleRequest.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	90,  // 70: pyairtable.permission.v1.GrantRoleRequest.expire_time:type_name -> google.protobuf.Timestamp
+	92,  // 70: pyairtable.permission.v1.GrantRoleRequest.expire_time:type_name -> google.protobuf.Timestamp
 	16,  // 71: pyairtable.permission.v1.GrantRoleResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
-	9,   // 72: pyairtable.permission.v1.ListRoleBindingsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	16,  // 73: pyairtable.permission.v1.ListRoleBindingsResponse.role_bindings:type_name -> pyairtable.permission.v1.RoleBinding
-	15,  // 74: pyairtable.permission.v1.CreateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
-	15,  // 75: pyairtable.permission.v1.ListRolesResponse.roles:type_name -> pyairtable.permission.v1.Role
-	15,  // 76: pyairtable.permission.v1.UpdateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
-	93,  // 77: pyairtable.permission.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,   // 78: pyairtable.permission.v1.Inheritance.mode:type_name -> pyairtable.permission.v1.ScopeMode
-	1,   // 79: pyairtable.permission.v1.SetInheritanceRequest.mode:type_name -> pyairtable.permission.v1.ScopeMode
-	67,  // 80: pyairtable.permission.v1.SetInheritanceResponse.inheritance:type_name -> pyairtable.permission.v1.Inheritance
-	89,  // 81: pyairtable.permission.v1.GetEffectivePermissionsRequest.context:type_name -> google.protobuf.Struct
-	11,  // 82: pyairtable.permission.v1.GetEffectivePermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
-	9,   // 83: pyairtable.permission.v1.GetEffectivePermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	71,  // 84: pyairtable.permission.v1.GetEffectivePermissionsResponse.field_permissions:type_name -> pyairtable.permission.v1.FieldPermissions
-	90,  // 85: pyairtable.permission.v1.ModelSpace.create_time:type_name -> google.protobuf.Timestamp
-	90,  // 86: pyairtable.permission.v1.Schema.create_time:type_name -> google.protobuf.Timestamp
-	73,  // 87: pyairtable.permission.v1.CreateModelSpaceRequest.model_space:type_name -> pyairtable.permission.v1.ModelSpace
-	74,  // 88: pyairtable.permission.v1.ListSchemaVersionsResponse.schemas:type_name -> pyairtable.permission.v1.Schema
-	74,  // 89: pyairtable.permission.v1.WriteSchemaResponse.schema:type_name -> pyairtable.permission.v1.Schema
-	81,  // 90: pyairtable.permission.v1.DiffSchemasRequest.before:type_name -> pyairtable.permission.v1.SchemaSource
-	81,  // 91: pyairtable.permission.v1.DiffSchemasRequest.after:type_name -> pyairtable.permission.v1.SchemaSource
-	8,   // 92: pyairtable.permission.v1.SchemaDifference.kind:type_name -> pyairtable.permission.v1.SchemaDifference.Kind
-	83,  // 93: pyairtable.permission.v1.DiffSchemasResponse.differences:type_name -> pyairtable.permission.v1.SchemaDifference
-	23,  // 94: pyairtable.permission.v1.SchemaAssertion.check:type_name -> pyairtable.permission.v1.CheckItem
-	4,   // 95: pyairtable.permission.v1.SchemaAssertion.expected:type_name -> pyairtable.permission.v1.Decision.Result
-	81,  // 96: pyairtable.permission.v1.TestSchemaRequest.schema:type_name -> pyairtable.permission.v1.SchemaSource
-	11,  // 97: pyairtable.permission.v1.TestSchemaRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
-	85,  // 98: pyairtable.permission.v1.TestSchemaRequest.assertions:type_name -> pyairtable.permission.v1.SchemaAssertion
-	24,  // 99: pyairtable.permission.v1.AssertionResult.actual:type_name -> pyairtable.permission.v1.CheckResult
-	87,  // 100: pyairtable.permission.v1.TestSchemaResponse.results:type_name -> pyairtable.permission.v1.AssertionResult
-	21,  // 101: pyairtable.permission.v1.PermissionService.CheckPermission:input_type -> pyairtable.permission.v1.CheckPermissionRequest
-	25,  // 102: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:input_type -> pyairtable.permission.v1.BatchCheckPermissionsRequest
-	27,  // 103: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:input_type -> pyairtable.permission.v1.StreamCheckPermissionsRequest
-	29,  // 104: pyairtable.permission.v1.PermissionService.ExplainPermission:input_type -> pyairtable.permission.v1.ExplainPermissionRequest
-	31,  // 105: pyairtable.permission.v1.PermissionService.ExpandPermission:input_type -> pyairtable.permission.v1.ExpandPermissionRequest
-	34,  // 106: pyairtable.permission.v1.PermissionService.LookupResources:input_type -> pyairtable.permission.v1.LookupResourcesRequest
-	38,  // 107: pyairtable.permission.v1.PermissionService.LookupSubjects:input_type -> pyairtable.permission.v1.LookupSubjectsRequest
-	41,  // 108: pyairtable.permission.v1.PermissionService.WriteRelationships:input_type -> pyairtable.permission.v1.WriteRelationshipsRequest
-	43,  // 109: pyairtable.permission.v1.PermissionService.ReadRelationships:input_type -> pyairtable.permission.v1.ReadRelationshipsRequest
-	45,  // 110: pyairtable.permission.v1.PermissionService.DeleteRelationships:input_type -> pyairtable.permission.v1.DeleteRelationshipsRequest
-	47,  // 111: pyairtable.permission.v1.PermissionService.WatchRelationships:input_type -> pyairtable.permission.v1.WatchRelationshipsRequest
-	50,  // 112: pyairtable.permission.v1.PermissionService.ExportRelationships:input_type -> pyairtable.permission.v1.ExportRelationshipsRequest
-	52,  // 113: pyairtable.permission.v1.PermissionService.ImportRelationships:input_type -> pyairtable.permission.v1.ImportRelationshipsRequest
-	54,  // 114: pyairtable.permission.v1.PermissionService.GrantRole:input_type -> pyairtable.permission.v1.GrantRoleRequest
-	56,  // 115: pyairtable.permission.v1.PermissionService.RevokeRole:input_type -> pyairtable.permission.v1.RevokeRoleRequest
-	58,  // 116: pyairtable.permission.v1.PermissionService.ListRoleBindings:input_type -> pyairtable.permission.v1.ListRoleBindingsRequest
-	60,  // 117: pyairtable.permission.v1.PermissionService.CreateRole:input_type -> pyairtable.permission.v1.CreateRoleRequest
-	61,  // 118: pyairtable.permission.v1.PermissionService.GetRole:input_type -> pyairtable.permission.v1.GetRoleRequest
-	62,  // 119: pyairtable.permission.v1.PermissionService.ListRoles:input_type -> pyairtable.permission.v1.ListRolesRequest
-	64,  // 120: pyairtable.permission.v1.PermissionService.UpdateRole:input_type -> pyairtable.permission.v1.UpdateRoleRequest
-	65,  // 121: pyairtable.permission.v1.PermissionService.DeleteRole:input_type -> pyairtable.permission.v1.DeleteRoleRequest
-	68,  // 122: pyairtable.permission.v1.PermissionService.SetInheritance:input_type -> pyairtable.permission.v1.SetInheritanceRequest
-	70,  // 123: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:input_type -> pyairtable.permission.v1.GetEffectivePermissionsRequest
-	75,  // 124: pyairtable.permission.v1.PermissionService.CreateModelSpace:input_type -> pyairtable.permission.v1.CreateModelSpaceRequest
-	76,  // 125: pyairtable.permission.v1.PermissionService.GetSchema:input_type -> pyairtable.permission.v1.GetSchemaRequest
-	77,  // 126: pyairtable.permission.v1.PermissionService.ListSchemaVersions:input_type -> pyairtable.permission.v1.ListSchemaVersionsRequest
-	79,  // 127: pyairtable.permission.v1.PermissionService.WriteSchema:input_type -> pyairtable.permission.v1.WriteSchemaRequest
-	82,  // 128: pyairtable.permission.v1.PermissionService.DiffSchemas:input_type -> pyairtable.permission.v1.DiffSchemasRequest
-	86,  // 129: pyairtable.permission.v1.PermissionService.TestSchema:input_type -> pyairtable.permission.v1.TestSchemaRequest
-	22,  // 130: pyairtable.permission.v1.PermissionService.CheckPermission:output_type -> pyairtable.permission.v1.CheckPermissionResponse
-	26,  // 131: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:output_type -> pyairtable.permission.v1.BatchCheckPermissionsResponse
-	28,  // 132: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:output_type -> pyairtable.permission.v1.StreamCheckPermissionsResponse
-	30,  // 133: pyairtable.permission.v1.PermissionService.ExplainPermission:output_type -> pyairtable.permission.v1.ExplainPermissionResponse
-	33,  // 134: pyairtable.permission.v1.PermissionService.ExpandPermission:output_type -> pyairtable.permission.v1.ExpandPermissionResponse
-	35,  // 135: pyairtable.permission.v1.PermissionService.LookupResources:output_type -> pyairtable.permission.v1.LookupResourcesResponse
-	39,  // 136: pyairtable.permission.v1.PermissionService.LookupSubjects:output_type -> pyairtable.permission.v1.LookupSubjectsResponse
-	42,  // 137: pyairtable.permission.v1.PermissionService.WriteRelationships:output_type -> pyairtable.permission.v1.WriteRelationshipsResponse
-	44,  // 138: pyairtable.permission.v1.PermissionService.ReadRelationships:output_type -> pyairtable.permission.v1.ReadRelationshipsResponse
-	46,  // 139: pyairtable.permission.v1.PermissionService.DeleteRelationships:output_type -> pyairtable.permission.v1.DeleteRelationshipsResponse
-	49,  // 140: pyairtable.permission.v1.PermissionService.WatchRelationships:output_type -> pyairtable.permission.v1.WatchRelationshipsResponse
-	51,  // 141: pyairtable.permission.v1.PermissionService.ExportRelationships:output_type -> pyairtable.permission.v1.ExportRelationshipsResponse
-	53,  // 142: pyairtable.permission.v1.PermissionService.ImportRelationships:output_type -> pyairtable.permission.v1.ImportRelationshipsResponse
-	55,  // 143: pyairtable.permission.v1.PermissionService.GrantRole:output_type -> pyairtable.permission.v1.GrantRoleResponse
-	57,  // 144: pyairtable.permission.v1.PermissionService.RevokeRole:output_type -> pyairtable.permission.v1.RevokeRoleResponse
-	59,  // 145: pyairtable.permission.v1.PermissionService.ListRoleBindings:output_type -> pyairtable.permission.v1.ListRoleBindingsResponse
-	15,  // 146: pyairtable.permission.v1.PermissionService.CreateRole:output_type -> pyairtable.permission.v1.Role
-	15,  // 147: pyairtable.permission.v1.PermissionService.GetRole:output_type -> pyairtable.permission.v1.Role
-	63,  // 148: pyairtable.permission.v1.PermissionService.ListRoles:output_type -> pyairtable.permission.v1.ListRolesResponse
-	15,  // 149: pyairtable.permission.v1.PermissionService.UpdateRole:output_type -> pyairtable.permission.v1.Role
-	66,  // 150: pyairtable.permission.v1.PermissionService.DeleteRole:output_type -> pyairtable.permission.v1.DeleteRoleResponse
-	69,  // 151: pyairtable.permission.v1.PermissionService.SetInheritance:output_type -> pyairtable.permission.v1.SetInheritanceResponse
-	72,  // 152: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:output_type -> pyairtable.permission.v1.GetEffectivePermissionsResponse
-	73,  // 153: pyairtable.permission.v1.PermissionService.CreateModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
-	74,  // 154: pyairtable.permission.v1.PermissionService.GetSchema:output_type -> pyairtable.permission.v1.Schema
-	78,  // 155: pyairtable.permission.v1.PermissionService.ListSchemaVersions:output_type -> pyairtable.permission.v1.ListSchemaVersionsResponse
-	80,  // 156: pyairtable.permission.v1.PermissionService.WriteSchema:output_type -> pyairtable.permission.v1.WriteSchemaResponse
-	84,  // 157: pyairtable.permission.v1.PermissionService.DiffSchemas:output_type -> pyairtable.permission.v1.DiffSchemasResponse
-	88,  // 158: pyairtable.permission.v1.PermissionService.TestSchema:output_type -> pyairtable.permission.v1.TestSchemaResponse
-	130, // [130:159] is the sub-list for method output_type
-	101, // [101:130] is the sub-list for method input_type
-	101, // [101:101] is the sub-list for extension type_name
-	101, // [101:101] is the sub-list for extension extendee
-	0,   // [0:101] is the sub-list for field type_name
+	16,  // 72: pyairtable.permission.v1.ClaimOwnershipResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
+	9,   // 73: pyairtable.permission.v1.ListRoleBindingsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
+	16,  // 74: pyairtable.permission.v1.ListRoleBindingsResponse.role_bindings:type_name -> pyairtable.permission.v1.RoleBinding
+	15,  // 75: pyairtable.permission.v1.CreateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
+	15,  // 76: pyairtable.permission.v1.ListRolesResponse.roles:type_name -> pyairtable.permission.v1.Role
+	15,  // 77: pyairtable.permission.v1.UpdateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
+	95,  // 78: pyairtable.permission.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,   // 79: pyairtable.permission.v1.Inheritance.mode:type_name -> pyairtable.permission.v1.ScopeMode
+	1,   // 80: pyairtable.permission.v1.SetInheritanceRequest.mode:type_name -> pyairtable.permission.v1.ScopeMode
+	69,  // 81: pyairtable.permission.v1.SetInheritanceResponse.inheritance:type_name -> pyairtable.permission.v1.Inheritance
+	91,  // 82: pyairtable.permission.v1.GetEffectivePermissionsRequest.context:type_name -> google.protobuf.Struct
+	11,  // 83: pyairtable.permission.v1.GetEffectivePermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
+	9,   // 84: pyairtable.permission.v1.GetEffectivePermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
+	73,  // 85: pyairtable.permission.v1.GetEffectivePermissionsResponse.field_permissions:type_name -> pyairtable.permission.v1.FieldPermissions
+	92,  // 86: pyairtable.permission.v1.ModelSpace.create_time:type_name -> google.protobuf.Timestamp
+	92,  // 87: pyairtable.permission.v1.Schema.create_time:type_name -> google.protobuf.Timestamp
+	75,  // 88: pyairtable.permission.v1.CreateModelSpaceRequest.model_space:type_name -> pyairtable.permission.v1.ModelSpace
+	76,  // 89: pyairtable.permission.v1.ListSchemaVersionsResponse.schemas:type_name -> pyairtable.permission.v1.Schema
+	76,  // 90: pyairtable.permission.v1.WriteSchemaResponse.schema:type_name -> pyairtable.permission.v1.Schema
+	83,  // 91: pyairtable.permission.v1.DiffSchemasRequest.before:type_name -> pyairtable.permission.v1.SchemaSource
+	83,  // 92: pyairtable.permission.v1.DiffSchemasRequest.after:type_name -> pyairtable.permission.v1.SchemaSource
+	8,   // 93: pyairtable.permission.v1.SchemaDifference.kind:type_name -> pyairtable.permission.v1.SchemaDifference.Kind
+	85,  // 94: pyairtable.permission.v1.DiffSchemasResponse.differences:type_name -> pyairtable.permission.v1.SchemaDifference
+	23,  // 95: pyairtable.permission.v1.SchemaAssertion.check:type_name -> pyairtable.permission.v1.CheckItem
+	4,   // 96: pyairtable.permission.v1.SchemaAssertion.expected:type_name -> pyairtable.permission.v1.Decision.Result
+	83,  // 97: pyairtable.permission.v1.TestSchemaRequest.schema:type_name -> pyairtable.permission.v1.SchemaSource
+	11,  // 98: pyairtable.permission.v1.TestSchemaRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
+	87,  // 99: pyairtable.permission.v1.TestSchemaRequest.assertions:type_name -> pyairtable.permission.v1.SchemaAssertion
+	24,  // 100: pyairtable.permission.v1.AssertionResult.actual:type_name -> pyairtable.permission.v1.CheckResult
+	89,  // 101: pyairtable.permission.v1.TestSchemaResponse.results:type_name -> pyairtable.permission.v1.AssertionResult
+	21,  // 102: pyairtable.permission.v1.PermissionService.CheckPermission:input_type -> pyairtable.permission.v1.CheckPermissionRequest
+	25,  // 103: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:input_type -> pyairtable.permission.v1.BatchCheckPermissionsRequest
+	27,  // 104: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:input_type -> pyairtable.permission.v1.StreamCheckPermissionsRequest
+	29,  // 105: pyairtable.permission.v1.PermissionService.ExplainPermission:input_type -> pyairtable.permission.v1.ExplainPermissionRequest
+	31,  // 106: pyairtable.permission.v1.PermissionService.ExpandPermission:input_type -> pyairtable.permission.v1.ExpandPermissionRequest
+	34,  // 107: pyairtable.permission.v1.PermissionService.LookupResources:input_type -> pyairtable.permission.v1.LookupResourcesRequest
+	38,  // 108: pyairtable.permission.v1.PermissionService.LookupSubjects:input_type -> pyairtable.permission.v1.LookupSubjectsRequest
+	41,  // 109: pyairtable.permission.v1.PermissionService.WriteRelationships:input_type -> pyairtable.permission.v1.WriteRelationshipsRequest
+	43,  // 110: pyairtable.permission.v1.PermissionService.ReadRelationships:input_type -> pyairtable.permission.v1.ReadRelationshipsRequest
+	45,  // 111: pyairtable.permission.v1.PermissionService.DeleteRelationships:input_type -> pyairtable.permission.v1.DeleteRelationshipsRequest
+	47,  // 112: pyairtable.permission.v1.PermissionService.WatchRelationships:input_type -> pyairtable.permission.v1.WatchRelationshipsRequest
+	50,  // 113: pyairtable.permission.v1.PermissionService.ExportRelationships:input_type -> pyairtable.permission.v1.ExportRelationshipsRequest
+	52,  // 114: pyairtable.permission.v1.PermissionService.ImportRelationships:input_type -> pyairtable.permission.v1.ImportRelationshipsRequest
+	54,  // 115: pyairtable.permission.v1.PermissionService.GrantRole:input_type -> pyairtable.permission.v1.GrantRoleRequest
+	56,  // 116: pyairtable.permission.v1.PermissionService.ClaimOwnership:input_type -> pyairtable.permission.v1.ClaimOwnershipRequest
+	58,  // 117: pyairtable.permission.v1.PermissionService.RevokeRole:input_type -> pyairtable.permission.v1.RevokeRoleRequest
+	60,  // 118: pyairtable.permission.v1.PermissionService.ListRoleBindings:input_type -> pyairtable.permission.v1.ListRoleBindingsRequest
+	62,  // 119: pyairtable.permission.v1.PermissionService.CreateRole:input_type -> pyairtable.permission.v1.CreateRoleRequest
+	63,  // 120: pyairtable.permission.v1.PermissionService.GetRole:input_type -> pyairtable.permission.v1.GetRoleRequest
+	64,  // 121: pyairtable.permission.v1.PermissionService.ListRoles:input_type -> pyairtable.permission.v1.ListRolesRequest
+	66,  // 122: pyairtable.permission.v1.PermissionService.UpdateRole:input_type -> pyairtable.permission.v1.UpdateRoleRequest
+	67,  // 123: pyairtable.permission.v1.PermissionService.DeleteRole:input_type -> pyairtable.permission.v1.DeleteRoleRequest
+	70,  // 124: pyairtable.permission.v1.PermissionService.SetInheritance:input_type -> pyairtable.permission.v1.SetInheritanceRequest
+	72,  // 125: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:input_type -> pyairtable.permission.v1.GetEffectivePermissionsRequest
+	77,  // 126: pyairtable.permission.v1.PermissionService.CreateModelSpace:input_type -> pyairtable.permission.v1.CreateModelSpaceRequest
+	78,  // 127: pyairtable.permission.v1.PermissionService.GetSchema:input_type -> pyairtable.permission.v1.GetSchemaRequest
+	79,  // 128: pyairtable.permission.v1.PermissionService.ListSchemaVersions:input_type -> pyairtable.permission.v1.ListSchemaVersionsRequest
+	81,  // 129: pyairtable.permission.v1.PermissionService.WriteSchema:input_type -> pyairtable.permission.v1.WriteSchemaRequest
+	84,  // 130: pyairtable.permission.v1.PermissionService.DiffSchemas:input_type -> pyairtable.permission.v1.DiffSchemasRequest
+	88,  // 131: pyairtable.permission.v1.PermissionService.TestSchema:input_type -> pyairtable.permission.v1.TestSchemaRequest
+	22,  // 132: pyairtable.permission.v1.PermissionService.CheckPermission:output_type -> pyairtable.permission.v1.CheckPermissionResponse
+	26,  // 133: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:output_type -> pyairtable.permission.v1.BatchCheckPermissionsResponse
+	28,  // 134: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:output_type -> pyairtable.permission.v1.StreamCheckPermissionsResponse
+	30,  // 135: pyairtable.permission.v1.PermissionService.ExplainPermission:output_type -> pyairtable.permission.v1.ExplainPermissionResponse
+	33,  // 136: pyairtable.permission.v1.PermissionService.ExpandPermission:output_type -> pyairtable.permission.v1.ExpandPermissionResponse
+	35,  // 137: pyairtable.permission.v1.PermissionService.LookupResources:output_type -> pyairtable.permission.v1.LookupResourcesResponse
+	39,  // 138: pyairtable.permission.v1.PermissionService.LookupSubjects:output_type -> pyairtable.permission.v1.LookupSubjectsResponse
+	42,  // 139: pyairtable.permission.v1.PermissionService.WriteRelationships:output_type -> pyairtable.permission.v1.WriteRelationshipsResponse
+	44,  // 140: pyairtable.permission.v1.PermissionService.ReadRelationships:output_type -> pyairtable.permission.v1.ReadRelationshipsResponse
+	46,  // 141: pyairtable.permission.v1.PermissionService.DeleteRelationships:output_type -> pyairtable.permission.v1.DeleteRelationshipsResponse
+	49,  // 142: pyairtable.permission.v1.PermissionService.WatchRelationships:output_type -> pyairtable.permission.v1.WatchRelationshipsResponse
+	51,  // 143: pyairtable.permission.v1.PermissionService.ExportRelationships:output_type -> pyairtable.permission.v1.ExportRelationshipsResponse
+	53,  // 144: pyairtable.permission.v1.PermissionService.ImportRelationships:output_type -> pyairtable.permission.v1.ImportRelationshipsResponse
+	55,  // 145: pyairtable.permission.v1.PermissionService.GrantRole:output_type -> pyairtable.permission.v1.GrantRoleResponse
+	57,  // 146: pyairtable.permission.v1.PermissionService.ClaimOwnership:output_type -> pyairtable.permission.v1.ClaimOwnershipResponse
+	59,  // 147: pyairtable.permission.v1.PermissionService.RevokeRole:output_type -> pyairtable.permission.v1.RevokeRoleResponse
+	61,  // 148: pyairtable.permission.v1.PermissionService.ListRoleBindings:output_type -> pyairtable.permission.v1.ListRoleBindingsResponse
+	15,  // 149: pyairtable.permission.v1.PermissionService.CreateRole:output_type -> pyairtable.permission.v1.Role
+	15,  // 150: pyairtable.permission.v1.PermissionService.GetRole:output_type -> pyairtable.permission.v1.Role
+	65,  // 151: pyairtable.permission.v1.PermissionService.ListRoles:output_type -> pyairtable.permission.v1.ListRolesResponse
+	15,  // 152: pyairtable.permission.v1.PermissionService.UpdateRole:output_type -> pyairtable.permission.v1.Role
+	68,  // 153: pyairtable.permission.v1.PermissionService.DeleteRole:output_type -> pyairtable.permission.v1.DeleteRoleResponse
+	71,  // 154: pyairtable.permission.v1.PermissionService.SetInheritance:output_type -> pyairtable.permission.v1.SetInheritanceResponse
+	74,  // 155: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:output_type -> pyairtable.permission.v1.GetEffectivePermissionsResponse
+	75,  // 156: pyairtable.permission.v1.PermissionService.CreateModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
+	76,  // 157: pyairtable.permission.v1.PermissionService.GetSchema:output_type -> pyairtable.permission.v1.Schema
+	80,  // 158: pyairtable.permission.v1.PermissionService.ListSchemaVersions:output_type -> pyairtable.permission.v1.ListSchemaVersionsResponse
+	82,  // 159: pyairtable.permission.v1.PermissionService.WriteSchema:output_type -> pyairtable.permission.v1.WriteSchemaResponse
+	86,  // 160: pyairtable.permission.v1.PermissionService.DiffSchemas:output_type -> pyairtable.permission.v1.DiffSchemasResponse
+	90,  // 161: pyairtable.permission.v1.PermissionService.TestSchema:output_type -> pyairtable.permission.v1.TestSchemaResponse
+	132, // [132:162] is the sub-list for method output_type
+	102, // [102:132] is the sub-list for method input_type
+	102, // [102:102] is the sub-list for extension type_name
+	102, // [102:102] is the sub-list for extension extendee
+	0,   // [0:102] is the sub-list for field type_name
 }
 
 func init() { file_pyairtable_permission_v1_permission_proto_init() }
@@ -7232,7 +7380,7 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 		(*PermissionChange_Role)(nil),
 		(*PermissionChange_Inheritance)(nil),
 	}
-	file_pyairtable_permission_v1_permission_proto_msgTypes[72].OneofWrappers = []any{
+	file_pyairtable_permission_v1_permission_proto_msgTypes[74].OneofWrappers = []any{
 		(*SchemaSource_Name)(nil),
 		(*SchemaSource_Text)(nil),
 	}
@@ -7242,7 +7390,7 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_permission_v1_permission_proto_rawDesc), len(file_pyairtable_permission_v1_permission_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   80,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

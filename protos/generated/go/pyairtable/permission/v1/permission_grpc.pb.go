@@ -36,6 +36,7 @@ const (
 	PermissionService_ExportRelationships_FullMethodName     = "/pyairtable.permission.v1.PermissionService/ExportRelationships"
 	PermissionService_ImportRelationships_FullMethodName     = "/pyairtable.permission.v1.PermissionService/ImportRelationships"
 	PermissionService_GrantRole_FullMethodName               = "/pyairtable.permission.v1.PermissionService/GrantRole"
+	PermissionService_ClaimOwnership_FullMethodName          = "/pyairtable.permission.v1.PermissionService/ClaimOwnership"
 	PermissionService_RevokeRole_FullMethodName              = "/pyairtable.permission.v1.PermissionService/RevokeRole"
 	PermissionService_ListRoleBindings_FullMethodName        = "/pyairtable.permission.v1.PermissionService/ListRoleBindings"
 	PermissionService_CreateRole_FullMethodName              = "/pyairtable.permission.v1.PermissionService/CreateRole"
@@ -180,6 +181,18 @@ type PermissionServiceClient interface {
 	// ROLE_BINDING_EXISTS.
 	// A retry with the same request_id is safe.
 	GrantRole(ctx context.Context, in *GrantRoleRequest, opts ...grpc.CallOption) (*GrantRoleResponse, error)
+	// Makes the caller the owner of its token's tenant, with the installation's
+	// one-time code for the first administrator.
+	//
+	// Permission: none; the code is the authority. It works once, and only in a
+	// tenant that has no owner. Who owns the tenant already gets that binding,
+	// and the code is not used up.
+	// Errors: PERMISSION_DENIED with reason CLAIM_CODE_WRONG,
+	// RESOURCE_EXHAUSTED with reason TOO_MANY_CLAIMS (ten wrong codes of one
+	// caller in an hour), FAILED_PRECONDITION with reason CLAIM_CODE_MISSING
+	// (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER (another).
+	// A retry with the same request_id is safe.
+	ClaimOwnership(ctx context.Context, in *ClaimOwnershipRequest, opts ...grpc.CallOption) (*ClaimOwnershipResponse, error)
 	// Removes a role binding.
 	//
 	// Permission: as GrantRole; none for a subject that gives up its own binding.
@@ -481,6 +494,16 @@ func (c *permissionServiceClient) GrantRole(ctx context.Context, in *GrantRoleRe
 	return out, nil
 }
 
+func (c *permissionServiceClient) ClaimOwnership(ctx context.Context, in *ClaimOwnershipRequest, opts ...grpc.CallOption) (*ClaimOwnershipResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClaimOwnershipResponse)
+	err := c.cc.Invoke(ctx, PermissionService_ClaimOwnership_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *permissionServiceClient) RevokeRole(ctx context.Context, in *RevokeRoleRequest, opts ...grpc.CallOption) (*RevokeRoleResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokeRoleResponse)
@@ -758,6 +781,18 @@ type PermissionServiceServer interface {
 	// ROLE_BINDING_EXISTS.
 	// A retry with the same request_id is safe.
 	GrantRole(context.Context, *GrantRoleRequest) (*GrantRoleResponse, error)
+	// Makes the caller the owner of its token's tenant, with the installation's
+	// one-time code for the first administrator.
+	//
+	// Permission: none; the code is the authority. It works once, and only in a
+	// tenant that has no owner. Who owns the tenant already gets that binding,
+	// and the code is not used up.
+	// Errors: PERMISSION_DENIED with reason CLAIM_CODE_WRONG,
+	// RESOURCE_EXHAUSTED with reason TOO_MANY_CLAIMS (ten wrong codes of one
+	// caller in an hour), FAILED_PRECONDITION with reason CLAIM_CODE_MISSING
+	// (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER (another).
+	// A retry with the same request_id is safe.
+	ClaimOwnership(context.Context, *ClaimOwnershipRequest) (*ClaimOwnershipResponse, error)
 	// Removes a role binding.
 	//
 	// Permission: as GrantRole; none for a subject that gives up its own binding.
@@ -918,6 +953,9 @@ func (UnimplementedPermissionServiceServer) ImportRelationships(grpc.ClientStrea
 }
 func (UnimplementedPermissionServiceServer) GrantRole(context.Context, *GrantRoleRequest) (*GrantRoleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GrantRole not implemented")
+}
+func (UnimplementedPermissionServiceServer) ClaimOwnership(context.Context, *ClaimOwnershipRequest) (*ClaimOwnershipResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClaimOwnership not implemented")
 }
 func (UnimplementedPermissionServiceServer) RevokeRole(context.Context, *RevokeRoleRequest) (*RevokeRoleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeRole not implemented")
@@ -1183,6 +1221,24 @@ func _PermissionService_GrantRole_Handler(srv interface{}, ctx context.Context, 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PermissionServiceServer).GrantRole(ctx, req.(*GrantRoleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PermissionService_ClaimOwnership_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClaimOwnershipRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PermissionServiceServer).ClaimOwnership(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PermissionService_ClaimOwnership_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PermissionServiceServer).ClaimOwnership(ctx, req.(*ClaimOwnershipRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1495,6 +1551,10 @@ var PermissionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GrantRole",
 			Handler:    _PermissionService_GrantRole_Handler,
+		},
+		{
+			MethodName: "ClaimOwnership",
+			Handler:    _PermissionService_ClaimOwnership_Handler,
 		},
 		{
 			MethodName: "RevokeRole",

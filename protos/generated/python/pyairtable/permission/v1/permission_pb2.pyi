@@ -84,6 +84,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A time lies in the past."""
     ERROR_REASON_FIELD_NOT_MUTABLE: _ErrorReason.ValueType  # 25
     """An update mask names a field that cannot be changed."""
+    ERROR_REASON_CLAIM_CODE_WRONG: _ErrorReason.ValueType  # 26
+    """The code is not this installation's code for the first administrator."""
+    ERROR_REASON_CLAIM_CODE_MISSING: _ErrorReason.ValueType  # 27
+    """The installation has no code for a first administrator."""
+    ERROR_REASON_CLAIM_CODE_USED: _ErrorReason.ValueType  # 28
+    """The code has made an owner already."""
+    ERROR_REASON_TENANT_HAS_OWNER: _ErrorReason.ValueType  # 29
+    """The tenant has another owner, who can make the caller one too."""
+    ERROR_REASON_TOO_MANY_CLAIMS: _ErrorReason.ValueType  # 30
+    """The caller has given too many wrong codes for now."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed, where common.v1.ErrorReason has no word for it. On the
@@ -142,6 +152,16 @@ ERROR_REASON_TIME_IN_PAST: ErrorReason.ValueType  # 24
 """A time lies in the past."""
 ERROR_REASON_FIELD_NOT_MUTABLE: ErrorReason.ValueType  # 25
 """An update mask names a field that cannot be changed."""
+ERROR_REASON_CLAIM_CODE_WRONG: ErrorReason.ValueType  # 26
+"""The code is not this installation's code for the first administrator."""
+ERROR_REASON_CLAIM_CODE_MISSING: ErrorReason.ValueType  # 27
+"""The installation has no code for a first administrator."""
+ERROR_REASON_CLAIM_CODE_USED: ErrorReason.ValueType  # 28
+"""The code has made an owner already."""
+ERROR_REASON_TENANT_HAS_OWNER: ErrorReason.ValueType  # 29
+"""The tenant has another owner, who can make the caller one too."""
+ERROR_REASON_TOO_MANY_CLAIMS: ErrorReason.ValueType  # 30
+"""The caller has given too many wrong codes for now."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 class _ScopeMode:
@@ -2112,6 +2132,60 @@ class GrantRoleResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GrantRoleResponse: _TypeAlias = GrantRoleResponse  # noqa: Y015
+
+@_typing.final
+class ClaimOwnershipRequest(_message.Message):
+    """Makes the caller the first owner of its tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """The installation's code for the first administrator."""
+    request_id: _builtins.str
+    """Makes a retry safe (AIP-155): a UUID, chosen by the caller."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimOwnershipRequest: _TypeAlias = ClaimOwnershipRequest  # noqa: Y015
+
+@_typing.final
+class ClaimOwnershipResponse(_message.Message):
+    """The answer to a claim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_BINDING_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
+    consistency_token: _builtins.str
+    """Stands for the state after the write."""
+    @_builtins.property
+    def role_binding(self) -> Global___RoleBinding:
+        """The binding that makes the caller owner."""
+
+    def __init__(
+        self,
+        *,
+        role_binding: Global___RoleBinding | None = ...,
+        consistency_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["role_binding", b"role_binding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_token", b"consistency_token", "role_binding", b"role_binding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimOwnershipResponse: _TypeAlias = ClaimOwnershipResponse  # noqa: Y015
 
 @_typing.final
 class RevokeRoleRequest(_message.Message):

@@ -112,6 +112,11 @@ class PermissionServiceStub:
                 request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.GrantRoleRequest.SerializeToString,
                 response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.GrantRoleResponse.FromString,
                 _registered_method=True)
+        self.ClaimOwnership = channel.unary_unary(
+                '/pyairtable.permission.v1.PermissionService/ClaimOwnership',
+                request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ClaimOwnershipRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ClaimOwnershipResponse.FromString,
+                _registered_method=True)
         self.RevokeRole = channel.unary_unary(
                 '/pyairtable.permission.v1.PermissionService/RevokeRole',
                 request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.RevokeRoleRequest.SerializeToString,
@@ -384,6 +389,23 @@ class PermissionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClaimOwnership(self, request, context):
+        """Makes the caller the owner of its token's tenant, with the installation's
+        one-time code for the first administrator.
+
+        Permission: none; the code is the authority. It works once, and only in a
+        tenant that has no owner. Who owns the tenant already gets that binding,
+        and the code is not used up.
+        Errors: PERMISSION_DENIED with reason CLAIM_CODE_WRONG,
+        RESOURCE_EXHAUSTED with reason TOO_MANY_CLAIMS (ten wrong codes of one
+        caller in an hour), FAILED_PRECONDITION with reason CLAIM_CODE_MISSING
+        (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER (another).
+        A retry with the same request_id is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeRole(self, request, context):
         """Removes a role binding.
 
@@ -640,6 +662,11 @@ def add_PermissionServiceServicer_to_server(servicer, server):
                     servicer.GrantRole,
                     request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.GrantRoleRequest.FromString,
                     response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.GrantRoleResponse.SerializeToString,
+            ),
+            'ClaimOwnership': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimOwnership,
+                    request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ClaimOwnershipRequest.FromString,
+                    response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ClaimOwnershipResponse.SerializeToString,
             ),
             'RevokeRole': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeRole,
@@ -1103,6 +1130,33 @@ class PermissionService:
             '/pyairtable.permission.v1.PermissionService/GrantRole',
             pyairtable_dot_permission_dot_v1_dot_permission__pb2.GrantRoleRequest.SerializeToString,
             pyairtable_dot_permission_dot_v1_dot_permission__pb2.GrantRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimOwnership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyairtable.permission.v1.PermissionService/ClaimOwnership',
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.ClaimOwnershipRequest.SerializeToString,
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.ClaimOwnershipResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -153,6 +153,19 @@ class PermissionServiceStub:
     ROLE_BINDING_EXISTS.
     A retry with the same request_id is safe.
     """
+    ClaimOwnership: _aio.UnaryUnaryMultiCallable[_permission_pb2.ClaimOwnershipRequest, _permission_pb2.ClaimOwnershipResponse]
+    """Makes the caller the owner of its token's tenant, with the installation's
+    one-time code for the first administrator.
+
+    Permission: none; the code is the authority. It works once, and only in a
+    tenant that has no owner. Who owns the tenant already gets that binding,
+    and the code is not used up.
+    Errors: PERMISSION_DENIED with reason CLAIM_CODE_WRONG,
+    RESOURCE_EXHAUSTED with reason TOO_MANY_CLAIMS (ten wrong codes of one
+    caller in an hour), FAILED_PRECONDITION with reason CLAIM_CODE_MISSING
+    (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER (another).
+    A retry with the same request_id is safe.
+    """
     RevokeRole: _aio.UnaryUnaryMultiCallable[_permission_pb2.RevokeRoleRequest, _permission_pb2.RevokeRoleResponse]
     """Removes a role binding.
 
@@ -484,6 +497,24 @@ class PermissionServiceServicer:
         Errors: PERMISSION_DENIED with reason GRANT_EXCEEDS_OWN or as usual,
         NOT_FOUND (role or resource), ALREADY_EXISTS with reason
         ROLE_BINDING_EXISTS.
+        A retry with the same request_id is safe.
+        """
+
+    def ClaimOwnership(
+        self,
+        request: _permission_pb2.ClaimOwnershipRequest,
+        context: _aio.ServicerContext[_permission_pb2.ClaimOwnershipRequest, _abc.Awaitable[_permission_pb2.ClaimOwnershipResponse]],
+    ) -> _abc.Awaitable[_permission_pb2.ClaimOwnershipResponse]:
+        """Makes the caller the owner of its token's tenant, with the installation's
+        one-time code for the first administrator.
+
+        Permission: none; the code is the authority. It works once, and only in a
+        tenant that has no owner. Who owns the tenant already gets that binding,
+        and the code is not used up.
+        Errors: PERMISSION_DENIED with reason CLAIM_CODE_WRONG,
+        RESOURCE_EXHAUSTED with reason TOO_MANY_CLAIMS (ten wrong codes of one
+        caller in an hour), FAILED_PRECONDITION with reason CLAIM_CODE_MISSING
+        (the installation has none), CLAIM_CODE_USED or TENANT_HAS_OWNER (another).
         A retry with the same request_id is safe.
         """
 
