@@ -2,10 +2,12 @@
 
 gRPC has four kinds of methods; here they are one coroutine. A request stream is an iterator whose first message can be
 looked at ahead of time, a response stream is written to the servicer context by the innermost step. So each concern is
-written once, and wrapped around a method once, when the server starts.
+written once, and put around a method once, when the server starts: as a gate where it only lets calls in, else as a
+wrapper. Neighbouring gates share a coroutine, and a check that need not wait is a plain function: a frame for each
+concern would cost every call.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,8 +73,21 @@ class Call:
 Proceed = Callable[[Call], Awaitable[Any]]
 """The rest of the stack: returns the response of a unary answer, None when the answer was streamed."""
 
-Interceptor = Callable[[Method, Proceed], Proceed]
-"""Wraps one method, once. It may return `proceed` itself where its concern does not apply."""
+Check = Callable[[Call], Awaitable[None] | None]
+"""Lets a call in, or raises. What it returns is awaited first; None where there is nothing to wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """An interceptor with nothing to do once a call is in. `check_of` gives the check of a method, if it needs one."""
+
+    check_of: Callable[[Method], Check | None]
+
+
+Wrapper = Callable[[Method, Proceed], Proceed]
+"""An interceptor around the rest of the call. It may return `proceed` itself where its concern does not apply."""
+
+Interceptor = Gate | Wrapper
 
 
 _UNREADABLE = object()
@@ -152,6 +167,27 @@ def handler(method: Method, proceed: Proceed) -> "grpc.RpcMethodHandler[Any, Any
 def wrap(method: Method, interceptors: tuple[Interceptor, ...], innermost: Proceed) -> Proceed:
     """The whole stack for one method; the first interceptor is outermost."""
     proceed = innermost
-    for intercept in reversed(interceptors):
-        proceed = intercept(method, proceed)
-    return proceed
+    checks: list[Check] = []
+    for interceptor in reversed(interceptors):
+        if not isinstance(interceptor, Gate):
+            proceed = interceptor(method, _guarded(checks, proceed))
+            checks = []
+        elif check := interceptor.check_of(method):
+            checks.insert(0, check)
+    return _guarded(checks, proceed)
+
+
+def _guarded(checks: Sequence[Check], proceed: Proceed) -> Proceed:
+    """`proceed` behind the checks, in their order."""
+    if not checks:
+        return proceed
+    in_turn = tuple(checks)
+
+    async def run(call: Call) -> Any:
+        for check in in_turn:
+            waiting = check(call)
+            if waiting is not None:
+                await waiting
+        return await proceed(call)
+
+    return run
