@@ -7,8 +7,9 @@ wrapper. Neighbouring gates share a coroutine, and a check that need not wait is
 concern would cost every call.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,7 @@ class Call:
 
     method: Method
     rpc: grpc.aio.ServicerContext[Any, Any]
+    metadata: Iterable[tuple[str, str | bytes]]
     request: Any = None
     requests: AsyncIterator[Any] | None = None
     context: RequestContext = field(init=False)
@@ -142,14 +144,40 @@ def behaviour(method: Method, function: Callable[..., Any]) -> Proceed:
     return stream if method.response_streaming else unary
 
 
+_arrived: ContextVar[Iterable[tuple[str, str | bytes]] | None] = ContextVar("pyairtable_metadata", default=None)
+
+
+class Handlers(grpc.ServiceRpcHandler):
+    """The handlers of a service's methods, by path.
+
+    gRPC reads a call's metadata to look its handler up, and would read it anew for who asks the servicer context. Both
+    happen in the call's own task, so it is kept for `Call.metadata` on the way.
+    """
+
+    def __init__(self, service: str, handlers: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]") -> None:
+        self._service = service
+        self._handlers = handlers
+
+    def service_name(self) -> str:
+        """The service's full name."""
+        return self._service
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """The handler of a call; None where it is another service's."""
+        found = self._handlers.get(handler_call_details.method)
+        if found is not None:
+            _arrived.set(handler_call_details.invocation_metadata)
+        return found
+
+
 def handler(method: Method, proceed: Proceed) -> "grpc.RpcMethodHandler[Any, Any]":
     """The gRPC handler that starts the stack for each RPC of a method."""
 
     async def on_message(request: Any, context: Any) -> Any:
-        return await proceed(Call(method, context, request=request))
+        return await proceed(Call(method, context, _arrived.get() or (), request=request))
 
     async def on_stream(requests: AsyncIterator[Any], context: Any) -> Any:
-        return await proceed(Call(method, context, requests=_readable(requests)))
+        return await proceed(Call(method, context, _arrived.get() or (), requests=_readable(requests)))
 
     make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = {
         (False, False): grpc.unary_unary_rpc_method_handler,

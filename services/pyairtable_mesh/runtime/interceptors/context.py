@@ -16,7 +16,7 @@ MAX_HEADER_BYTES = 8192
 
 def _check_of(method: Method) -> Check:
     def take(call: Call) -> None:
-        metadata: dict[str, Any] = dict(call.rpc.invocation_metadata() or ())
+        metadata: dict[str, Any] = dict(call.metadata)
         authorization: str = metadata.get("authorization", "")
         correlation_id: str = metadata.get("x-correlation-id", "")
         call.traceparent = metadata.get("traceparent", "")
