@@ -194,11 +194,12 @@ class UnsampledSpan(trace.NonRecordingSpan):
 def start_server_span(telemetry: Telemetry, name: str, traceparent: str) -> tuple[trace.Span, Context, str]:
     """The span of a served RPC, the context in which it is current, and its trace id in hex."""
     if not _is_unsampled(traceparent):
-        parent = parent_of(traceparent)
+        parent = parent_of(traceparent) if traceparent else None
         if parent is not None or _is_root_sampled(telemetry):
             span, inside = _start_recording(telemetry, name, trace.SpanKind.SERVER, parent)
             return span, inside, f"{span.get_span_context().trace_id:032x}"
-        traceparent = f"00-{_IDS.generate_trace_id():032x}-{_IDS.generate_span_id():016x}-00"
+        ids = f"{random.getrandbits(192):048x}"
+        traceparent = f"00-{ids[:32]}-{ids[32:]}-00"
     unsampled = UnsampledSpan(traceparent)
     return unsampled, Context({_SPAN_KEY: unsampled}), traceparent[3:35]
 
