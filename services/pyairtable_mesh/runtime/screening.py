@@ -19,7 +19,7 @@ from pyairtable_mesh.runtime import ids
 
 Accept = Callable[[Any], Any]
 """True for a value that surely breaks no rule."""
-_NEVER_SEEN = 1
+_NEVER_SEEN = -1
 _UNBOUNDED = 1 << 64
 MAX_MATCHED = 512
 """Longer texts are the engine's: its regular expressions take linear time on hostile ones, Python's may not."""
@@ -45,7 +45,7 @@ def _doubt(_value: Any) -> bool:
 class Screen:
     """The quick look at one type. Each field has a bit, 0 where it may be absent, and what its value must pass."""
 
-    needed: int = 0
+    needed: int = _NEVER_SEEN
     fields: dict[FieldDescriptor, tuple[int, Accept | None]] = field(default_factory=dict)
 
     def passes(self, message: Any) -> bool:
@@ -77,18 +77,19 @@ class Screens:
         return (self._of.get(descriptor) or self._compile(descriptor)).passes(message)
 
     def _compile(self, descriptor: Descriptor) -> Screen:
-        # Kept before it is complete: a message may hold others of its own type.
+        # Kept before it is complete, for a message may hold others of its own type; until then it lets nothing pass.
         screen = self._of[descriptor] = Screen()
         needed = set(self._broken_when_empty(message_factory.GetMessageClass(descriptor)()))
         if _has_own_rules(descriptor) or not needed.issubset(descriptor.fields_by_name.keys()):
-            screen.needed = _NEVER_SEEN
             return screen
+        bits = 0
         for index, each in enumerate(descriptor.fields):
             bit = 1 << index if each.name in needed else 0
             accept = self._accept(each)
             if bit or accept is not None:
                 screen.fields[each] = (bit, accept)
-            screen.needed |= bit
+            bits |= bit
+        screen.needed = bits
         return screen
 
     def _accept(self, each: FieldDescriptor) -> Accept | None:

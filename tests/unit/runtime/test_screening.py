@@ -120,3 +120,13 @@ def test_a_broken_rule_of_the_message_itself_is_named() -> None:
     for kind in found:
         assert not SCREENS.passes(message_factory.GetMessageClass(kind)())
     assert found
+
+
+def test_a_schema_that_cannot_be_read_lets_nothing_pass() -> None:
+    def unreadable(_empty: Any) -> list[str]:
+        raise ValueError("no such rule")
+
+    screens = Screens(unreadable)
+    with pytest.raises(ValueError, match="no such rule"):
+        screens.passes(pb.ListRolesRequest())
+    assert not screens.passes(pb.ListRolesRequest())
