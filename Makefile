@@ -54,7 +54,7 @@ format: install ## Bring the code into form
 	@$(BIN)/ruff format .
 
 .PHONY: generate
-generate: install ## Generate Go and Python from the protos
+generate: install ## Generate Go, Python and OpenAPI from the protos
 	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos generate-protoc
 
 .PHONY: protos

@@ -65,7 +65,7 @@ finish_python() {
 # publish FROM TO: puts a finished tree in the place of the old one; packages that are gone, go.
 publish() {
     local part
-    for part in python/pyairtable python/buf go/pyairtable; do
+    for part in python/pyairtable python/buf go/pyairtable openapi; do
         mkdir -p "$2/$part"
         rm -rf "${2:?}/$part.old"
         mv "$2/$part" "$2/$part.old"

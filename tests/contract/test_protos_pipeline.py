@@ -77,8 +77,8 @@ def read_files(folder: Path, *patterns: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("part", "patterns"),
-    [("go/pyairtable", ["*.go"]), ("python", ["*.py", "*.pyi", "py.typed"])],
-    ids=["go", "python"],
+    [("go/pyairtable", ["*.go"]), ("python", ["*.py", "*.pyi", "py.typed"]), ("openapi", ["*.json"])],
+    ids=["go", "python", "openapi"],
 )
 class TestGeneratedCode:
     def test_buf_and_protoc_agree(self, generated: Generated, part: str, patterns: list[str]) -> None:
@@ -149,6 +149,7 @@ EVENTS = "pyairtable/common/v1/events.proto"
         (replace(EVENTS, 'pattern: "^', 'pattern: "(^'), "lint", "fails to compile"),
         (append(EVENTS, "\n// Something more.\nmessage Extra {}\n"), "check", "stale"),
         (append("generated/python/pyairtable/common/v1/common_pb2.py", "# edited\n"), "check", "stale"),
+        (replace("generated/openapi/pyairtable.json", "3.1.0", "3.1.1"), "check", "stale"),
     ],
     ids=[
         "field-renamed",
@@ -159,6 +160,7 @@ EVENTS = "pyairtable/common/v1/events.proto"
         "rule-that-does-not-compile",
         "not-generated",
         "generated-code-edited",
+        "generated-document-edited",
     ],
 )
 def test_an_edit_is_refused(project: Path, edit: Callable[[Path], None], target: str, complaint: str) -> None:
