@@ -120,7 +120,7 @@ def _finish_operation(operation: Json, method: MethodDescriptorProto, comment: s
         [media] = success["content"].values()
         line = {"type": "object", "properties": {"result": media["schema"], "error": STATUS}}
         success["content"] = {"application/x-ndjson": {"schema": line}}
-    errors = re.search(r"^Errors: (.*?)(?:^Retry|\Z)", words, re.MULTILINE | re.DOTALL)
+    errors = re.search(r"^Errors: (.*?)(?:^(?:A retry|Retry)|\Z)", words, re.MULTILINE | re.DOTALL)
     codes = set(re.findall(r"\b[A-Z_]+\b", errors[1])) & HTTP_STATUS.keys() if errors else set()
     codes |= ALWAYS | ({"PERMISSION_DENIED"} if permission and "`" in permission[1] else set())
     for status in sorted({HTTP_STATUS[code] for code in codes}):

@@ -1,5 +1,7 @@
 """The pipeline of protos/: two ways that agree, checks that bite, generated code that is not stale."""
 
+import fnmatch
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 PROTOS = REPOSITORY / "protos"
@@ -146,6 +149,7 @@ EVENTS = "pyairtable/common/v1/events.proto"
         (replace(EVENTS, "rpc Subscribe(", "rpc Follow("), "breaking", "Subscribe"),
         (append(EVENTS, "\nmessage Extra {}\n"), "lint", "Extra"),
         (replace(EVENTS, "  string source = 2;", " string source = 2;"), "lint", "source"),
+        (replace(EVENTS, "string traceparent = 9;", "string trace_name = 9;"), "lint", "core::0122::name-suffix"),
         (replace(EVENTS, 'pattern: "^', 'pattern: "(^'), "lint", "fails to compile"),
         (append(EVENTS, "\n// Something more.\nmessage Extra {}\n"), "check", "stale"),
         (append("generated/python/pyairtable/common/v1/common_pb2.py", "# edited\n"), "check", "stale"),
@@ -157,6 +161,7 @@ EVENTS = "pyairtable/common/v1/events.proto"
         "rpc-removed",
         "no-comment",
         "not-formatted",
+        "not-as-the-aips-say",
         "rule-that-does-not-compile",
         "not-generated",
         "generated-code-edited",
@@ -178,6 +183,27 @@ def test_an_additive_edit_is_taken(project: Path) -> None:
     )(project)
     append(EVENTS, "\n// Something more.\nmessage Extra {}\n")(project)
     succeed("make", "lint", "breaking", "generate", "check", folder=project)
+
+
+def test_every_exception_to_the_aips_is_needed() -> None:
+    """A rule that is disabled for some files is broken by one of them."""
+    protos = sorted(path.relative_to(PROTOS).as_posix() for path in (PROTOS / "pyairtable").rglob("*.proto"))
+    linter = [str(PROTOS / ".tools/bin/api-linter"), "--proto-path", ".tools/third_party", "--output-format", "json"]
+    broken = {
+        (file["file_path"], problem["rule_id"])
+        for file in json.loads(run(*linter, *protos).stdout)
+        for problem in file["problems"]
+    }
+    idle = [
+        (entry.get("included_paths", "everywhere"), rule)
+        for entry in yaml.safe_load((PROTOS / "api-linter.yaml").read_text())
+        for rule in entry["disabled_rules"]
+        if not any(
+            rule == found and any(fnmatch.fnmatch(path, each) for each in entry.get("included_paths", ["*"]))
+            for path, found in broken
+        )
+    ]
+    assert not idle
 
 
 def test_versions_are_those_of_the_workspace() -> None:

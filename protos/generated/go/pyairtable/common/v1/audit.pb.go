@@ -1212,7 +1212,7 @@ var File_pyairtable_common_v1_audit_proto protoreflect.FileDescriptor
 
 const file_pyairtable_common_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	" pyairtable/common/v1/audit.proto\x12\x14pyairtable.common.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!pyairtable/common/v1/events.proto\x1a pyairtable/common/v1/rules.proto\"\xad\t\n" +
+	" pyairtable/common/v1/audit.proto\x12\x14pyairtable.common.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!pyairtable/common/v1/events.proto\x1a pyairtable/common/v1/rules.proto\"\xad\t\n" +
 	"\n" +
 	"AuditEvent\x12\x18\n" +
 	"\x04name\x18\x01 \x01(\tB\x04\xe2A\x01\bR\x04name\x12.\n" +
@@ -1240,28 +1240,28 @@ const file_pyairtable_common_v1_audit_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:Q\xeaAN\n" +
 	"\x18pyairtable.io/AuditEvent\x12\x19auditEvents/{audit_event}*\vauditEvents2\n" +
-	"auditEventJ\x05\bd\x10\xc8\x01\"\xd9\x01\n" +
+	"auditEventJ\x05\bd\x10\xc8\x01\"\xe1\x01\n" +
 	"\n" +
-	"AuditActor\x12\"\n" +
-	"\asubject\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\asubject\x12:\n" +
-	"\bworkload\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x18\x80\x102\x14^(spiffe://[^\\s]+)?$R\bworkload:k\xbaHh\x1af\n" +
-	"\x13audit_actor.someone\x12$either subject or workload is needed\x1a)this.subject != '' || this.workload != ''\"\x9e\x02\n" +
-	"\x15AuthorizationDecision\x12\"\n" +
-	"\asubject\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\asubject\x12$\n" +
-	"\bresource\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\bresource\x12(\n" +
+	"AuditActor\x12&\n" +
+	"\asubject\x18\x01 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x02R\asubject\x12>\n" +
+	"\bworkload\x18\x02 \x01(\tB\"\xe2A\x01\x01\xbaH\x1br\x19\x18\x80\x102\x14^(spiffe://[^\\s]+)?$R\bworkload:k\xbaHh\x1af\n" +
+	"\x13audit_actor.someone\x12$either subject or workload is needed\x1a)this.subject != '' || this.workload != ''\"\xb6\x02\n" +
+	"\x15AuthorizationDecision\x12&\n" +
+	"\asubject\x18\x01 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x02R\asubject\x12(\n" +
+	"\bresource\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x02R\bresource\x12,\n" +
 	"\n" +
-	"permission\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\n" +
-	"permission\x12K\n" +
-	"\x06answer\x18\x04 \x01(\x0e2).pyairtable.common.v1.AuthorizationAnswerB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06answer\x12\x1e\n" +
-	"\x05grant\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x05grant\x12$\n" +
-	"\brevision\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\brevision\"\xb1\x01\n" +
-	"\x11AuditPersonalData\x12+\n" +
-	"\fdisplay_name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\vdisplayName\x12\x1e\n" +
-	"\x05email\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\x05email\x12&\n" +
+	"permission\x18\x03 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x01R\n" +
+	"permission\x12O\n" +
+	"\x06answer\x18\x04 \x01(\x0e2).pyairtable.common.v1.AuthorizationAnswerB\f\xe2A\x01\x01\xbaH\x05\x82\x01\x02\x10\x01R\x06answer\x12\"\n" +
+	"\x05grant\x18\x05 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\bR\x05grant\x12(\n" +
+	"\brevision\x18\x06 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x02R\brevision\"\xc9\x01\n" +
+	"\x11AuditPersonalData\x12/\n" +
+	"\fdisplay_name\x18\x01 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x02R\vdisplayName\x12\"\n" +
+	"\x05email\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\xc0\x02R\x05email\x122\n" +
 	"\n" +
-	"ip_address\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\tipAddress\x12'\n" +
+	"ip_address\x18\x03 \x01(\tB\x13\xe2A\x01\x01\xbaH\x04r\x02\x18@\xe2\x8c\xcf\xd7\b\x02\b\x04R\tipAddress\x12+\n" +
 	"\n" +
-	"user_agent\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tuserAgent\"i\n" +
+	"user_agent\x18\x04 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x04R\tuserAgent\"i\n" +
 	"\x17WriteAuditEventsRequest\x12N\n" +
 	"\x06events\x18\x01 \x03(\v2 .pyairtable.common.v1.AuditEventB\x14\xe2A\x01\x02\xbaH\r\x92\x01\n" +
 	"\b\x01\x10\xe8\a\"\x03\xd8\x01\x03R\x06events\"a\n" +
@@ -1270,11 +1270,11 @@ const file_pyairtable_common_v1_audit_proto_rawDesc = "" +
 	"\x15WriteAuditEventResult\x12F\n" +
 	"\bposition\x18\x01 \x01(\v2(.pyairtable.common.v1.AuditChainPositionH\x00R\bposition\x12*\n" +
 	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
-	"\x06result\"\x84\x01\n" +
-	"\x12AuditChainPosition\x12,\n" +
-	"\x04name\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x8a\xea0\x0fauditEvents/audR\x04name\x12#\n" +
-	"\bsequence\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\bsequence\x12\x1b\n" +
-	"\x04hash\x18\x03 \x01(\fB\a\xbaH\x04z\x02h R\x04hash\"\xd9\x01\n" +
+	"\x06result\"\x90\x01\n" +
+	"\x12AuditChainPosition\x120\n" +
+	"\x04name\x18\x01 \x01(\tB\x1c\xe2A\x01\x01\xbaH\x15r\x13\x8a\xea0\x0fauditEvents/audR\x04name\x12'\n" +
+	"\bsequence\x18\x02 \x01(\x03B\v\xe2A\x01\x01\xbaH\x04\"\x02(\x01R\bsequence\x12\x1f\n" +
+	"\x04hash\x18\x03 \x01(\fB\v\xe2A\x01\x01\xbaH\x04z\x02h R\x04hash\"\xd9\x01\n" +
 	"\x16ListAuditEventsRequest\x12+\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\x0e\xe2A\x01\x01\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12+\n" +
 	"\n" +

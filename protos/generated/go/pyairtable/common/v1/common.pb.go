@@ -903,16 +903,16 @@ const file_pyairtable_common_v1_common_proto_rawDesc = "" +
 	"\vtraceparent\x18\x02 \x01(\tB=\xbaH:r826^([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$R\vtraceparent\x12,\n" +
 	"\x06tenant\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x8a\xea0\vtenants/tenR\x06tenant\x12\"\n" +
 	"\asubject\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\asubject\x12$\n" +
-	"\bworkload\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\bworkload\"\xea\x01\n" +
+	"\bworkload\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\bworkload\"\xf0\x01\n" +
 	"\fHealthReport\x12\x18\n" +
-	"\aservice\x18\x01 \x01(\tR\aservice\x127\n" +
-	"\x05state\x18\x02 \x01(\x0e2!.pyairtable.common.v1.HealthStateR\x05state\x12J\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12=\n" +
+	"\x05state\x18\x02 \x01(\x0e2!.pyairtable.common.v1.HealthStateB\x04\xe2A\x01\x03R\x05state\x12J\n" +
 	"\fdependencies\x18\x03 \x03(\v2&.pyairtable.common.v1.DependencyHealthR\fdependencies\x12;\n" +
 	"\vreport_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"reportTime\"\x85\x02\n" +
+	"reportTime\"\x8b\x02\n" +
 	"\x10DependencyHealth\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
-	"\x05state\x18\x02 \x01(\x0e2!.pyairtable.common.v1.HealthStateR\x05state\x12\x18\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12=\n" +
+	"\x05state\x18\x02 \x01(\x0e2!.pyairtable.common.v1.HealthStateB\x04\xe2A\x01\x03R\x05state\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x129\n" +
 	"\n" +
 	"check_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcheckTime\x123\n" +

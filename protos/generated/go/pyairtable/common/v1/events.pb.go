@@ -426,9 +426,9 @@ const file_pyairtable_common_v1_events_proto_rawDesc = "" +
 	"\vtraceparent\x18\t \x01(\tR\vtraceparent\x12%\n" +
 	"\x0ecorrelation_id\x18\n" +
 	" \x01(\tR\rcorrelationId\x12(\n" +
-	"\x04data\x18\v \x01(\v2\x14.google.protobuf.AnyR\x04data\"d\n" +
-	"\vEventFilter\x12U\n" +
-	"\x05types\x18\x01 \x03(\tB?\xbaH<\x92\x019\x10d\x18\x01\"3r1\x18\x80\x012,^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*(\\.\\*)?$R\x05types\"\xe8\x02\n" +
+	"\x04data\x18\v \x01(\v2\x14.google.protobuf.AnyR\x04data\"h\n" +
+	"\vEventFilter\x12Y\n" +
+	"\x05types\x18\x01 \x03(\tBC\xe2A\x01\x01\xbaH<\x92\x019\x10d\x18\x01\"3r1\x18\x80\x012,^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*(\\.\\*)?$R\x05types\"\xe8\x02\n" +
 	"\x10SubscribeRequest\x12$\n" +
 	"\x06cursor\x18\x01 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x04R\x06cursor\x12?\n" +
 	"\x06filter\x18\x02 \x01(\v2!.pyairtable.common.v1.EventFilterB\x04\xe2A\x01\x01R\x06filter\x12X\n" +

@@ -2650,12 +2650,12 @@ const file_pyairtable_mesh_v1_mesh_proto_rawDesc = "" +
 	"\x0facknowledgement\x18\t \x01(\v2#.pyairtable.mesh.v1.AcknowledgementR\x0facknowledgement\x12\x1a\n" +
 	"\bproblems\x18\n" +
 	" \x03(\tR\bproblems:F\xeaAC\n" +
-	"\x1amesh.pyairtable.io/Service\x12\x12services/{service}*\bservices2\aserviceJ\x05\bd\x10\xc8\x01\"\xe7\x01\n" +
+	"\x1amesh.pyairtable.io/Service\x12\x12services/{service}*\bservices2\aserviceJ\x05\bd\x10\xc8\x01\"\xed\x01\n" +
 	"\bEndpoint\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x128\n" +
 	"\blocality\x18\x02 \x01(\v2\x1c.pyairtable.mesh.v1.LocalityR\blocality\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\x05R\x06weight\x127\n" +
-	"\x05state\x18\x04 \x01(\x0e2!.pyairtable.mesh.v1.EndpointStateR\x05state\x12\x1a\n" +
+	"\x06weight\x18\x03 \x01(\x05R\x06weight\x12=\n" +
+	"\x05state\x18\x04 \x01(\x0e2!.pyairtable.mesh.v1.EndpointStateB\x04\xe2A\x01\x03R\x05state\x12\x1a\n" +
 	"\bidentity\x18\x05 \x01(\tR\bidentity\x12\x1a\n" +
 	"\binstance\x18\x06 \x01(\tR\binstance\"6\n" +
 	"\bLocality\x12\x16\n" +
