@@ -149,7 +149,7 @@ EVENTS = "pyairtable/common/v1/events.proto"
         (replace(EVENTS, "rpc Subscribe(", "rpc Follow("), "breaking", "Subscribe"),
         (append(EVENTS, "\nmessage Extra {}\n"), "lint", "Extra"),
         (replace(EVENTS, "  string source = 2;", " string source = 2;"), "lint", "source"),
-        (replace(EVENTS, "string traceparent = 9;", "string trace_name = 9;"), "lint", "core::0122::name-suffix"),
+        (replace(EVENTS, "    (google.api.field_behavior) = OPTIONAL,\n", ""), "lint", "field-behavior-required"),
         (replace(EVENTS, 'pattern: "^', 'pattern: "(^'), "lint", "fails to compile"),
         (append(EVENTS, "\n// Something more.\nmessage Extra {}\n"), "check", "stale"),
         (append("generated/python/pyairtable/common/v1/common_pb2.py", "# edited\n"), "check", "stale"),
