@@ -4,10 +4,11 @@ import fnmatch
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 PROTOS = REPOSITORY / "protos"
+KEPT = ("pip_", "uv_", "go", "http_proxy", "https_proxy", "no_proxy", "ssl_")
+"""What says where the registries are, however a machine has that."""
 COMPILER_LINE = ("// \tprotoc  ", "// - protoc  ")
 
 pytestmark = pytest.mark.skipif(shutil.which("go") is None, reason="go is not on PATH")
@@ -183,6 +186,64 @@ def test_an_additive_edit_is_taken(project: Path) -> None:
     )(project)
     append(EVENTS, "\n// Something more.\nmessage Extra {}\n")(project)
     succeed("make", "lint", "breaking", "generate", "check", folder=project)
+
+
+def test_the_tools_come_to_a_bare_machine(tmp_path: Path) -> None:
+    """Nothing but Python, Go and the registries: an empty home, no workspace around. Go's build cache may stay."""
+    copy = tmp_path / "protos"
+    shutil.copytree(PROTOS, copy, ignore=shutil.ignore_patterns(".tools", "__pycache__", ".work.*", "examples"))
+    (tmp_path / "home").mkdir()
+    caches = run("go", "env", "GOCACHE", "GOMODCACHE").stdout.split()
+    programs = [str(Path(shutil.which(name) or name).parent) for name in ("go", "python3")]
+    environment = {
+        **{name: value for name, value in os.environ.items() if name.lower().startswith(KEPT)},
+        "HOME": str(tmp_path / "home"),
+        "PATH": ":".join([*programs, "/usr/bin", "/bin"]),
+        "GOCACHE": caches[0],
+        "GOMODCACHE": caches[1],
+    }
+    for command in ("scripts/install-tools.sh", "scripts/check.sh"):
+        done = subprocess.run([str(copy / command)], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in (copy / ".tools/bin").iterdir()} == {
+        "api-linter",
+        "protoc-gen-connect-openapi",
+        "protoc-gen-go",
+        "protoc-gen-go-grpc",
+    }
+
+
+def test_watching_generates_whenever_a_proto_changes(project: Path) -> None:
+    def generated() -> bytes:
+        return (project / "generated" / "descriptors.binpb").read_bytes()
+
+    ends = (" generated\n", "failed; waiting")
+    environment = {**os.environ, "PYTHON": sys.executable}
+    command = [str(project / "scripts/watch.sh")]
+    with subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as watching:
+        assert watching.stdout is not None
+        try:
+            assert until(watching.stdout, *ends).endswith(" generated\n")
+            append(EVENTS, "\n// Something more.\nmessage Extra {}\n")(project)
+            assert until(watching.stdout, *ends).endswith(" generated\n")
+            assert b"Extra" in generated()
+            append(EVENTS, "\nmessage Broken {\n")(project)
+            assert "failed; waiting for the next change" in until(watching.stdout, *ends)
+            replace(EVENTS, "\nmessage Broken {\n", "\n// More still.\nmessage Another {}\n")(project)
+            assert until(watching.stdout, *ends).endswith(" generated\n")
+            assert b"Another" in generated()
+        finally:
+            os.killpg(watching.pid, signal.SIGINT)
+    assert not list((project / "generated").glob(".work.*"))
+
+
+def until(lines: Iterable[str], *words: str) -> str:
+    """The next line with one of the words; AssertionError when there is none."""
+    line = next((line for line in lines if any(word in line for word in words)), None)
+    assert line is not None, f"it ended before it said any of {words}"
+    return line
 
 
 def test_every_exception_to_the_aips_is_needed() -> None:

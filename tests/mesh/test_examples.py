@@ -14,23 +14,35 @@ import pytest
 from pyairtable_laptop import people
 from pyairtable_mesh.runtime.retries import RetryPolicy
 from tests import tools
+from tests.mesh import outside
 from tests.mesh.joining import joined
 from tests.mesh.platform import Platform
 
 PYTHON_CLIENT = tools.REPOSITORY / "protos/examples/python-client"
 GO_SERVER = tools.REPOSITORY / "protos/examples/go-server"
-CHAIN = Path(__file__).with_name("chain.py")
+PROGRAMS = Path(__file__).with_name("programs")
+CHAIN = PROGRAMS / "chain.py"
 CALL_SECONDS = 60.0
 
 Client = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return outside.published(tmp_path_factory.mktemp("release"))
+
+
 @pytest.fixture(scope="module", params=["go", "python"])
-def client(request: pytest.FixtureRequest, platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    """Runs an example client with a demo user's token; options have one form here, and each language's its own."""
-    folder = tmp_path_factory.mktemp("tokens")
+def client(
+    request: pytest.FixtureRequest, platform: Platform, release: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Client:
+    """Runs an example client with a demo user's token, outside of the repository, on what a release publishes.
+
+    Options have one form here, and each language's its own.
+    """
+    folder = tmp_path_factory.mktemp("outside")
     go = request.param == "go"
-    program = [str(tools.go_client())] if go else [sys.executable, str(PYTHON_CLIENT / "client.py")]
+    program = [str(outside.go_client(release, folder))] if go else outside.python_client(release, folder)
 
     def run(user: str, *words: str) -> subprocess.CompletedProcess[str]:
         token = folder / user
@@ -135,7 +147,7 @@ class TestGoServer:
 def call_go_server(platform: Platform, token: str) -> dict[str, Any]:
     """What a Python program of its own gets from ``xds:///go-server``: the bootstrap is read once a process."""
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("go_server_client.py"), token],
+        [sys.executable, PROGRAMS / "go_server_client.py", token],
         env=platform.bootstrap("tester"),
         capture_output=True,
         text=True,

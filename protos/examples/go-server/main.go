@@ -109,8 +109,9 @@ func placeFromEnvironment() (place, error) {
 		return value
 	}
 	seconds := func(name string) time.Duration {
-		length, err := time.ParseDuration(variable(name) + "s")
-		if err != nil {
+		value := variable(name)
+		length, err := time.ParseDuration(value + "s")
+		if value != "" && err != nil {
 			missing = append(missing, fmt.Errorf("PYAIRTABLE_%s: %w", name, err))
 		}
 		return length

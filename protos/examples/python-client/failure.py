@@ -1,6 +1,7 @@
 """google.rpc error details (AIP-193) in words, and exit codes."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -23,7 +24,7 @@ def exit_code(error: grpc.aio.AioRpcError) -> int:
 
 def in_words(error: grpc.aio.AioRpcError) -> str:
     """Code and message, then lines for each detail."""
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast("grpc.Call", error))  # it has what is read from one
     lines = [f"{error.code().name}: {error.details()}"]
     for detail in status.details if status is not None else []:
         lines += _detail_in_words(detail)
