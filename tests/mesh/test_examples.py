@@ -117,31 +117,31 @@ def test_the_python_client_brings_the_policy_of_the_mesh() -> None:
     assert json.loads(printed.stdout) == RetryPolicy().service_config()
 
 
-class TestGoServer:
-    """The Go service, joined to the platform."""
+def test_the_go_server_passes_its_own_tests() -> None:
+    assert tools.go("vet", "./...", folder=GO_SERVER) == ""
+    tools.go("test", "./...", folder=GO_SERVER)
 
-    def test_it_passes_its_own_tests(self) -> None:
-        assert tools.go("vet", "./...", folder=GO_SERVER) == ""
-        tools.go("test", "./...", folder=GO_SERVER)
 
-    @pytest.fixture(scope="class")
-    def server(self, platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-        built = tmp_path_factory.mktemp("go-server") / "go-server"
-        tools.go("build", "-o", str(built), ".", folder=GO_SERVER)
-        with joined(platform, "go-server", built):
-            yield
+@pytest.fixture(scope="module")
+def go_server(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    built = tmp_path_factory.mktemp("go-server") / "go-server"
+    tools.go("build", "-o", str(built), ".", folder=GO_SERVER)
+    with joined(platform, "go-server", built):
+        yield
 
-    @pytest.mark.usefixtures("server")
-    def test_python_calls_it_by_its_name(self, platform: Platform) -> None:
-        told = call_go_server(platform, platform.token("alice"))
-        assert told["service"] == "go-server"
-        assert told["runtime"].startswith("go1.")
-        assert told["dependencies"] == {"permission": "HEALTH_STATE_HEALTHY"}
 
-    @pytest.mark.usefixtures("server")
-    @pytest.mark.parametrize(("token", "reason"), [("", "TOKEN_MISSING"), ("nonsense", "TOKEN_INVALID")])
-    def test_who_has_no_token_is_not_authenticated(self, platform: Platform, token: str, reason: str) -> None:
-        assert call_go_server(platform, token) == {"status": "UNAUTHENTICATED", "reason": reason}
+@pytest.mark.usefixtures("go_server")
+def test_python_calls_the_go_server_by_its_name(platform: Platform) -> None:
+    told = call_go_server(platform, platform.token("alice"))
+    assert told["service"] == "go-server"
+    assert told["runtime"].startswith("go1.")
+    assert told["dependencies"] == {"permission": "HEALTH_STATE_HEALTHY"}
+
+
+@pytest.mark.usefixtures("go_server")
+@pytest.mark.parametrize(("token", "reason"), [("", "TOKEN_MISSING"), ("nonsense", "TOKEN_INVALID")])
+def test_the_go_server_refuses_who_has_no_token(platform: Platform, token: str, reason: str) -> None:
+    assert call_go_server(platform, token) == {"status": "UNAUTHENTICATED", "reason": reason}
 
 
 def call_go_server(platform: Platform, token: str) -> dict[str, Any]:
