@@ -22,6 +22,7 @@ REPEATED: Mapping[str, re.Pattern[str]] = {
     "charts/pyairtable-operator/Chart.yaml": _CHART,
     "Dockerfile": re.compile(f"{_IMAGE_ARGUMENT.pattern}|{_IMAGE_NAME.pattern}"),
     "Makefile": _IMAGE_NAME,
+    "tests/e2e/releases.py": _IMAGE_NAME,
 }
 SEMANTIC = re.compile(r"\d+\.\d+\.\d+(-(alpha|beta|rc)\.\d+)?")
 """Semantic versions that PEP 440 and Helm can both be told."""

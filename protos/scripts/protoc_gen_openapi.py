@@ -54,7 +54,7 @@ OF_PROTOBUF_ITSELF = (
     "`FieldMask` represents",
     "`Struct` represents",
 )
-PUBLIC = re.compile(r"(?:none|nobody|public|anyone)\b", re.IGNORECASE)
+PUBLIC = re.compile(r"(?:none|public)(?:[;.:]|$)")
 SCHEMA_REFERENCE = re.compile(r"#/components/schemas/([\w.]+)")
 VERBS = ("get", "put", "post", "delete", "patch")
 

@@ -87,6 +87,12 @@ def test_the_bearer_token_is_required() -> None:
     assert document()["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
 
 
+def test_methods_that_are_open_to_anyone_need_no_token() -> None:
+    assert operation("UserService_VerifyEmail")["security"] == []
+    assert "security" not in operation("UserService_GetMe")
+    assert "security" not in operation("PermissionService_CheckPermission")
+
+
 def test_rules_are_bounds() -> None:
     listing = parameters("UserService_ListUsers")
     assert (listing["pageSize"]["in"], listing["pageSize"]["schema"]["minimum"]) == ("query", 0)

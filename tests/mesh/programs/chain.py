@@ -7,6 +7,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,30 +47,30 @@ class Second(permission_pb2_grpc.PermissionServiceServicer):
         return permission_pb2.CheckPermissionResponse()
 
 
-def first(parts: Any) -> runtime.Parts:
-    second = parts.peers.stub(permission_pb2_grpc.PermissionServiceStub, "second")
-    return runtime.Parts(servicers=[(user_pb2_grpc.add_UserServiceServicer_to_server, First(second))])
+def first(given: Any) -> runtime.Parts:
+    stub = given.peers.stub(permission_pb2_grpc.PermissionServiceStub, "second")
+    return runtime.Parts(servicers=[(user_pb2_grpc.add_UserServiceServicer_to_server, First(stub))])
 
 
-def second(_parts: Any) -> runtime.Parts:
-    servicer = Second(Path(sys.argv[2]))
+def second(_given: Any, record: Path) -> runtime.Parts:
+    servicer = Second(record)
     return runtime.Parts(servicers=[(permission_pb2_grpc.add_PermissionServiceServicer_to_server, servicer)])
 
 
-SERVICES = {
-    "first": runtime.Service(
-        name="first",
+def service(name: str, record: Path) -> runtime.Service[runtime.Settings]:
+    served, method = {
+        "first": ("pyairtable.user.v1.UserService", "GetMe"),
+        "second": ("pyairtable.permission.v1.PermissionService", "CheckPermission"),
+    }[name]
+    return runtime.Service(
+        name=name,
         settings=runtime.Settings,
-        build=first,
-        access={"pyairtable.user.v1.UserService": {"GetMe": access.authenticated()}},
-    ),
-    "second": runtime.Service(
-        name="second",
-        settings=runtime.Settings,
-        build=second,
-        access={"pyairtable.permission.v1.PermissionService": {"CheckPermission": access.authenticated()}},
-    ),
-}
+        build=first if name == "first" else partial(second, record=record),
+        access={served: {method: access.authenticated()}},
+    )
+
 
 if __name__ == "__main__":
-    runtime.run(SERVICES[sys.argv[1]])
+    wanted = service(sys.argv[1], Path(sys.argv[2]))
+    del sys.argv[1:]  # `run` has words of its own
+    runtime.run(wanted)
