@@ -93,7 +93,8 @@ def finish(document: Json, known: dict[str, tuple[MethodDescriptorProto, str]]) 
     for tag in document["tags"]:
         tag["description"] = _unindented(tag.get("description", ""))
     for path, operation in _operations(document):
-        method, comment = known[re.sub(r"\d+$", "", operation["operationId"])]
+        name = operation["operationId"]
+        method, comment = known[name] if name in known else known[re.sub(r"\d+$", "", name)]  # of a further path
         _finish_operation(operation, method, comment)
         _bound_path(path, operation, method, schemas)
     document["components"]["responses"] = dict(sorted(_error_responses(document)))
@@ -178,10 +179,8 @@ def _schemas(document: Json) -> Iterator[Json]:
         yield from _within(schema)
     for _, operation in _operations(document):
         bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
-        for holder in [
-            *operation.get("parameters", []),
-            *(m for body in bodies for m in body.get("content", {}).values()),
-        ]:
+        media = [each for body in bodies for each in body.get("content", {}).values()]
+        for holder in [*operation.get("parameters", []), *media]:
             yield from _within(holder["schema"])
 
 
