@@ -46,7 +46,7 @@ release-protos: install ## The Go module, the descriptor set and the OpenAPI doc
 .PHONY: release-charts
 release-charts: install ## The charts, packaged
 	@helm=$$($(BIN)/python -c 'from tests import helm; print(helm.program())'); \
-	for chart in pyairtable pyairtable-operator; do \
+	for chart in pyairtable pyairtable-operator pyairtable-crds; do \
 	  $$helm package charts/$$chart --destination $(RELEASE)/charts >/dev/null 2>&1; \
 	done
 

@@ -20,6 +20,7 @@ REPEATED: Mapping[str, re.Pattern[str]] = {
     "charts/pyairtable/Chart.yaml": _CHART,
     "charts/pyairtable-lib/Chart.yaml": _CHART,
     "charts/pyairtable-operator/Chart.yaml": _CHART,
+    "charts/pyairtable-crds/Chart.yaml": _CHART,
     "Dockerfile": re.compile(f"{_IMAGE_ARGUMENT.pattern}|{_IMAGE_NAME.pattern}"),
     "Makefile": _IMAGE_NAME,
     "tests/e2e/releases.py": _IMAGE_NAME,

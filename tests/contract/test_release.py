@@ -54,7 +54,7 @@ def test_a_dry_run_has_everything(release: Path) -> None:
         f"go/{go_module.MODULE}/@v/list",
         f"pyairtable-{version}.binpb",
         f"pyairtable-{version}.openapi.json",
-        *(f"charts/{name}-{version}.tgz" for name in ("pyairtable", "pyairtable-operator")),
+        *(f"charts/{name}-{version}.tgz" for name in ("pyairtable", "pyairtable-operator", "pyairtable-crds")),
         "images.txt",
         *(f"sbom/{name}.cdx.json" for name in ("services", "operator")),
         "notes.md",
