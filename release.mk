@@ -9,12 +9,13 @@ REGISTRY_HOST := ghcr.io
 REGISTRY := $(REGISTRY_HOST)/pyairtable
 
 .PHONY: release-prepare
-release-prepare: install ## Put VERSION everywhere, close the changelog, move the protos' baseline
+release-prepare: install ## Put VERSION everywhere, close the changelog, move the protos' baseline and the charts' golden files
 	@test -n "$(VERSION)" || { echo "give it a version: make release-prepare VERSION=1.2.3"; exit 2; }
 	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos lint breaking check
 	@$(BIN)/python -m release move $(VERSION)
 	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos baseline
 	@$(UV) lock --quiet
+	@$(BIN)/pytest -q tests/golden/charts --update >/dev/null
 	@echo "Review, and commit as: Release $(VERSION). Then:"
 	@echo "  git tag v$(VERSION) && git push origin main v$(VERSION)"
 
