@@ -12,7 +12,7 @@ READY := .venv/.ready
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(UV):
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: install python3, or set PYTHON=/path/to/python"; exit 1; }
@@ -54,12 +54,27 @@ format: install ## Bring the code into form
 	@$(BIN)/ruff format .
 
 .PHONY: generate
-generate: install ## Generate Go and Python from the protos
+generate: install ## Generate Go, Python and OpenAPI from the protos
 	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos generate-protoc
 
 .PHONY: protos
-protos: install ## Lint the protos, and check that generated code and baseline fit them
-	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos lint breaking check test-go
+protos: protos-lint protos-breaking protos-check protos-go ## Lint the protos, and check that generated code and baseline fit them
+
+.PHONY: protos-lint
+protos-lint: install ## Style of the protos: buf, the AIPs, format
+	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos lint
+
+.PHONY: protos-breaking
+protos-breaking: install ## Nothing that a client of the last release uses may go or change
+	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos breaking
+
+.PHONY: protos-check
+protos-check: install ## Generated code is what the protos make
+	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos check
+
+.PHONY: protos-go
+protos-go: install ## The generated Go builds and vets
+	@PYTHON=$(CURDIR)/$(BIN)/python $(MAKE) -C protos test-go
 
 .PHONY: new-service
 new-service: install ## Make a service of your own: make new-service NAME=greeter
@@ -95,7 +110,7 @@ cluster: ## A cluster for e2e: that of KUBECONFIG where one answers, else a kind
 
 .PHONY: e2e
 e2e: install cluster ## Build the images, and test the release on the cluster
-	@E2E=required $(BIN)/pytest -q tests/e2e
+	@$(BIN)/pytest -q tests/e2e
 
 .PHONY: cluster-down
 cluster-down: ## Delete the kind cluster that `make cluster` made
@@ -108,6 +123,8 @@ sbom: $(UV) ## Write what the images contain to dist/*.cdx.json (CycloneDX)
 	  --extra postgresql --extra telemetry-official --output-file dist/services.cdx.json >/dev/null
 	@$(UV) export --quiet --frozen --no-dev --format cyclonedx1.5 --package pyairtable-operator \
 	  --all-extras --output-file dist/operator.cdx.json >/dev/null
+
+include release.mk
 
 .PHONY: clean
 clean: ## Remove what was built or installed here; .pyairtable, the data, stays

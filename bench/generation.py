@@ -1,4 +1,4 @@
-"""Code generation, Go, Python and descriptors: `generate.sh` with buf, `generate-protoc.sh` with protoc.
+"""Code generation, Go, Python, OpenAPI and descriptors: `generate.sh` with buf, `generate-protoc.sh` with protoc.
 
 The tools are installed first, outside of the measurement; what is generated goes into a temporary folder.
 """

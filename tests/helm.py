@@ -14,6 +14,7 @@ from tests import tools
 CHARTS = tools.REPOSITORY / "charts"
 MESH = CHARTS / "pyairtable"
 OPERATOR = CHARTS / "pyairtable-operator"
+CRDS = CHARTS / "pyairtable-crds"
 LIBRARY = CHARTS / "pyairtable-lib"
 KUBERNETES = "1.34"
 KUBE_SCORE = "github.com/zegl/kube-score/cmd/kube-score@v1.20.0"

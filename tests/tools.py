@@ -32,6 +32,14 @@ def go_client() -> Path:
     return built
 
 
+def uv() -> Path:
+    """uv: that on PATH, else that of `make install`."""
+    found = shutil.which("uv", path=f"{os.environ['PATH']}:{BIN}")
+    if found is None:
+        pytest.fail("uv is neither on PATH nor in .tools/bin, where `make install` puts it")
+    return Path(found)
+
+
 def go(*arguments: str, folder: Path, **environment: str) -> str:
     """Run a go command in a folder; what it printed. It fails the test with that when it fails."""
     program = shutil.which("go")

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -11,6 +11,7 @@ import click
 import pyairtable_mesh
 from pyairtable_laptop import issuer, ports
 from pyairtable_laptop.folder import DataFolder
+from pyairtable_mesh.runtime import xds
 
 CONTROL_PLANE = "control-plane"
 REMOVAL_SECONDS = 0.3
@@ -92,10 +93,18 @@ def plans(folder: DataFolder, instances: Mapping[str, int], *, free_ports: bool)
 
 
 def joined(folder: DataFolder, name: str, command: Sequence[str], control_plane: str, port: int = 0) -> Plan:
-    """A service of one's own, run by any command, beside the platform at `control_plane`; 0 is any free port."""
+    """A service of one's own, run by any command, beside the platform at `control_plane`; 0 is any free port.
+
+    Its environment has the xDS bootstrap too: what our runtime makes of the settings, other languages can't.
+    """
     chosen = (each for each in ports.free() if each != port)
     taken = Ports(port or next(chosen), next(chosen), next(chosen))
-    return _instance(DataFolder(folder.root.resolve()), name, name, command, taken, control_plane)
+    made = _instance(DataFolder(folder.root.resolve()), name, name, command, taken, control_plane)
+    environment = dict(made.environment)
+    xds.configure(
+        environment, control_plane=control_plane, service=name, namespace=issuer.NAMESPACE, instance=made.name
+    )
+    return replace(made, environment=environment)
 
 
 def check_ports(wanted: Sequence[Plan], option: str = "--free-ports") -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import signal
 import socket
@@ -14,11 +15,15 @@ from grpc_health.v1.health import aio as health_aio
 
 from pyairtable.mesh.v1 import mesh_pb2_grpc
 from pyairtable_mesh.runtime import garbage, reflection
+from pyairtable_mesh.runtime.health import LIVENESS
 from pyairtable_operator.inventory import Inventory, Provider
 from pyairtable_operator.providers.file import FileProvider
 from pyairtable_operator.settings import Settings
-from pyairtable_operator.status import boundary, metrics, servicer
+from pyairtable_operator.status import access, boundary, metrics, servicer
+from pyairtable_operator.status.acknowledgements import tallies
 from pyairtable_operator.xds import ads, session, snapshot
+
+_READY_NAMES = ("", ads.SERVICE_NAME, servicer.SERVICE_NAME)
 
 _log = logging.getLogger(__name__)
 
@@ -43,18 +48,23 @@ async def serve(settings: Settings, provider: Provider, stopping: asyncio.Event)
     clients that their services are gone.
     """
     inventory, hub = Inventory(), ads.Hub()
+    inventory.receptions = lambda: tallies(hub.responses, hub.clients.values()) if hub.responses is not None else {}
     health = health_aio.HealthServicer()
     listener = _server(settings)
     health_pb2_grpc.add_HealthServicer_to_server(health, listener)
     limits = session.Limits(names=settings.max_names)
-    discovery = ads.AggregatedDiscovery(hub, limits=limits, max_streams=settings.max_streams)
+    reviews = None if _on_loopback(settings.host) else provider.reviews
+    workloads = None if reviews is None else inventory.workloads
+    discovery = ads.AggregatedDiscovery(hub, limits=limits, max_streams=settings.max_streams, workloads=workloads)
     listener.add_generic_rpc_handlers((discovery.handler(),))
-    mesh_pb2_grpc.add_StatusServiceServicer_to_server(servicer.StatusServicer(hub, inventory), listener)
+    allowed = access.Access(reviews)
+    mesh_pb2_grpc.add_StatusServiceServicer_to_server(servicer.StatusServicer(hub, inventory, allowed), listener)
     if settings.reflection:
         reflection.enable(listener, [ads.SERVICE_NAME, servicer.SERVICE_NAME, "grpc.health.v1.Health"])
     port = _bind(listener, settings)
     _serve_metrics(settings, hub)
-    await health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    await health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+    await _ready(health, False)
     async with asyncio.TaskGroup() as tasks:
         work = [
             tasks.create_task(provider.run(inventory)),
@@ -83,6 +93,8 @@ async def chosen_provider(settings: Settings) -> AsyncIterator[Provider]:
         raise StartError(f"{error.name} is missing: install pyairtable-operator[kubernetes]") from error
     membership = provider.Membership(
         selector=settings.namespace_selector,
+        home=settings.home_namespace,
+        trust_domain=settings.trust_domain,
         domain=settings.cluster_domain,
         lease_namespace=settings.lease_namespace,
         lease_name=settings.lease_name,
@@ -99,14 +111,32 @@ async def chosen_provider(settings: Settings) -> AsyncIterator[Provider]:
 async def _publish(inventory: Inventory, hub: ads.Hub, health: health_aio.HealthServicer) -> None:
     current: snapshot.Snapshot | None = None
     while True:
-        known = current.problems if current is not None else ()
+        known, version = (current.problems, current.version) if current is not None else ((), "")
         current = snapshot.build(await inventory.next(), current)
         hub.publish(current)
         for problem in current.problems:
             if problem not in known:
                 _log.warning("left out of the mesh: %s", problem)
-        _log.info("snapshot", extra={"version": current.version, "services": len(current.entries)})
-        await health.set("", health_pb2.HealthCheckResponse.SERVING)
+        if current.version != version:
+            _log.info("snapshot", extra={"version": current.version, "services": len(current.entries)})
+        await _ready(health, True)
+
+
+async def _ready(health: health_aio.HealthServicer, ready: bool) -> None:
+    """Tell whether the mesh was read. It stays ready while the API server is away: clients have the last mesh."""
+    state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+    for name in _READY_NAMES:
+        await health.set(name, state)
+
+
+def _on_loopback(host: str) -> bool:
+    """Whether only this machine can connect, or this pod: whoever is there may see everything, and is believed."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _server(settings: Settings) -> grpc.aio.Server:

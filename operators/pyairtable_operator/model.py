@@ -39,13 +39,19 @@ class RetryCode(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One instance of a service. The address is an IP address: xDS clients look up no names."""
+    """One instance of a service. The address is an IP address: xDS clients look up no names.
+
+    `instance` names what runs there, a pod in a cluster; `identity` is the SPIFFE id that it is known to run as, empty
+    where nobody knows.
+    """
 
     address: str
     port: int
     zone: str = ""
     weight: int = 1
     health: Health = Health.HEALTHY
+    instance: str = ""
+    identity: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,6 +109,20 @@ class Service:
         """`<service>.<namespace>.svc.<cluster domain>:<port>`, unique in the mesh."""
         return f"{self.name}.{self.namespace}.svc.{self.domain}:{self.port}"
 
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """The SPIFFE ids behind the endpoints, sorted: what a client must see, whatever the service is called."""
+        return tuple(sorted({found.identity for found in self.endpoints if found.identity}))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Workload:
+    """What runs at an address: `instance` in `namespace`, and the SPIFFE id of its account."""
+
+    namespace: str
+    instance: str
+    identity: str
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
@@ -115,6 +135,15 @@ class Problem:
     where: str
     reason: str
     service: str = ""
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the service, empty where that is not known."""
+        match self.service.split(".", 3):
+            case [_, namespace, "svc", _]:
+                return namespace
+            case _:
+                return ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"

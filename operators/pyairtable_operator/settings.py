@@ -23,6 +23,10 @@ class Settings:
     `pyairtable_operator.providers.document`."""
     namespace_selector: Annotated[str, Meta(pattern=r"^[^=]+=[^=]*$")] = "mesh.pyairtable.io/enabled=true"
     """In a cluster: the label, ``key=value``, of namespaces whose Services take part."""
+    home_namespace: str = ""
+    """In a cluster: a namespace that takes part without the label; none when empty."""
+    trust_domain: str = "pyairtable.local"
+    """In a cluster: SPIFFE trust domain of the identities behind endpoints, and audience of callers' tokens."""
     cluster_domain: str = "cluster.local"
     """In a cluster: the last part of canonical names."""
     lease_namespace: str = "default"
@@ -32,7 +36,8 @@ class Settings:
     identity: str = ""
     """In a cluster: name of this replica, unlike every other's; the host's name, which is the pod's, when empty."""
     host: str = "127.0.0.1"
-    """Address that the port is bound on. Clients are believed without proof, so it is the loopback by default."""
+    """Address that the port is bound on. On the loopback, the default, clients are believed without proof; on others a
+    cluster's API server is asked about them. With files nobody can be asked."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 18_000
     """Port of ADS, status and health; 0 takes a free one."""
     metrics_port: Annotated[int, Meta(ge=0, le=65_535)] = 0

@@ -37,10 +37,11 @@ new_work_folder() {
     trap 'rm -rf "$work"' EXIT
 }
 
-# wait_for PID...: fails when one of them has.
+# wait_for PID...: waits for all of them, since they write into one folder, and fails when one of them has.
 wait_for() {
-    local job
-    for job in "$@"; do wait "$job"; done
+    local job failed=0
+    for job in "$@"; do wait "$job" || failed=1; done
+    return $failed
 }
 
 # The descriptor set is protoc's in both ways: buf keeps other comments and another order of options.
@@ -65,7 +66,7 @@ finish_python() {
 # publish FROM TO: puts a finished tree in the place of the old one; packages that are gone, go.
 publish() {
     local part
-    for part in python/pyairtable python/buf go/pyairtable; do
+    for part in python/pyairtable python/buf go/pyairtable openapi; do
         mkdir -p "$2/$part"
         rm -rf "${2:?}/$part.old"
         mv "$2/$part" "$2/$part.old"

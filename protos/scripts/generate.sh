@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Generates Go, Python and the descriptor set with buf: the main way.
+# Generates Go, Python, OpenAPI and the descriptor set with buf: the main way.
 # Usage: generate.sh [OUTPUT], by default generated/.
 "$(dirname "$0")/install-tools.sh" || exit
 source "$(dirname "$0")/env.sh"

@@ -30,9 +30,7 @@ install_python_tools() {
 
 install_go_tools() {
     command -v go >/dev/null || fail "go is not on PATH: install Go from https://go.dev/dl or your distribution"
-    export GOBIN=$TOOLS/bin GOFLAGS=-mod=mod
-    go install "google.golang.org/protobuf/cmd/protoc-gen-go@$PROTOC_GEN_GO_VERSION"
-    go install "google.golang.org/grpc/cmd/protoc-gen-go-grpc@$PROTOC_GEN_GO_GRPC_VERSION"
+    (cd "$ROOT/tools" && GOFLAGS=-mod=readonly go build -o "$TOOLS/bin/" tool)
 }
 
 # The protos that ours import, from the packages that carry them.
@@ -51,14 +49,18 @@ collect_third_party() {
     chmod -R u+w "$THIRD_PARTY"
 }
 
-stamp=$TOOLS/installed.env
+pins() {
+    cat "$ROOT/scripts/versions.env" "$ROOT/tools/go.mod"
+}
+
+stamp=$TOOLS/installed
 if ! python_tools_present; then
     [[ -z $GIVEN_PYTHON ]] || fail "$GIVEN_PYTHON lacks the tools of scripts/versions.env: unset PYTHON or install them"
     install_python_tools
 fi
-if ! cmp -s "$ROOT/scripts/versions.env" "$stamp"; then
-    mkdir -p "$TOOLS"
+if ! pins | cmp -s - "$stamp"; then
+    mkdir -p "$TOOLS/bin"
     install_go_tools
     collect_third_party
-    cp "$ROOT/scripts/versions.env" "$stamp"
+    pins >"$stamp"
 fi

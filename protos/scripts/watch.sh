@@ -4,7 +4,7 @@ source "$(dirname "$0")/env.sh"
 cd "$ROOT"
 
 fingerprint() {
-    find pyairtable buf.yaml buf.gen.yaml buf.gen.validate.yaml -type f -exec cksum {} + | LC_ALL=C sort
+    find pyairtable buf.yaml buf.gen.yaml buf.gen.validate.yaml openapi.base.yaml -type f -exec cksum {} + | LC_ALL=C sort
 }
 
 seen=

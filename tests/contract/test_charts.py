@@ -13,9 +13,12 @@ import yaml
 
 from pyairtable_mesh import __main__ as services
 from pyairtable_mesh.runtime.settings import Settings
+from pyairtable_operator import model
 from pyairtable_operator.settings import Settings as OperatorSettings
+from pyairtable_operator.xds import validate
 from tests import helm, tools
 
+CRD = "trafficpolicies.mesh.pyairtable.io"
 VALUES = yaml.safe_load((helm.MESH / "values.yaml").read_text())
 FLUSH_SECONDS = 5
 """How long each signal of telemetry may take at the end (`Telemetry.close`)."""
@@ -34,7 +37,7 @@ def named(rendered: list[helm.Object], kind: str, name: str) -> helm.Object:
 
 
 @pytest.mark.parametrize("program", helm.PACKAGES)
-@pytest.mark.parametrize("chart", [helm.MESH, helm.OPERATOR, helm.LIBRARY], ids=lambda chart: chart.name)
+@pytest.mark.parametrize("chart", [helm.MESH, helm.OPERATOR, helm.CRDS, helm.LIBRARY], ids=lambda chart: chart.name)
 def test_helm_finds_nothing_to_complain_of(program: str, chart: Any) -> None:
     done = helm.run("lint", "--strict", "--quiet", chart, helm=program)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -213,6 +216,47 @@ def test_a_variable_of_ones_own_goes_before_the_charts() -> None:
     assert levels == {"permission": "DEBUG", "user": "ERROR"}
 
 
+def test_the_policy_kind_is_what_the_control_plane_knows_of_policies() -> None:
+    (version,) = named(helm.objects(), "CustomResourceDefinition", CRD)["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    assert set(spec) == {"targetRef", *in_camel_case(model.TrafficPolicy)}
+    assert set(spec["retry"]["properties"]) == in_camel_case(model.RetryPolicy)
+    assert set(spec["outlierDetection"]["properties"]) == in_camel_case(model.OutlierDetection)
+    assert spec["loadBalancing"]["enum"] == [found.value.title().replace("_", "") for found in model.LoadBalancing]
+    assert spec["retry"]["properties"]["codes"]["items"]["enum"] == list(model.RetryCode)
+    assert spec["retry"]["properties"]["attempts"]["maximum"] == validate.MAX_ATTEMPTS
+
+
+def in_camel_case(kind: type[Any]) -> set[str]:
+    names = (field.name.split("_") for field in dataclasses.fields(kind))
+    return {first + "".join(map(str.title, rest)) for first, *rest in names}
+
+
+def test_a_release_without_the_kinds_has_all_the_rest() -> None:
+    without = helm.objects(("--set", "crds.enabled=false"))
+    assert [each for each in helm.objects() if each not in without] == [
+        named(helm.objects(), "CustomResourceDefinition", CRD)
+    ]
+
+
+def test_the_kinds_outlive_the_release() -> None:
+    kind = named(helm.objects(), "CustomResourceDefinition", CRD)
+    assert kind["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_the_control_plane_may_do_what_it_does_and_no_more() -> None:
+    rules = named(helm.objects(), "ClusterRole", "pyairtable-operator:mesh")["rules"]
+    granted = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    read = ("namespaces", "services", "pods", "endpointslices", "trafficpolicies")
+    written = {
+        ("trafficpolicies/status", "patch"),
+        ("events", "create"),
+        ("tokenreviews", "create"),
+        ("subjectaccessreviews", "create"),
+    }
+    assert granted == {(kind, verb) for kind in read for verb in ("get", "list", "watch")} | written
+
+
 REFUSED = {
     "an unknown value": "nonsense=1",
     "an unknown value of the operator": "operator.nonsense=1",
@@ -227,6 +271,8 @@ REFUSED = {
     "a password": "postgresql.password=guess",
     "no time to leave": "defaults.terminationGracePeriodSeconds=0",
     "a number that is none": "persistence.size=much",
+    "an unknown value of the kinds": "crds.nonsense=1",
+    "an operator that follows no namespaces": "operator.namespaceSelector=",
     "an unknown value of the alerts": "rules.nonsense=1",
     "a share above one": "telemetry.sampleRatio=2",
 }
@@ -241,6 +287,6 @@ def test_values_that_do_not_fit_are_refused(value: str) -> None:
 
 def test_the_charts_have_the_version_of_the_release() -> None:
     version = tomllib.loads((tools.REPOSITORY / "services/pyproject.toml").read_text())["project"]["version"]
-    for chart in helm.MESH, helm.OPERATOR:
+    for chart in helm.MESH, helm.OPERATOR, helm.CRDS:
         described = yaml.safe_load((chart / "Chart.yaml").read_text())
         assert (described["version"], described["appVersion"]) == (version, version)

@@ -1,16 +1,15 @@
 """The distribution pyairtable-protos, installed as a wheel: alone, and beside PyPI's pyairtable."""
 
-import shutil
 import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests import tools
+
 PROTOS = Path(__file__).parents[2] / "protos"
 PACKAGES = sorted(folder.name for folder in (PROTOS / "pyairtable").iterdir())
-
-pytestmark = pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not on PATH")
 
 
 def succeed(*command: str | Path, folder: Path) -> str:
@@ -22,7 +21,7 @@ def succeed(*command: str | Path, folder: Path) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    succeed("uv", "build", "--quiet", "--wheel", "--out-dir", folder, PROTOS, folder=folder)
+    succeed(tools.uv(), "build", "--quiet", "--wheel", "--out-dir", folder, PROTOS, folder=folder)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -30,9 +29,71 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def install(folder: Path, *requirements: str | Path) -> Path:
     """Make an environment with these; gives its interpreter."""
     python = folder / "venv" / "bin" / "python"
-    succeed("uv", "venv", "--quiet", folder / "venv", folder=folder)
-    succeed("uv", "pip", "install", "--quiet", "--python", python, *requirements, folder=folder)
+    succeed(tools.uv(), "venv", "--quiet", folder / "venv", folder=folder)
+    succeed(tools.uv(), "pip", "install", "--quiet", "--python", python, *requirements, folder=folder)
     return python
+
+
+# What a typed program of another team has: messages, a stub, a servicer of its own.
+CONSUMER = """
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from pyairtable.common.v1 import audit_pb2, audit_pb2_grpc, common_pb2, common_pb2_grpc
+from pyairtable.user.v1 import user_pb2, user_pb2_grpc
+
+
+class Servicer(common_pb2_grpc.DiagnosticsServiceServicer):
+    async def GetHealthReport(
+        self,
+        request: common_pb2.GetHealthReportRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> common_pb2.HealthReport:
+        return common_pb2.HealthReport(state=common_pb2.HEALTH_STATE_HEALTHY)
+
+    async def GetServiceInfo(
+        self,
+        request: common_pb2.GetServiceInfoRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> common_pb2.ServiceInfo:
+        return common_pb2.ServiceInfo(service="mine")
+
+
+async def name(channel: grpc.aio.Channel) -> str:
+    user: user_pb2.User = await user_pb2_grpc.UserServiceStub(channel).GetMe(user_pb2.GetMeRequest(), timeout=1)
+    return user.display_name
+
+
+async def actions(channel: grpc.aio.Channel) -> AsyncIterator[str]:
+    async for some in audit_pb2_grpc.AuditServiceStub(channel).TailAuditEvents(audit_pb2.TailAuditEventsRequest()):
+        for event in some.audit_events:
+            yield event.action
+
+
+def serve(server: grpc.aio.Server) -> None:
+    common_pb2_grpc.add_DiagnosticsServiceServicer_to_server(Servicer(), server)
+"""
+
+
+def test_a_typed_consumer_passes_mypy_strict(wheel: Path, tmp_path: Path) -> None:
+    python = install(tmp_path, wheel, "mypy==2.4.1", "types-grpcio==1.85.0.20261028", "types-protobuf")
+    (tmp_path / "consumer.py").write_text(CONSUMER)
+    assert "Success" in succeed(python, "-m", "mypy", "--strict", "consumer.py", folder=tmp_path)
+    (tmp_path / "consumer.py").write_text(CONSUMER.replace("user.display_name", "user.display_nam"))
+    done = subprocess.run(
+        [python, "-m", "mypy", "--strict", "consumer.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert 'no attribute "display_nam"' in done.stdout
+
+
+def test_the_example_passes_mypy_strict(wheel: Path, tmp_path: Path) -> None:
+    python = install(
+        tmp_path, wheel, "mypy==2.4.1", "types-grpcio==1.85.0.20261028", "types-protobuf", "types-grpcio-status"
+    )
+    example = PROTOS / "examples" / "python-client"
+    succeed(python, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", "client.py", folder=example)
 
 
 IMPORTS = "\n".join(f"from pyairtable.{name}.v1 import {name}_pb2, {name}_pb2_grpc" for name in PACKAGES)

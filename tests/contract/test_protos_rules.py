@@ -185,6 +185,49 @@ def test_ids_look_alike_everywhere() -> None:
         assert rules.count("{26}") == rules.count(ID_CHARACTERS), name
 
 
+def reachable(name: str, path: str = "", seen: tuple[str, ...] = ()) -> Iterator[tuple[str, FieldDescriptorProto]]:
+    """Every field under a message, by its path from there."""
+    if name not in messages() or name in seen:
+        return
+    for field in messages()[name].field:
+        here = f"{path}{field.name}"
+        yield here, field
+        if field.type == FieldDescriptorProto.TYPE_MESSAGE:
+            yield from reachable(field.type_name, f"{here}.", (*seen, name))
+
+
+def test_every_secret_is_redacted() -> None:
+    texts = {FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_BYTES}
+    secret = re.compile(
+        "(.+_)?(password|secret)|(access|refresh|challenge|login|registration)_token|(.+_)?(recovery|totp)_codes?|code"
+    )
+    assert not [
+        f"{name}.{field.name}"
+        for name, message in messages().items()
+        for field in message.field
+        if field.type in texts and secret.fullmatch(field.name) and not field.options.debug_redact
+    ]
+
+
+def test_no_secret_travels_in_an_address() -> None:
+    for name, method, _ in methods():
+        rule = method.options.Extensions[annotations_pb2.http]
+        for binding in [rule, *rule.additional_bindings]:
+            if binding.WhichOneof("pattern") is not None and binding.body != "*":
+                secrets = [path for path, field in reachable(method.input_type) if field.options.debug_redact]
+                assert not [path for path in secrets if path.partition(".")[0] != binding.body], name
+
+
+def test_what_reads_returns_no_secret() -> None:
+    assert not [
+        f"{name}: {path}"
+        for name, method, _ in methods()
+        if re.search("/(Get|BatchGet|List|Search|Watch)", name)
+        for path, field in reachable(method.output_type)
+        if field.options.debug_redact and field_behavior_pb2.INPUT_ONLY not in behaviours(field)
+    ]
+
+
 @pytest.mark.parametrize("package", sorted({file.package for file in files()}))
 def test_the_file_of_the_package_holds_its_main_service(package: str) -> None:
     _, name, version = package.split(".")

@@ -35,7 +35,10 @@ class ControlPlane:
     async def serves(self) -> bool:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10, wait_for_ready=True)
+            try:
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10, wait_for_ready=True)
+            except grpc.aio.AioRpcError:
+                return False
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def services(self) -> list[mesh_pb2.Service]:

@@ -35,9 +35,10 @@ def run(*command: str | Path, seconds: float = RUN_SECONDS, stdin: str = "") -> 
 
 @contextmanager
 def namespace(name: str) -> Iterator[None]:
-    """A new namespace; when the block ends it goes with all that is in it, and what a release has beside it."""
+    """A new namespace, as restricted as there is; when the block ends it goes with all that a release has made."""
     with removed(name):
         run("kubectl", "create", "namespace", name)
+        run("kubectl", "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
         yield
 
 
@@ -61,8 +62,31 @@ def build_and_load_postgresql() -> None:
     """The PostgreSQL of tests, where the official image may be out of reach."""
     base = [f"--build-arg=BASE_IMAGE={value}"] if (value := os.environ.get("BASE_IMAGE")) else []
     folder = tools.REPOSITORY / "tests/e2e/postgresql"
-    run(*("docker", "build", "--tag", POSTGRESQL_IMAGE, *base, folder), seconds=BUILD_SECONDS)
+    run("docker", "build", "--tag", POSTGRESQL_IMAGE, *base, folder, seconds=BUILD_SECONDS)
     run(tools.REPOSITORY / "tests/cluster.sh", "load", POSTGRESQL_IMAGE, seconds=BUILD_SECONDS)
+
+
+def script_pod(name: str, script: Path, *command: str, **variables: str) -> dict[str, Any]:
+    """A ConfigMap with a script and a pod of the services' image that has it in ``/scripts``, as restricted as ours."""
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    container = {
+        "name": name,
+        "image": SERVICES_IMAGE,
+        "command": ["python", *command],
+        "env": [{"name": variable, "value": value} for variable, value in variables.items()],
+        "securityContext": security,
+        "volumeMounts": [{"name": "scripts", "mountPath": "/scripts"}],
+    }
+    spec = {
+        "containers": [container],
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [{"name": "scripts", "configMap": {"name": name}}],
+    }
+    metadata = {"name": name, "labels": {"app.kubernetes.io/name": name}}
+    scripts = {script.name: script.read_text()}
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": scripts}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return {"apiVersion": "v1", "kind": "List", "items": [config, pod]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from tests.e2e import releases
 from tests.e2e.releases import AUDIT, PERMISSION, SERVICES, USER, Release, grpcurl
 from tests.mesh.platform import until
 
+LIST_SERVICES = "pyairtable.mesh.v1.StatusService/ListServices"
 REMOVING = ("helm uninstall", "kubectl delete")
 """How lines of the notes begin that another test runs, last of all."""
 
@@ -54,8 +55,34 @@ def test_grpcurl_lists_and_describes(release: Release, service: str) -> None:
 
 def test_the_control_plane_knows_every_service(release: Release) -> None:
     with release.forwarded("service/pyairtable-operator", 18000) as address:
-        told = json.loads(grpcurl(address, "pyairtable.mesh.v1.StatusService/ListServices", body={}))
-    assert {*SERVICES, "pyairtable-operator"} <= {service["short_name"] for service in told["services"]}
+        with pytest.raises(AssertionError, match="Unauthenticated"):
+            grpcurl(address, LIST_SERVICES, body={})
+        told = json.loads(grpcurl(address, LIST_SERVICES, token=release.workload_token("pyairtable-viewer"), body={}))
+    known = {service["short_name"]: service for service in told["services"]}
+    assert {*SERVICES, "pyairtable-operator"} <= set(known)
+    for name in SERVICES:
+        assert known[name]["identities"] == [f"spiffe://{releases.TRUST_DOMAIN}/ns/{release.namespace}/sa/{name}"]
+
+
+async def test_a_policy_is_taken_or_refused_in_words(release: Release) -> None:
+    reference = {"group": "", "kind": "Service", "name": "user"}
+    policy = {
+        "apiVersion": "mesh.pyairtable.io/v1alpha1",
+        "kind": "TrafficPolicy",
+        "metadata": {"name": "user"},
+        "spec": {"targetRef": reference, "maxConcurrentRequests": 99, "retry": {"maxBackoff": "1s"}},
+    }
+    release.kubectl("apply", "--filename=-", stdin=json.dumps(policy))
+
+    def accepted() -> bool:
+        (found,) = release.objects("trafficpolicies")
+        return any(each["reason"] == "Accepted" for each in found.get("status", {}).get("conditions", ()))
+
+    await until("the policy in force", accepted)
+    policy["spec"] = {"targetRef": reference, "retry": {"maxBackoff": "1ms"}}
+    with pytest.raises(AssertionError, match=r"initialBackoff .* must not be longer than maxBackoff"):
+        release.kubectl("apply", "--filename=-", stdin=json.dumps(policy))
+    release.kubectl("delete", "trafficpolicy", "user")
 
 
 def test_a_person_with_a_token_asks_and_changes(release: Release, owner: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests import tools
 from tests.e2e import releases
-from tests.e2e.releases import BUILD_SECONDS, run
+from tests.e2e.releases import BUILD_SECONDS, SERVICES, SERVICES_IMAGE, run
 from tests.mesh.platform import until
 
 NAMESPACE = "pyairtable"
@@ -46,19 +46,22 @@ def namespace() -> Iterator[str]:
 
 
 def test_skaffold_run_deploys_what_answers(skaffold: str, checkout: Path, namespace: str) -> None:
-    flags = ("--filename", checkout / "skaffold.yaml", "--tag", "skaffold", "--port-forward=off")
+    flags = ("--filename", checkout / "skaffold.yaml", "--port-forward=off")
     done = subprocess.run(
         [skaffold, "run", *flags], cwd=checkout, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    images = run("kubectl", "--namespace", namespace, "get", "pods", "--output=jsonpath={..image}")
-    assert "ghcr.io/pyairtable/services:skaffold" in images
+    images = run(
+        "kubectl", "--namespace", namespace, "get", "pods", "--output=jsonpath={.items[*].spec.containers[*].image}"
+    )
+    assert images.count("ghcr.io/pyairtable/services:") == len(SERVICES)
+    assert SERVICES_IMAGE not in images
     assert "Succeeded" in run("helm", "test", "mesh", "--namespace", namespace, seconds=240)
 
 
 async def test_an_edit_under_skaffold_dev_is_live(skaffold: str, checkout: Path, namespace: str) -> None:
     log = checkout.parent / "skaffold-dev.log"
-    flags = ("--profile", "dev", "--tag", "skaffold-dev", "--port-forward=off")
+    flags = ("--profile", "dev", "--port-forward=off")
     with log.open("w") as out:
         process = await asyncio.create_subprocess_exec(skaffold, "dev", *flags, cwd=checkout, stdout=out, stderr=out)
     try:

@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -10,17 +11,17 @@ from pyairtable_laptop import people
 from pyairtable_laptop.folder import DataFolder
 from tests import tools
 from tests.e2e import releases
-from tests.e2e.releases import SERVICES_IMAGE, USER, Release, run
+from tests.e2e.releases import USER, Release, run, script_pod
 from tests.mesh.platform import until
 
 SINK = "http://otlp:4317"
+SCRIPT = tools.REPOSITORY / "tests/e2e/otlp_sink.py"
 
 
 @pytest.fixture(scope="module")
 def release(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     with releases.namespace("mesh-traces"):
         made = Release("mesh-traces", DataFolder(tmp_path_factory.mktemp("issuer")))
-        made.kubectl("create", "configmap", "otlp", f"--from-file={tools.REPOSITORY / 'tests/e2e/otlp_sink.py'}")
         made.kubectl("apply", "-f", "-", stdin=json.dumps(_sink()))
         made.install("--set", f"telemetry.otlpEndpoint={SINK}")
         yield made
@@ -47,27 +48,8 @@ async def test_one_trace_has_the_spans_of_both_services(release: Release, owner:
     await until(f"spans of user and permission in trace {trace}", complete)
 
 
-def _sink() -> dict[str, object]:
-    labels = {"app": "otlp"}
-    container = {
-        "name": "otlp",
-        "image": SERVICES_IMAGE,
-        "command": ["python", "/otlp/otlp_sink.py"],
-        "ports": [{"containerPort": 4317}],
-        "volumeMounts": [{"name": "otlp", "mountPath": "/otlp"}],
-    }
-    spec = {"containers": [container], "volumes": [{"name": "otlp", "configMap": {"name": "otlp"}}]}
-    ports = [{"name": "otlp", "port": 4317}]
-    return {
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": [
-            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "otlp", "labels": labels}, "spec": spec},
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": "otlp"},
-                "spec": {"selector": labels, "ports": ports},
-            },
-        ],
-    }
+def _sink() -> dict[str, Any]:
+    sink = script_pod("otlp", SCRIPT, f"/scripts/{SCRIPT.name}")
+    spec = {"selector": {"app.kubernetes.io/name": "otlp"}, "ports": [{"name": "otlp", "port": 4317}]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "otlp"}, "spec": spec}
+    return {**sink, "items": [*sink["items"], service]}

@@ -194,24 +194,6 @@ def test_the_go_client_brings_the_policy_of_the_mesh() -> None:
     assert config == RetryPolicy().service_config()
 
 
-@pytest.mark.parametrize("way", ["address", "mesh"])
-def test_a_go_client_calls(go_client: GoClient, platform: Platform, way: str) -> None:
-    def run(user: str, service: str, *words: str) -> list[dict[str, Any]]:
-        target = ("-target", platform.address(service)) if way == "address" else ()
-        return json_lines(go_client.run(user, *target, *words))
-
-    [alice] = run("alice", "user", "me")
-    assert alice["email"] == "alice@example.com"
-    everyone = run("alice", "user", "-page-size", "2", "users")
-    assert {person.resource_name for person in people.PEOPLE} <= {user["name"] for user in everyone}
-    assert [decision["result"] for decision in run("carol", "permission", "check", people.TABLE, "read")] == [
-        "RESULT_DENIED"
-    ]
-    assert [decision["result"] for decision in run("bob", "permission", "check", people.TABLE, "read")] == [
-        "RESULT_ALLOWED"
-    ]
-
-
 @pytest.mark.parametrize(
     ("user", "words", "status", "told"),
     [

@@ -21,6 +21,7 @@ from pyairtable_laptop import people
 from pyairtable_laptop.folder import DataFolder
 from pyairtable_operator.providers import document
 from tests import tools
+from tests.mesh import joining
 from tests.mesh.platform import Platform, is_alive, until
 
 ROOT = tools.REPOSITORY
@@ -111,50 +112,16 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Own:
     return Own(folder, python)
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A `join` that runs, and its first lines."""
-
-    join: "subprocess.Popen[str]"
-    screen: str
-
-    @property
-    def pid(self) -> int:
-        """The service's process."""
-        return int(re.findall(r"process (\d+)", self.screen)[0])
-
-    def line(self) -> str:
-        """Its next line; it must not end before."""
-        assert self.join.stdout is not None
-        line = self.join.stdout.readline()
-        assert line
-        return line
-
-
-@contextlib.contextmanager
-def joined(own: Own, platform: Platform, name: str) -> Iterator[Joined]:
+def joined(own: Own, platform: Platform, name: str) -> contextlib.AbstractContextManager[joining.Joined]:
     """README.md's line on this platform's data folder, until the service takes calls."""
     command = own.command(name)
     at = command.index("--")
     command[at:at] = ["--data", str(platform.data)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as join:
-        assert join.stdout is not None
-        try:
-            lines = []
-            for line in join.stdout:
-                lines.append(line)
-                if "Ctrl-C" in line:
-                    break
-            else:
-                pytest.fail(f"{name} could not join:\n{''.join(lines)}")
-            yield Joined(join, "".join(lines))
-        finally:
-            if join.poll() is None:
-                join.send_signal(signal.SIGINT)
+    return joining.started(name, command)
 
 
 @pytest.fixture(scope="module")
-def greeter(own: Own, platform: Platform) -> Iterator[Joined]:
+def greeter(own: Own, platform: Platform) -> Iterator[joining.Joined]:
     with joined(own, platform, "greeter") as running:
         yield running
 
@@ -200,7 +167,7 @@ def test_who_has_no_token_is_not_authenticated(call: Call, token: str) -> None:
     assert call(token, "you") == [{"status": "UNAUTHENTICATED", "fields": []}]
 
 
-def test_the_first_lines_are_to_paste(greeter: Joined, tmp_path: Path) -> None:
+def test_the_first_lines_are_to_paste(greeter: joining.Joined, tmp_path: Path) -> None:
     first, *lines = greeter.screen.splitlines()
     assert first == "greeter takes calls as xds:///greeter, and by these lines:"
     login, asking = [line.strip() for line in lines if "meshctl" in line]
@@ -210,7 +177,7 @@ def test_the_first_lines_are_to_paste(greeter: Joined, tmp_path: Path) -> None:
     assert json.loads(answer) == {"greeting": f"Hello you, says {people.ALICE.subject}"}
 
 
-def test_a_second_one_of_the_name_is_refused(greeter: Joined, own: Own, platform: Platform) -> None:
+def test_a_second_one_of_the_name_is_refused(greeter: joining.Joined, own: Own, platform: Platform) -> None:
     command = own.command("greeter")
     command[command.index("--") : command.index("--")] = ["--data", str(platform.data)]
     found = run(*command)

@@ -2,8 +2,11 @@
 PYAIRTABLE_OPERATOR_PROVIDER: kubernetes
 PYAIRTABLE_OPERATOR_HOST: 0.0.0.0
 PYAIRTABLE_OPERATOR_PORT: 18000
+PYAIRTABLE_OPERATOR_NAMESPACE_SELECTOR: {{ .Values.namespaceSelector }}
+PYAIRTABLE_OPERATOR_HOME_NAMESPACE:
+  fieldRef: {fieldPath: metadata.namespace}
+PYAIRTABLE_OPERATOR_TRUST_DOMAIN: {{ .Values.trustDomain }}
 PYAIRTABLE_OPERATOR_METRICS_PORT: 9464
-PYAIRTABLE_OPERATOR_NAMESPACE_SELECTOR: {{ .Values.namespaceSelector | default (printf "kubernetes.io/metadata.name=%s" .Release.Namespace) }}
 PYAIRTABLE_OPERATOR_LEASE_NAMESPACE:
   fieldRef: {fieldPath: metadata.namespace}
 PYAIRTABLE_OPERATOR_IDENTITY:
@@ -21,13 +24,18 @@ image: {{ toJson .Values.image }}
 arguments: []
 ports: {grpc: 18000, metrics: 9464}
 probes:
+  startupProbe:
+    grpc: {port: 18000, service: pyairtable.mesh.v1.StatusService}
+    periodSeconds: 1
+    timeoutSeconds: 2
+    failureThreshold: 300
   readinessProbe:
-    grpc: {port: 18000}
+    grpc: {port: 18000, service: pyairtable.mesh.v1.StatusService}
     periodSeconds: 2
     timeoutSeconds: 2
     failureThreshold: 2
   livenessProbe:
-    tcpSocket: {port: 18000}
+    grpc: {port: 18000, service: liveness}
     periodSeconds: 10
     timeoutSeconds: 5
     failureThreshold: 3
@@ -39,7 +47,7 @@ apiAccess: true
 readOnlyRootFilesystem: {{ .Values.readOnlyRootFilesystem }}
 {{- end }}
 
-{{/* Any pod of the cluster may ask: who gets what is decided by the control plane. */}}
+{{/* Any pod of the cluster may ask: who gets what is decided by the control plane, which holds its word against its address. */}}
 {{- define "pyairtable-operator.networkPolicy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy

@@ -45,7 +45,8 @@ def _way(response: mesh_pb2.ExplainResponse, entry: Entry, target: str) -> None:
 
 def _unknown(snapshot: Snapshot, namespace: str, target: str) -> str:
     for problem in snapshot.problems:
-        if target in (problem.service, problem.service.partition(".")[0]):
+        at_home = problem.namespace == namespace and problem.service.partition(".")[0] == target
+        if target == problem.service or at_home:
             return f"{problem.service} was left out of the mesh ({problem.reason})"
     if not namespace:
         return f"no service is called {target}, and the client's namespace is not known to look up short names"

@@ -65,6 +65,7 @@ def service(entry: Entry, tally: Tally | None, problems: Iterable[str]) -> mesh_
         namespace=source.namespace,
         port=source.port,
         endpoints=[endpoint(found) for found in in_order],
+        identities=source.identities,
         version=entry.version,
         acknowledgement=acknowledgement(tally),
         problems=problems,
@@ -79,6 +80,8 @@ def endpoint(source: model.Endpoint) -> mesh_pb2.Endpoint:
         locality=mesh_pb2.Locality(zone=source.zone),
         weight=source.weight,
         state=_STATES[source.health],
+        identity=source.identity,
+        instance=source.instance,
     )
 
 
@@ -104,6 +107,7 @@ def client(source: Client) -> mesh_pb2.Client:
     return mesh_pb2.Client(
         name=f"clients/{source.id}",
         node_id=node.id,
+        identity=source.workload.identity if source.workload is not None else "",
         namespace=node.namespace,
         peer_address=source.peer,
         user_agent=node.user_agent,

@@ -13,6 +13,7 @@ from pyairtable_mesh.runtime import errors
 from pyairtable_operator import model
 from pyairtable_operator.inventory import Inventory
 from pyairtable_operator.status import messages, paging
+from pyairtable_operator.status.access import Access, Visible
 from pyairtable_operator.status.acknowledgements import services_of, tallies
 from pyairtable_operator.status.explain import explain
 from pyairtable_operator.xds import snapshot as snapshots
@@ -31,11 +32,12 @@ _Objects = dict[str, mesh_pb2.Service | mesh_pb2.Client | mesh_pb2.Route]
 
 
 class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
-    """Answers from the hub's state; nothing is stored. Until callers have an identity, all may see all."""
+    """Answers from the hub's state, to each caller what it may see of it; nothing is stored."""
 
-    def __init__(self, hub: Hub, inventory: Inventory) -> None:
+    def __init__(self, hub: Hub, inventory: Inventory, access: Access) -> None:
         self._hub = hub
         self._inventory = inventory
+        self._access = access
         self._empty = Responses(snapshots.build(model.Mesh()))
         self._watchers = 0
 
@@ -43,7 +45,8 @@ class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
         """List services, those with problems only too."""
         page = paging.page_of(request.page_token, request.page_size, request.namespace)
         responses = self._responses(page)
-        found = [item for item in self._services(responses) if request.namespace in ("", item.namespace)]
+        visible = await self._visible(context, responses, request.namespace)
+        found = [item for item in self._services(responses) if visible(item.namespace)]
         items, token = page.cut([(item.name, item) for item in found], responses.snapshot.version)
         version = responses.snapshot.version
         return mesh_pb2.ListServicesResponse(services=items, next_page_token=token, snapshot_version=version)
@@ -53,7 +56,9 @@ class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
         page = paging.page_of(request.page_token, request.page_size, request.service)
         responses = self._hub.responses or self._empty
         wanted = request.service.removeprefix("services/")
-        clients = [found for found in self._clients() if not wanted or wanted in services_of(responses, found)]
+        visible = await self._visible(context, responses)
+        seen = [found for found in self._clients() if visible(found.session.node.namespace)]
+        clients = [found for found in seen if not wanted or wanted in services_of(responses, found)]
         chosen, token = page.cut([(f"{found.id:020}", found) for found in clients])
         return mesh_pb2.ListClientsResponse(clients=[messages.client(found) for found in chosen], next_page_token=token)
 
@@ -61,7 +66,8 @@ class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
         """List the routes of services."""
         page = paging.page_of(request.page_token, request.page_size, request.service)
         responses = self._responses(page)
-        found = [item for item in self._routes(responses) if request.service in ("", item.service)]
+        visible = await self._visible(context, responses)
+        found = [item for item in self._routes(responses, visible) if request.service in ("", item.service)]
         items, token = page.cut([(item.name, item) for item in found], responses.snapshot.version)
         version = responses.snapshot.version
         return mesh_pb2.ListRoutesResponse(routes=items, next_page_token=token, snapshot_version=version)
@@ -75,19 +81,25 @@ class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
         heartbeat = request.heartbeat_interval.ToTimedelta().total_seconds() or _HEARTBEAT_SECONDS
         self._watchers += 1
         try:
-            async for response in self._watch(request.namespace, heartbeat):
+            async for response in self._watch(context, request.namespace, heartbeat):
                 yield response
         finally:
             self._watchers -= 1
 
     async def Explain(self, request: mesh_pb2.ExplainRequest, context: Any) -> mesh_pb2.ExplainResponse:
         """Say where a call would go."""
+        await self._visible(context, self._hub.responses or self._empty)
         if request.WhichOneof("caller") == "client":
             namespace = self._client(request.client).session.node.namespace
         else:
             identity = _NAMESPACE_OF_IDENTITY.match(request.identity)
             namespace = identity[1] if identity else ""
         snapshot = self._snapshot(request.snapshot_version)
+        entry = snapshot.lookup(request.target, namespace)
+        homes = {problem.namespace for problem in snapshot.problems if problem.service == request.target}
+        if entry is not None:
+            homes.add(entry.service.namespace)
+        await self._access.check(context, homes | {namespace})
         return explain(snapshot, namespace, request.target, request.method)
 
     async def Diff(self, request: mesh_pb2.DiffRequest, context: Any) -> mesh_pb2.DiffResponse:
@@ -102,14 +114,17 @@ class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
         """Answer UNIMPLEMENTED: runtimes do not report rates yet."""
         raise _unimplemented("Top")
 
-    async def _watch(self, namespace: str, heartbeat: float) -> AsyncIterator[mesh_pb2.WatchStatusResponse]:
+    async def _watch(
+        self, context: Any, namespace: str, heartbeat: float
+    ) -> AsyncIterator[mesh_pb2.WatchStatusResponse]:
         loop = asyncio.get_running_loop()
         sent: _Objects = {}
         initial, silent_until = True, loop.time() + heartbeat
         while not self._hub.closing:
             changed = self._hub.changed
             responses = self._hub.responses or self._empty
-            now = self._everything(responses, namespace)
+            # Asked each time: a right that is taken away ends the stream.
+            now = self._everything(responses, await self._visible(context, responses, namespace))
             changes = _changes(sent, now)
             if changes or initial or loop.time() >= silent_until:
                 for start in range(0, len(changes) or 1, _CHANGES_PER_RESPONSE):
@@ -124,23 +139,33 @@ class StatusServicer(mesh_pb2_grpc.StatusServiceServicer):
                     await changed.wait()
             await asyncio.sleep(_CALM_SECONDS)
 
-    def _everything(self, responses: Responses, namespace: str) -> _Objects:
-        services = [item for item in self._services(responses) if namespace in ("", item.namespace)]
-        names = {item.name for item in services}
-        routes = [item for item in self._routes(responses) if item.service in names]
-        clients = [found for found in self._clients() if namespace in ("", found.session.node.namespace)]
-        result: _Objects = {item.name: item for item in services}
-        result |= {item.name: item for item in routes}
+    async def _visible(self, context: Any, responses: Responses, namespace: str = "") -> Visible:
+        """Say of which namespaces, of all or of the one that is asked for, the caller may see things."""
+        if namespace:
+            visible = await self._access.visible(context, {namespace})
+            return lambda found: found == namespace and visible(found)
+        homes = {entry.service.namespace for entry in responses.snapshot.entries.values()}
+        homes |= {problem.namespace for problem in responses.snapshot.problems}
+        return await self._access.visible(context, homes | {found.session.node.namespace for found in self._clients()})
+
+    def _everything(self, responses: Responses, visible: Visible) -> _Objects:
+        clients = [found for found in self._clients() if visible(found.session.node.namespace)]
+        result: _Objects = {item.name: item for item in self._services(responses) if visible(item.namespace)}
+        result |= {item.name: item for item in self._routes(responses, visible)}
         return result | {item.name: item for item in map(messages.client, clients)}
 
     def _services(self, responses: Responses) -> list[mesh_pb2.Service]:
         counted = tallies(responses, self._clients())
         return list(messages.services(responses.snapshot, counted, self._inventory.troubles))
 
-    def _routes(self, responses: Responses) -> list[mesh_pb2.Route]:
+    def _routes(self, responses: Responses, visible: Visible) -> list[mesh_pb2.Route]:
         counted = tallies(responses, self._clients())
         entries = responses.snapshot.entries
-        return [messages.route(entries[name], counted.get(name)) for name in sorted(entries)]
+        return [
+            messages.route(entries[name], counted.get(name))
+            for name in sorted(entries)
+            if visible(entries[name].service.namespace)
+        ]
 
     def _clients(self) -> list[Client]:
         return list(self._hub.clients.values())

@@ -2,15 +2,19 @@
 
 import asyncio
 import dataclasses
+import ipaddress
 import itertools
 import logging
 import time
 from collections.abc import AsyncIterator
 from typing import TypeAlias
+from urllib import parse
 
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
+from pyairtable_operator import model
+from pyairtable_operator.workloads import Workloads
 from pyairtable_operator.xds.responses import Responses
 from pyairtable_operator.xds.session import Limits, ProtocolError, Session
 from pyairtable_operator.xds.snapshot import Snapshot
@@ -18,6 +22,8 @@ from pyairtable_operator.xds.snapshot import Snapshot
 SERVICE_NAME = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
 _KEPT_SNAPSHOTS = 16
+_PROOF_SECONDS = 10.0
+"""How long an address may take to become known: less than the 15 seconds that clients wait for an answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +32,22 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[discovery_pb2.DiscoveryRequest, 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Client:
-    """A connected stream: who it is and what it holds. `connected_at` is in seconds since the epoch."""
+    """A connected stream: who it is and what it holds. `connected_at` is in seconds since the epoch.
+
+    It gets no answer before it is `admitted`; `workload` is what is proven about it.
+    """
 
     id: int
     peer: str
     connected_at: float
     session: Session
+    admitted: bool = False
+    workload: model.Workload | None = None
     wake: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+
+class NotProvenError(Exception):
+    """The client claims a namespace that its address does not prove; the message is for the client."""
 
 
 class Hub:
@@ -54,7 +69,14 @@ class Hub:
         self._ids = itertools.count(1)
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Let every client have the snapshot. One that is busy finds the newest when it is done."""
+        """Let every client have the snapshot. One that is busy finds the newest when it is done.
+
+        One of the same version differs in what is told about services, not in what they are served as.
+        """
+        if self.responses is not None and self.responses.snapshot.version == snapshot.version:
+            self.kept[snapshot.version] = self.responses.snapshot = snapshot
+            self._tell()
+            return
         self.published += 1
         self.responses = Responses(snapshot)
         self.kept.pop(snapshot.version, None)
@@ -98,12 +120,17 @@ class Hub:
 
 
 class AggregatedDiscovery:
-    """`StreamAggregatedResources`, state of the world. Delta is left unimplemented: C-core does not speak it."""
+    """`StreamAggregatedResources`, state of the world. Delta is left unimplemented: C-core does not speak it.
 
-    def __init__(self, hub: Hub, *, limits: Limits, max_streams: int) -> None:
+    With `workloads` a client is believed the namespace of its node id only when a workload of that namespace has the
+    address that it is connected from. Who claims none gets canonical names alone.
+    """
+
+    def __init__(self, hub: Hub, *, limits: Limits, max_streams: int, workloads: Workloads | None = None) -> None:
         self._hub = hub
         self._limits = limits
         self._max_streams = max_streams
+        self._workloads = workloads
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the handler to add to a server. Answers are bytes already."""
@@ -128,6 +155,9 @@ class AggregatedDiscovery:
         except ProtocolError as error:
             _log.warning("client refused", extra={"node": client.session.node.id, "peer": client.peer})
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except NotProvenError as error:
+            _log.warning("client not believed", extra={"node": client.session.node.id, "peer": client.peer})
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         finally:
             reader.cancel()
             self._hub.disconnect(client)
@@ -137,7 +167,7 @@ class AggregatedDiscovery:
             client.wake.clear()
             # Each answer is made from what is newest then; write() returns when the transport has taken it, so a
             # client that reads slowly holds up itself alone.
-            while self._hub.responses is not None:
+            while client.admitted and self._hub.responses is not None:
                 message = client.session.next_response(self._hub.responses)
                 if message is None:
                     break
@@ -147,3 +177,33 @@ class AggregatedDiscovery:
     async def _read(self, requests: AsyncIterator[discovery_pb2.DiscoveryRequest], client: Client) -> None:
         async for request in requests:
             self._hub.receive(client, request)
+            if not client.admitted:
+                await self._admit(client)
+
+    async def _admit(self, client: Client) -> None:
+        if self._workloads is not None:
+            claimed, address = client.session.node.namespace, address_of(client.peer)
+            client.workload = await self._workloads.at(address, _PROOF_SECONDS if claimed else 0)
+            if claimed and client.workload is None:
+                raise NotProvenError(
+                    f"no pod of the cluster is known at {address}, so that namespace {claimed} in the node id is not "
+                    "proven: connect from a pod with an address of its own, or use a node id without a namespace "
+                    "and canonical names"
+                )
+            if claimed and client.workload is not None and client.workload.namespace != claimed:
+                raise NotProvenError(
+                    f"the node id claims namespace {claimed}, and the pod at {address} is not of it: a node id is "
+                    "<namespace of the pod>/<service>/<instance>"
+                )
+        client.admitted = True
+        client.wake.set()
+
+
+def address_of(peer: str) -> str:
+    """Return the IP address of a peer as gRPC writes it, such as `ipv4:10.0.0.1:9` or `ipv6:%5B::1%5D:9`."""
+    address = parse.unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(getattr(found, "ipv4_mapped", None) or found)

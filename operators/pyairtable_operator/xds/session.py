@@ -87,6 +87,7 @@ class Session:
         self._limits = limits
         self._clock = clock
         self._nonces = itertools.count(1)
+        self._met = False
 
     def receive(self, request: discovery_pb2.DiscoveryRequest) -> None:
         """Take in a request; one for a type that is not served gets no answer.
@@ -94,7 +95,9 @@ class Session:
         Raises ProtocolError when it is outside of the limits.
         """
         names = self._checked(request.resource_names)
-        if request.HasField("node") and not self.node.id:
+        if not self._met:
+            # Only the first request says who it is: what was proven of a client then holds for the whole stream.
+            self._met = True
             self.node = _meet(request.node)
         if request.type_url not in _SERVED:
             return
@@ -177,8 +180,7 @@ def _meet(node: base_pb2.Node) -> Node:
 def namespace_of(node_id: str) -> str:
     """Return the namespace out of `<namespace>/<service>/<instance>`, or nothing: then short names are unknown.
 
-    The id is the client's word. That is good enough on loopback, where the control plane listens until clients have
-    certificates; with them the namespace is the proven one.
+    The id is the client's word. That is good enough on loopback; elsewhere `ads` holds it against what is proven.
     """
     match node_id.split("/"):
         case [namespace, service, instance] if namespace and service and instance:

@@ -26,12 +26,17 @@ def problems(service: model.Service) -> tuple[model.Problem, ...]:
     reasons = (
         *_names(service),
         *_endpoints(service.endpoints),
-        *_limits(service.policy),
-        *_retries(service.policy.retry),
-        *_outliers(service.policy.outlier_detection),
+        *policy(service.policy),
     )
     name = service.canonical_name
     return tuple(model.Problem(name, reason, service=name) for reason in reasons)
+
+
+def policy(source: model.TrafficPolicy) -> Iterator[str]:
+    """Give the reasons against a policy, whatever service it is for."""
+    yield from _limits(source)
+    yield from _retries(source.retry)
+    yield from _outliers(source.outlier_detection)
 
 
 def _names(service: model.Service) -> Iterator[str]:

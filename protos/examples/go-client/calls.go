@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	commonv1 "github.com/pyairtable/pyairtable-protos/generated/go/pyairtable/common/v1"
 	permissionv1 "github.com/pyairtable/pyairtable-protos/generated/go/pyairtable/permission/v1"
 	userv1 "github.com/pyairtable/pyairtable-protos/generated/go/pyairtable/user/v1"
 )
@@ -59,6 +60,32 @@ func check(out *printer, resource, permission string) call {
 			return err
 		}
 		return out.print(answer.GetDecision())
+	}
+}
+
+// tail prints what happens in the tenant as it happens, up to limit events; 0 is no limit.
+func tail(out *printer, limit *int) call {
+	return func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel() // ends the stream on the server too
+		stream, err := commonv1.NewAuditServiceClient(conn).TailAuditEvents(ctx, &commonv1.TailAuditEventsRequest{})
+		if err != nil {
+			return err
+		}
+		for printed := 0; ; {
+			some, err := stream.Recv()
+			if err != nil {
+				return err
+			}
+			for _, event := range some.GetAuditEvents() {
+				if err := out.print(event); err != nil {
+					return err
+				}
+				if printed++; printed == *limit {
+					return nil
+				}
+			}
+		}
 	}
 }
 

@@ -122,6 +122,8 @@ func TestFailuresAreToldInWords(t *testing.T) {
 		&errdetails.ErrorInfo{Reason: "USER_NOT_FOUND", Domain: "pyairtable.io", Metadata: map[string]string{"b": "2", "a": "1"}},
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "name", Description: "is too long"}}},
 		&errdetails.ResourceInfo{ResourceType: "user.pyairtable.io/User", ResourceName: "users/usr1"},
+		&errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{{Subject: "users/usr1", Description: "is deleted"}}},
+		&errdetails.QuotaFailure{Violations: []*errdetails.QuotaFailure_Violation{{Subject: "tenants/ten1", Description: "has no users left"}}},
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)},
 	}
 	failed, err := status.New(codes.NotFound, "no such user").WithDetails(details...)
@@ -135,6 +137,8 @@ func TestFailuresAreToldInWords(t *testing.T) {
 		"  b: 2",
 		"  field name: is too long",
 		"  resource: users/usr1 (user.pyairtable.io/User)",
+		"  state of users/usr1: is deleted",
+		"  quota of tenants/ten1: has no users left",
 		"  retry after: 1.5s",
 	}, "\n")
 	if got := inWords(failed.Err()); got != want {

@@ -60,6 +60,14 @@ func detailInWords(detail any) []string {
 		lines = append(lines, fmt.Sprintf("resource: %s (%s)", detail.GetResourceName(), detail.GetResourceType()))
 	case *errdetails.RetryInfo:
 		lines = append(lines, fmt.Sprintf("retry after: %s", detail.GetRetryDelay().AsDuration()))
+	case *errdetails.PreconditionFailure:
+		for _, each := range detail.GetViolations() {
+			lines = append(lines, fmt.Sprintf("state of %s: %s", each.GetSubject(), each.GetDescription()))
+		}
+	case *errdetails.QuotaFailure:
+		for _, each := range detail.GetViolations() {
+			lines = append(lines, fmt.Sprintf("quota of %s: %s", each.GetSubject(), each.GetDescription()))
+		}
 	default:
 		lines = append(lines, fmt.Sprint(detail))
 	}

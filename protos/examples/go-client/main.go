@@ -22,6 +22,7 @@ const usage = `usage: go-client [flags] command
   me                          who the token stands for (UserService.GetMe)
   users                       everyone in the tenant, page by page (UserService.ListUsers)
   check RESOURCE PERMISSION   may I? (PermissionService.CheckPermission)
+  tail                        what happens in the tenant, live (AuditService.TailAuditEvents)
 
 Prints a JSON object a line. Exit status: 0 well, 1 refused, 2 wrong usage, 3 failed in a way that may pass.
 
@@ -75,6 +76,7 @@ func parse(arguments []string, stdout, stderr io.Writer) (*command, error) {
 	flags.DurationVar(&calling.timeout, "timeout", 10*time.Second, "deadline of each call")
 	flags.IntVar(&wanted.repeat, "repeat", 0, "call again and again from `n` goroutines until interrupted")
 	pageSize := flags.Int("page-size", 0, "`users` a page; 0 leaves it to the service")
+	limit := flags.Int("limit", 0, "end after `n` events; 0 goes on until the deadline")
 	flags.BoolFunc("verbose", "log every call to standard error", func(string) error {
 		calling.log = slog.New(slog.NewJSONHandler(stderr, nil))
 		return nil
@@ -93,6 +95,8 @@ func parse(arguments []string, stdout, stderr io.Writer) (*command, error) {
 		wanted.call = users(out, *pageSize)
 	case len(words) == 3 && words[0] == "check":
 		wanted.call, service = check(out, words[1], words[2]), "permission"
+	case len(words) == 1 && words[0] == "tail":
+		wanted.call, service = tail(out, limit), "audit"
 	default:
 		flags.Usage()
 		return nil, errUsage

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import ipaddress
 import re
 import sys
 from contextlib import suppress
@@ -141,8 +140,8 @@ async def perform(environment: Environment, wanted: Wanted, body: str, form: Lit
     target = wanted.target
     known = descriptors.candidates(target, descriptors.installed())
     method = descriptors.choose(target, known) if known else None
-    address = wanted.address or await locate(environment.connect, wanted, method)
-    if not is_loopback(address) and any(key == "authorization" for key, _ in wanted.metadata):
+    address = wanted.address or await locate(environment, wanted, method)
+    if not rpc.is_loopback(address) and any(key == "authorization" for key, _ in wanted.metadata):
         words = f"A token does not go to {address} unencrypted."
         raise Problem(words, "forward a port (kubectl port-forward) and name it with --address 127.0.0.1:PORT")
     async with environment.connect(address) as connection:
@@ -156,29 +155,20 @@ async def perform(environment: Environment, wanted: Wanted, body: str, form: Lit
             show(response, form, lines=method.server_streaming)
 
 
-async def locate(connect: rpc.Connect, wanted: Wanted, method: MethodDescriptor | None) -> str:
+async def locate(environment: Environment, wanted: Wanted, method: MethodDescriptor | None) -> str:
     """The address of an endpoint that serves the target, as the control plane knows it."""
     target = wanted.target
     full_name = method.containing_service.full_name if method is not None else target.grpc_service
     names = [target.service] if target.service else descriptors.guessed_names(full_name)
     if names[0] == descriptors.CONTROL_PLANE:
         return wanted.plane
-    async with control_plane.opened(connect, wanted.plane) as plane:
+    async with control_plane.opened(environment.connect, wanted.plane, environment.control_plane_token) as plane:
         inventory = await plane.inventory()
     served = [name for name in names if any(control_plane.matches(service, name) for service in inventory.services)]
     if not served and not target.service:
         words = f"It is not known which service of the mesh serves {full_name}."
         raise Problem(words, f"name it before the method: meshctl call SERVICE {target.method}", exit_code=USAGE)
     return control_plane.address_of(control_plane.find(inventory, (served or names)[0]))
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address never leaves this machine."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def show(response: Message, form: Literal["json", "yaml"], *, lines: bool) -> None:

@@ -4,11 +4,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from google.protobuf.message import Message
+
 from pyairtable.mesh.v1 import mesh_pb2
 from pyairtable_mesh.meshctl import rpc
 from pyairtable_mesh.meshctl.failures import CallError
 from pyairtable_mesh.meshctl.problems import NO_CONTROL_PLANE, Problem
 
+TOKEN_VARIABLE = "PYAIRTABLE_CONTROL_PLANE_TOKEN"  # noqa: S105 - a variable's name
 PAGE_SIZE = 1_000
 HEALTHY = mesh_pb2.ENDPOINT_STATE_HEALTHY
 _METHODS = mesh_pb2.DESCRIPTOR.services_by_name["StatusService"].methods_by_name
@@ -23,17 +26,18 @@ class Inventory:
 
 
 class ControlPlane:
-    """A connected control plane."""
+    """A connected control plane; `token` says who asks, where it wants to know that."""
 
-    def __init__(self, connection: rpc.Connection) -> None:
+    def __init__(self, connection: rpc.Connection, token: str = "") -> None:
         self._connection = connection
+        self._metadata: rpc.Metadata = (("authorization", f"Bearer {token}"),) if token else ()
 
     async def inventory(self) -> Inventory:
         """All services with their endpoints."""
         services: list[mesh_pb2.Service] = []
         request = mesh_pb2.ListServicesRequest(page_size=PAGE_SIZE)
         while True:
-            page = await rpc.unary(self._connection, _METHODS["ListServices"], request, mesh_pb2.ListServicesResponse)
+            page = await self._unary("ListServices", request, mesh_pb2.ListServicesResponse)
             services += page.services
             if not page.next_page_token:
                 return Inventory(page.snapshot_version, services)
@@ -44,7 +48,7 @@ class ControlPlane:
         clients: list[mesh_pb2.Client] = []
         request = mesh_pb2.ListClientsRequest(page_size=PAGE_SIZE)
         while True:
-            page = await rpc.unary(self._connection, _METHODS["ListClients"], request, mesh_pb2.ListClientsResponse)
+            page = await self._unary("ListClients", request, mesh_pb2.ListClientsResponse)
             clients += page.clients
             if not page.next_page_token:
                 return clients
@@ -54,7 +58,8 @@ class ControlPlane:
         """The whole state, again after each change. Runs until cancelled."""
         services: dict[str, mesh_pb2.Service] = {}
         clients: dict[str, mesh_pb2.Client] = {}
-        stream = self._connection.call(_METHODS["WatchStatus"], [mesh_pb2.WatchStatusRequest()])
+        request = mesh_pb2.WatchStatusRequest()
+        stream = self._connection.call(_METHODS["WatchStatus"], [request], metadata=self._metadata)
         replacing = False
         async for response in stream:
             if not isinstance(response, mesh_pb2.WatchStatusResponse):
@@ -76,14 +81,25 @@ class ControlPlane:
                 inventory = Inventory(response.snapshot_version, [services[name] for name in sorted(services)])
                 yield inventory, [clients[name] for name in sorted(clients)]
 
+    async def _unary(self, method: str, request: Message, answer: type[rpc.Answer]) -> rpc.Answer:
+        return await rpc.unary(self._connection, _METHODS[method], request, answer, metadata=self._metadata)
+
 
 @asynccontextmanager
-async def opened(connect: rpc.Connect, address: str) -> AsyncIterator[ControlPlane]:
-    """The control plane at an address; a `Problem` in words as soon as a call shows that none answers there."""
+async def opened(connect: rpc.Connect, address: str, token: str = "") -> AsyncIterator[ControlPlane]:
+    """The control plane at an address; a `Problem` in words as soon as a call shows that none answers there.
+
+    A token is sent over the loopback alone, such as to a forwarded port.
+    """
+    if token and not rpc.is_loopback(address):
+        step = "forward a port (kubectl port-forward service/pyairtable-operator 18000:18000) and name that"
+        raise Problem(f"The token in {TOKEN_VARIABLE} does not go to {address} unencrypted.", step)
     async with connect(address) as connection:
         try:
-            yield ControlPlane(connection)
+            yield ControlPlane(connection, token)
         except CallError as error:
+            if error.code == "UNAUTHENTICATED":
+                error.next_step = f"put such a token into {TOKEN_VARIABLE}"
             if error.code not in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
                 raise
             raise Problem(

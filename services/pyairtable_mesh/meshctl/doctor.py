@@ -12,7 +12,6 @@ from grpc_health.v1 import health_pb2
 from pyairtable.common.v1 import common_pb2
 from pyairtable.mesh.v1 import mesh_pb2
 from pyairtable_mesh.meshctl import control_plane, mesh, output, rpc
-from pyairtable_mesh.meshctl.call import is_loopback
 from pyairtable_mesh.meshctl.cluster import diagnosis, preflight
 from pyairtable_mesh.meshctl.cluster.kubectl import Kubectl
 from pyairtable_mesh.meshctl.cluster.place import CONTROL_PLANE, Place, cluster_options
@@ -62,7 +61,7 @@ async def examine(environment: Environment, address: str) -> list[Finding]:
     """Every finding about the platform behind a control plane."""
     token, findings = _token(Credentials(environment.variables), environment.now())
     try:
-        async with control_plane.opened(environment.connect, address) as plane:
+        async with control_plane.opened(environment.connect, address, environment.control_plane_token) as plane:
             inventory, clients = await plane.inventory(), await plane.clients()
     except Problem as problem:
         return [Finding("fail", "control plane", problem.message, problem.next_step), *findings]
@@ -92,7 +91,7 @@ async def _of_control_plane(environment: Environment, kubectl: Kubectl, place: P
     try:
         async with (
             kubectl.forwarded(place.namespace, *CONTROL_PLANE) as address,
-            control_plane.opened(environment.connect, address) as plane,
+            control_plane.opened(environment.connect, address, environment.control_plane_token) as plane,
         ):
             inventory, clients = await plane.inventory(), await plane.clients()
         members = await asyncio.to_thread(diagnosis.members, kubectl, place)
@@ -143,7 +142,7 @@ async def _visit(connect: rpc.Connect, service: str, address: str, token: Token 
         except CallError as error:
             return Visit(service, address, failure=error)
         serving = health.status == health_pb2.HealthCheckResponse.SERVING
-        if token is None or not is_loopback(address):
+        if token is None or not rpc.is_loopback(address):
             return Visit(service, address, serving)
         try:
             request = common_pb2.GetHealthReportRequest()

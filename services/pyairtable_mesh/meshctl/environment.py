@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from pyairtable_mesh.meshctl import rpc
+from pyairtable_mesh.meshctl.control_plane import TOKEN_VARIABLE
 
 PROGRAM_SECONDS = 30.0
 
@@ -36,6 +37,11 @@ class Environment:
     """Runs a program to its end, with its output kept."""
     now: Callable[[], datetime]
     """The clock: aware, in UTC."""
+
+    @property
+    def control_plane_token(self) -> str:
+        """What says to a cluster's control plane who asks; empty where nothing does."""
+        return self.variables.get(TOKEN_VARIABLE, "")
 
 
 def of_process() -> Environment:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pyairtable_mesh.meshctl import control_plane, mesh, output, rpc
+from pyairtable_mesh.meshctl import control_plane, mesh, output
 from pyairtable_mesh.meshctl.cluster import releases, workloads
 from pyairtable_mesh.meshctl.cluster.kubectl import Kubectl
 from pyairtable_mesh.meshctl.cluster.place import CONTROL_PLANE, Place, cluster_options
@@ -35,21 +35,24 @@ def status(environment: Environment, watch: bool, form: Form, plane: str, place:
             raise click.UsageError("--watch is for a control plane: leave out --cluster, and forward its port.")
         asyncio.run(_of_release(environment, place, form))
     else:
-        asyncio.run(_watch(environment.connect, plane, form) if watch else _status(environment.connect, plane, form))
+        asyncio.run(_watch(environment, plane, form) if watch else _status(environment, plane, form))
 
 
-async def _status(connect: rpc.Connect, address: str, form: Form) -> None:
-    state = await _state(connect, address)
+async def _status(environment: Environment, address: str, form: Form) -> None:
+    state = await _state(environment, address)
     output.emit(form, mesh.status_data(address, state), lambda: mesh.status_table(address, state))
 
 
-async def _state(connect: rpc.Connect, address: str) -> mesh.State:
-    async with control_plane.opened(connect, address) as plane:
+async def _state(environment: Environment, address: str) -> mesh.State:
+    async with control_plane.opened(environment.connect, address, environment.control_plane_token) as plane:
         return await plane.inventory(), await plane.clients()
 
 
-async def _watch(connect: rpc.Connect, address: str, form: Form) -> None:
-    async with control_plane.opened(connect, address) as plane, aclosing(plane.watch()) as states:
+async def _watch(environment: Environment, address: str, form: Form) -> None:
+    async with (
+        control_plane.opened(environment.connect, address, environment.control_plane_token) as plane,
+        aclosing(plane.watch()) as states,
+    ):
         async for state in states:
             if form == "table":
                 output.clear()
@@ -84,7 +87,7 @@ async def _of_release(environment: Environment, place: Place, form: Form) -> Non
 async def _view(environment: Environment, kubectl: Kubectl, place: Place) -> View:
     try:
         async with kubectl.forwarded(place.namespace, *CONTROL_PLANE) as address:
-            return f"{CONTROL_PLANE[0]}:{CONTROL_PLANE[1]}", await _state(environment.connect, address)
+            return f"{CONTROL_PLANE[0]}:{CONTROL_PLANE[1]}", await _state(environment, address)
     except Problem as problem:
         return problem
 

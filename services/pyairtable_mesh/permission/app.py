@@ -18,6 +18,7 @@ from pyairtable_mesh.permission.usecases.changes import Acts
 from pyairtable_mesh.permission.usecases.checks import Checks
 from pyairtable_mesh.permission.usecases.consistency import States, Tokens
 from pyairtable_mesh.permission.usecases.lookups import Lookups
+from pyairtable_mesh.permission.usecases.ownership import Ownership
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles
 from pyairtable_mesh.permission.usecases.schemas import Schemas
@@ -43,7 +44,10 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
     models = Engines(runtime.database, SpaceLoader(runtime.database), runtime.settings.engine_facts)
     spaces = Spaces(runtime.database, models, states, acts, authority, tokens, runtime.clock)
     schemas = Schemas(runtime.database, authority, runtime.clock)
-    servicer = PermissionServicer(checks, lookups, watching, relationships, roles, spaces, schemas, runtime.sealer)
+    ownership = Ownership(runtime.database, acts, claim_code.reader(runtime.settings.first_administrator_code_file))
+    servicer = PermissionServicer(
+        checks, lookups, watching, relationships, roles, ownership, spaces, schemas, runtime.sealer
+    )
     window = timedelta(seconds=runtime.settings.history_seconds)
     maintenance = Maintenance(runtime.database, window, runtime.settings.history_changes, runtime.clock)
     registration = (permission_pb2_grpc.add_PermissionServiceServicer_to_server, servicer)

@@ -30,6 +30,17 @@ class SchemaRpcs:
     async def CreateModelSpace(self, request: pb.CreateModelSpaceRequest, context: Any) -> pb.ModelSpace:
         return await self._spaces.create(current(), request.model_space.display_name, space_messages.from_space)
 
+    async def GetModelSpace(self, request: pb.GetModelSpaceRequest, context: Any) -> pb.ModelSpace:
+        return space_messages.from_space(await self._schemas.space(current(), messages.own_space(request.name)))
+
+    async def ListModelSpaces(self, request: pb.ListModelSpacesRequest, context: Any) -> pb.ListModelSpacesResponse:
+        caller = current()
+        page = pagination.page_of(self._pages, caller, request)
+        found = await self._schemas.spaces(caller, page.size + 1, str(page.after[0]) if page.after else "")
+        last = (found[page.size - 1].id,) if len(found) > page.size else None
+        shown = map(space_messages.from_space, found[: page.size])
+        return pb.ListModelSpacesResponse(model_spaces=shown, next_page_token=page.next_token(last))
+
     async def GetSchema(self, request: pb.GetSchemaRequest, context: Any) -> pb.Schema:
         schema_id, space = request.name.removeprefix("schemas/"), messages.own_space(request.space)
         return space_messages.from_schema(await self._schemas.get(current(), schema_id, space))

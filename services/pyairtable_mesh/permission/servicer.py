@@ -11,6 +11,7 @@ from pyairtable_mesh.permission.models import SchemaRpcs, SpaceRpcs
 from pyairtable_mesh.permission.streams import StreamingRpcs
 from pyairtable_mesh.permission.usecases.checks import Checks, Question
 from pyairtable_mesh.permission.usecases.lookups import Lookups
+from pyairtable_mesh.permission.usecases.ownership import Ownership
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles, Wanted
 from pyairtable_mesh.permission.usecases.schemas import Schemas
@@ -46,7 +47,10 @@ ACCESS = {
     "StreamReplica": access.workload(access.ANY),
     "ExportRelationships": access.authenticated(),
     "ImportRelationships": access.authenticated(),
+    "GetRoleBinding": access.authenticated(),
     "CreateModelSpace": access.authenticated(),
+    "GetModelSpace": access.tenant("read"),
+    "ListModelSpaces": access.tenant("read"),
     "GetSchema": access.tenant("read"),
     "ListSchemaVersions": access.tenant("read"),
     "WriteSchema": access.authenticated(),
@@ -65,6 +69,7 @@ class PermissionServicer(StreamingRpcs, SchemaRpcs, permission_pb2_grpc.Permissi
         watching: Watching,
         relationships: Relationships,
         roles: Roles,
+        ownership: Ownership,
         spaces: Spaces,
         schemas: Schemas,
         sealer: pagination.Sealer,
@@ -200,6 +205,9 @@ class PermissionServicer(StreamingRpcs, SchemaRpcs, permission_pb2_grpc.Permissi
             next_page_token=page.next_token((found[page.size - 1].id,) if more else None),
             consistency_token=token,
         )
+
+    async def GetRoleBinding(self, request: pb.GetRoleBindingRequest, context: Any) -> pb.RoleBinding:
+        return messages.from_binding(await self._roles.binding(current(), request.name))
 
     async def CreateRole(self, request: pb.CreateRoleRequest, context: Any) -> pb.Role:
         return await self._roles.create(current(), messages.role_draft(request.role), messages.from_role)

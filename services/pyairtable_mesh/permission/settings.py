@@ -12,6 +12,9 @@ from pyairtable_mesh.runtime.settings import Settings
 class PermissionSettings(Settings):
     """The settings of the permission service."""
 
+    first_administrator_code_file: str = ""
+    """File with the one-time code for ClaimOwnership, 22 to 128 letters, digits, ``-`` and ``_``, read at each claim;
+    empty: nobody can claim a tenant."""
     history_seconds: Annotated[float, Meta(ge=60, le=7 * 86_400)] = 3_600.0
     """How long the states of the past can be asked about, and a stream be resumed."""
     history_changes: Annotated[int, Meta(ge=1_000, le=100_000_000)] = 1_000_000

@@ -62,12 +62,12 @@ class SpaceView:
         return _schema(row) if row is not None else None
 
     async def schemas(self, limit: int, after: str) -> list[SchemaVersion]:
-        """Versions behind an id, oldest first."""
+        """Versions behind an id, newest first."""
         columns = MODEL_SCHEMA.c
-        page = select(MODEL_SCHEMA).where(
-            columns.tenant_id == self.tenant_id, columns.space_id == self.space_id, columns.schema_id > after
-        )
-        rows = await self.connection.execute(page.order_by(columns.schema_id).limit(limit))
+        page = select(MODEL_SCHEMA).where(columns.tenant_id == self.tenant_id, columns.space_id == self.space_id)
+        if after:
+            page = page.where(columns.schema_id < after)
+        rows = await self.connection.execute(page.order_by(columns.schema_id.desc()).limit(limit))
         return [_schema(row) for row in rows]
 
     async def relationships(self, wanted: Filter, limit: int, after: Key | None = None) -> list[SpaceRelationship]:
@@ -203,6 +203,13 @@ async def count(connection: AsyncConnection, tenant_id: str) -> int:
     """How many spaces a tenant has."""
     mine = select(func.count()).select_from(MODEL_SPACE).where(MODEL_SPACE.c.tenant_id == tenant_id)
     return (await connection.execute(mine)).scalar_one()
+
+
+async def listed(connection: AsyncConnection, tenant_id: str, limit: int, after: str) -> list[ModelSpace]:
+    """A tenant's spaces behind an id, in the order of their ids."""
+    columns = MODEL_SPACE.c
+    page = select(MODEL_SPACE).where(columns.tenant_id == tenant_id, columns.space_id > after)
+    return [_space(row) for row in await connection.execute(page.order_by(columns.space_id).limit(limit))]
 
 
 async def space_of(connection: AsyncConnection, tenant_id: str, schema_id: str) -> str:

@@ -72,6 +72,26 @@ REVISION = Table(
 )
 """How many changes a tenant has seen."""
 
+CLAIM = Table(
+    "claim",
+    METADATA,
+    Column("code_hash", text(64), primary_key=True),
+    Column("tenant", text(29), nullable=False),
+    Column("create_time", Timestamp(), nullable=False),
+)
+"""Codes for a first administrator that were used, as SHA-256 in hex. Global: a code makes one owner of one tenant."""
+
+FAILED_CLAIM = Table(
+    "failed_claim",
+    METADATA,
+    Column("tenant_id", text(29), primary_key=True),
+    Column("claim_id", text(29), primary_key=True),
+    Column("subject", text(96), nullable=False),
+    Column("create_time", Timestamp(), nullable=False),
+    Index("failed_claim_by_time", "tenant_id", "create_time"),
+)
+"""Claims with a wrong code, kept for as long as they count."""
+
 CHANGELOG = Table(
     "changelog",
     METADATA,

@@ -162,6 +162,8 @@ def questions(row: Row, resources: Sequence[str], caller: RequestContext, namesp
     """
     is_user = caller.actor.kind == "user"
     match row.kind:
+        case "on":  # first, for it is what most calls are
+            return [(resource, row.permission) for resource in resources] if is_user else None
         case "public":
             return []
         case "workload":
@@ -176,4 +178,4 @@ def questions(row: Row, resources: Sequence[str], caller: RequestContext, namesp
         case "tenant":
             return [(f"tenant:{caller.tenant_id}", row.permission)] if is_user else None
         case _:
-            return [(resource, row.permission) for resource in resources] if is_user else None
+            raise ValueError(f"no such kind of row: {row.kind!r}")

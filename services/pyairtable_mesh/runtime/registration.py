@@ -9,7 +9,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from pyairtable_mesh.runtime.access import AccessTable, Row, values
 from pyairtable_mesh.runtime.errors import Unimplemented
-from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, behaviour, handler, wrap
+from pyairtable_mesh.runtime.interceptors.call import Call, Handlers, Interceptor, Method, behaviour, handler, wrap
 from pyairtable_mesh.runtime.service import Registration
 
 
@@ -82,8 +82,8 @@ def register(
         for method in methods(registration, access.get(name, {})):
             function = getattr(registration[1], method.descriptor.name)
             innermost = _refuse if method.row is None else behaviour(method, function)
-            handlers[method.descriptor.name] = handler(method, wrap(method, interceptors, innermost))
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+            handlers[method.path] = handler(method, wrap(method, interceptors, innermost))
+        server.add_generic_rpc_handlers((Handlers(name, handlers),))
         names.append(name)
     return names
 

@@ -9,6 +9,7 @@ from typing import Any
 import protovalidate
 
 from pyairtable_mesh.runtime.errors import FieldViolation, InvalidArgument
+from pyairtable_mesh.runtime.screening import Screens
 
 
 class SchemaValidator:
@@ -16,6 +17,7 @@ class SchemaValidator:
 
     def __init__(self) -> None:
         self._validator = protovalidate.Validator()
+        self._screens = Screens(lambda empty: (broken.field for broken in self.violations(empty)))
 
     def violations(self, message: Any, prefix: str = "") -> list[FieldViolation]:
         """Every broken rule; `prefix` is the path of the message inside its request (``items[3]``)."""
@@ -24,13 +26,15 @@ class SchemaValidator:
 
     def check(self, message: Any) -> None:
         """`InvalidArgument` with one violation for each broken rule."""
+        if self._screens.passes(message):
+            return
         found = self.violations(message)
         if found:
             raise InvalidArgument(f"{found[0].field or 'request'}: {found[0].description}", found)
 
 
 def _violation(violation: Any, prefix: str) -> FieldViolation:
-    path = _path(violation.field.elements)
+    path = _path(violation.field.elements) if violation.field else ""  # a rule of the message itself has none
     field = f"{prefix}.{path}" if prefix and path else prefix or path
     return FieldViolation(field, violation.message, violation.rule_id)
 

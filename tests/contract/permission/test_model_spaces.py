@@ -191,8 +191,23 @@ async def test_nothing_crosses_spaces_or_tenants(stub: Stub, space: str) -> None
     ):
         assert _details(await _refused(call))[0] == reason
     await stub.CreateModelSpace(_space("Documents"), metadata=ELSEWHERE)
+    assert await _names(stub, OWNER) == ["modelSpaces/platform", space, other]
+    assert space not in await _names(stub, ELSEWHERE)
+    assert (await stub.GetModelSpace(pb.GetModelSpaceRequest(name=space), metadata=OWNER)).display_name == "Documents"
+    hidden = await _refused(stub.GetModelSpace(pb.GetModelSpaceRequest(name=space), metadata=ELSEWHERE))
+    assert hidden.code() is grpc.StatusCode.NOT_FOUND
     error = await _refused(stub.CreateModelSpace(_space("documents "), metadata=OWNER))
     assert error.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def _names(stub: Stub, metadata: Metadata) -> list[str]:
+    names, request = list[str](), pb.ListModelSpacesRequest(page_size=1)
+    while True:
+        page = await stub.ListModelSpaces(request, metadata=metadata)
+        names += [each.name for each in page.model_spaces]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            return names
 
 
 async def _written(stub: Stub, space: str, source: str, metadata: Metadata) -> pb.WriteSchemaResponse:
@@ -231,7 +246,7 @@ async def test_a_schema_that_would_orphan_relationships_is_refused_with_their_na
     second = await stub.WriteSchema(write, metadata=OWNER)
     assert (await _refused(stub.WriteSchema(write, metadata=OWNER))).code() is grpc.StatusCode.ABORTED
     listed = await stub.ListSchemaVersions(pb.ListSchemaVersionsRequest(space=space), metadata=OWNER)
-    assert [each.name for each in listed.schemas] == [first.name, second.schema.name]
+    assert [each.name for each in listed.schemas] == [second.schema.name, first.name]
     assert not any(each.source for each in listed.schemas)
     fresh = pb.Consistency(at_least_as_fresh=second.consistency_token)
     assert (await _may(stub, space, "doc:a", "editor", consistency=fresh)).result == pb.Decision.RESULT_DENIED

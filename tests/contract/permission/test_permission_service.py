@@ -357,6 +357,16 @@ BAD = [
         "UNKNOWN_MODEL_SPACE",
         ["space"],
     ),
+    ("GetRoleBinding", pb.GetRoleBindingRequest(name=BINDING), OWNER, "NOT_FOUND", "ROLE_BINDING_NOT_FOUND", []),
+    ("GetModelSpace", pb.GetModelSpaceRequest(name=NO_SPACE), OWNER, "NOT_FOUND", "NOT_FOUND", []),
+    (
+        "ListModelSpaces",
+        pb.ListModelSpacesRequest(page_token="forged"),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "PAGE_TOKEN_INVALID",
+        ["page_token"],
+    ),
     (
         "CreateModelSpace",
         pb.CreateModelSpaceRequest(model_space=pb.ModelSpace(display_name="x")),

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyairtable_laptop import people
 from tests import tools
-from tests.e2e.releases import SERVICES_IMAGE, TRUST_DOMAIN, USER, Release, grpcurl
+from tests.e2e.releases import USER, Release, grpcurl, script_pod
 
 SCRIPT = tools.REPOSITORY / "tests/mesh/platform_load.py"
 PAUSE_SECONDS = 0.05
@@ -39,7 +39,10 @@ class Caller:
         command = ["kubectl", "--namespace", self.release.namespace, "exec", "--stdin", "caller", "--"]
         made = Load()
         with subprocess.Popen(
-            [*command, "python", "/load/load.py", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, "python", f"/scripts/{SCRIPT.name}", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "\n", "the load ended before its first call"
@@ -56,7 +59,6 @@ def caller(release: Release, token: str) -> Caller:
     bob = {"user": {"email": "bob@example.com", "display_name": "Bob"}, "user_id": people.BOB.id}
     with release.forwarded("service/user") as address:
         grpcurl(address, f"{USER}/CreateUser", token=token, body=bob)
-    release.kubectl("create", "configmap", "load", f"--from-file=load.py={SCRIPT}")
     release.kubectl("apply", "-f", "-", stdin=json.dumps(_pod(release.namespace)))
     release.kubectl("wait", "--for=condition=Ready", "pod/caller", "--timeout=50s")
     return Caller(release, token)
@@ -69,24 +71,5 @@ def _pod(namespace: str) -> dict[str, Any]:
         "server_features": ["xds_v3"],
     }
     bootstrap = {"xds_servers": [server], "node": {"id": f"{namespace}/default/caller", "cluster": "caller"}}
-    container = {
-        "name": "caller",
-        "image": SERVICES_IMAGE,
-        "command": ["python", "-c", "import signal; signal.sigwait([signal.SIGTERM])"],
-        "env": [{"name": "GRPC_XDS_BOOTSTRAP_CONFIG", "value": json.dumps(bootstrap)}],
-        "volumeMounts": [
-            {"name": "load", "mountPath": "/load"},
-            {"name": "identity", "mountPath": "/var/run/secrets/pyairtable"},
-        ],
-    }
-    token = {"serviceAccountToken": {"path": "token", "audience": TRUST_DOMAIN, "expirationSeconds": 3600}}
-    volumes = [
-        {"name": "load", "configMap": {"name": "load"}},
-        {"name": "identity", "projected": {"sources": [token]}},
-    ]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "caller", "labels": {"app.kubernetes.io/name": "caller"}},
-        "spec": {"containers": [container], "volumes": volumes},
-    }
+    waiting = ("-c", "import signal; signal.sigwait([signal.SIGTERM])")
+    return script_pod("caller", SCRIPT, *waiting, GRPC_XDS_BOOTSTRAP_CONFIG=json.dumps(bootstrap))

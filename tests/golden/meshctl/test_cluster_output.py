@@ -36,7 +36,7 @@ def ill_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> programs.Pro
     made.kubectl.answer("get crds", "customresourcedefinition.apiextensions.k8s.io/trafficpolicies.mesh.pyairtable.io")
     made.helm.answer("upgrade", stderr="Error: UPGRADE FAILED: context deadline exceeded\n", code=1)
     planned = release(3, manifest=MANIFEST.replace("services:1", "services:2"), defaults={"replicas": 3})
-    made.helm.answer("upgrade --dry-run", planned)
+    made.helm.answer("upgrade --dry-run=server", planned)
     return made
 
 

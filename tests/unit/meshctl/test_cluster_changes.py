@@ -173,7 +173,7 @@ def test_a_failed_installation_tells_each_pod_that_is_not_ready(programs: Progra
 def test_a_dry_run_changes_nothing_and_says_what_would_be_made(programs: Programs) -> None:
     healthy_cluster(programs)
     done = run(programs, "install", "--dry-run", "-o", "json")
-    assert [call for call in programs.helm.calls("upgrade") if "--dry-run" not in call] == []
+    assert [call for call in programs.helm.calls("upgrade") if "--dry-run=server" not in call] == []
     assert {"persistentvolumeclaim/user-data", "deployment/user"} <= {line["subject"] for line in lines(done)}
     assert lines(done)[-1]["text"] == "nothing was changed: --dry-run"
 
@@ -186,7 +186,7 @@ def test_an_upgrade_says_first_what_changes_and_no_secret(programs: Programs) ->
         postgresql={"password": "new-hush"},
         defaults={"replicas": 3},
     )
-    programs.helm.answer("upgrade --dry-run", after)
+    programs.helm.answer("upgrade --dry-run=server", after)
     done = run(programs, "upgrade", "-o", "json", "--reuse-values")
     told = {line["subject"]: line["text"] for line in lines(done)}
     assert told["deployment/user"].endswith("unchanged")
@@ -197,14 +197,14 @@ def test_an_upgrade_says_first_what_changes_and_no_secret(programs: Programs) ->
     assert told["value postgresql.password"] == "changes"
     assert "hush" not in done.output
     planned, applied = programs.helm.calls("upgrade")
-    assert "--dry-run" in planned
+    assert "--dry-run=server" in planned
     assert "--reset-then-reuse-values" in applied
 
 
 def test_a_failed_upgrade_tells_the_way_back(programs: Programs) -> None:
     healthy_cluster(programs, installed=release(2))
     programs.helm.answer("upgrade", stderr=TIMED_OUT, code=1)
-    programs.helm.answer("upgrade --dry-run", release(3))
+    programs.helm.answer("upgrade --dry-run=server", release(3))
     steps = failures(run(programs, "upgrade", "-o", "json"))
     assert "helm rollback mesh 1 --namespace pyairtable --wait" in steps["release mesh"]
 
@@ -212,7 +212,7 @@ def test_a_failed_upgrade_tells_the_way_back(programs: Programs) -> None:
 def test_a_cluster_that_goes_away_meanwhile_leaves_helm_s_words(programs: Programs) -> None:
     healthy_cluster(programs, installed=release(2))
     programs.helm.answer("upgrade", stderr=TIMED_OUT, code=1)
-    programs.helm.answer("upgrade --dry-run", release(3))
+    programs.helm.answer("upgrade --dry-run=server", release(3))
     programs.helm.answer("history", stderr="Error: Kubernetes cluster unreachable\n", code=1)
     steps = failures(run(programs, "upgrade", "-o", "json"))
     assert steps["release mesh"] == "correct it and meshctl upgrade --set ..."

@@ -62,13 +62,6 @@ def test_who_names_a_place_means_a_cluster(programs: Programs, option: str) -> N
         ("helm", "status", {"stderr": "Error: release: not found", "code": 1}, "release", "meshctl install"),
         (
             "kubectl",
-            "get namespaces",
-            {"said": items()},
-            "mesh",
-            "kubectl label namespace NAME kubernetes.io/metadata.name",
-        ),
-        (
-            "kubectl",
             "get services",
             {"said": items(grpc_service("billing"))},
             "pyairtable/billing",

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+import grpc
 import pytest
 
 from pyairtable.mesh.v1 import mesh_pb2, mesh_pb2_grpc
@@ -12,7 +13,7 @@ from pyairtable_mesh.meshctl.control_plane import ControlPlane, Inventory
 from pyairtable_mesh.meshctl.failures import CallError
 from pyairtable_mesh.meshctl.problems import NO_CONTROL_PLANE, Problem
 from tests.unit.meshctl.fakes import client, endpoint, service
-from tests.unit.meshctl.servers import connected, servicer
+from tests.unit.meshctl.servers import connected, servicer, serving
 
 USER, AUDIT = service("user", endpoint("127.0.0.1:50061")), service("audit")
 PAGES = {"": ([AUDIT], "second"), "second": ([USER], "")}
@@ -21,10 +22,15 @@ PAGES = {"": ([AUDIT], "second"), "second": ([USER], "")}
 class FakeStatus(mesh_pb2_grpc.StatusServiceServicer):
     """Two pages of services; WatchStatus gives what it was made with. Everything else is UNIMPLEMENTED."""
 
+    token = ""
+    """What it wants to be sent; anything will do when it is empty."""
+
     def __init__(self, *changes: mesh_pb2.WatchStatusResponse) -> None:
         self._changes = changes
 
     async def ListServices(self, request: mesh_pb2.ListServicesRequest, context: Any) -> mesh_pb2.ListServicesResponse:
+        if self.token and ("authorization", f"Bearer {self.token}") not in context.invocation_metadata():
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "who asks?")
         services, following = PAGES[request.page_token]
         return mesh_pb2.ListServicesResponse(services=services, next_page_token=following, snapshot_version="77f0")
 
@@ -104,3 +110,22 @@ def test_only_an_endpoint_that_takes_calls_is_called() -> None:
     assert control_plane.address_of(service("user", draining, *USER.endpoints)) == "127.0.0.1:50061"
     with pytest.raises(Problem, match=r"No endpoint of user takes calls\."):
         control_plane.address_of(service("user", draining))
+
+
+async def test_a_token_says_who_asks() -> None:
+    guarded = FakeStatus()
+    guarded.token = "of-alice"
+    async with serving(servicer(mesh_pb2_grpc.add_StatusServiceServicer_to_server, guarded)) as address:
+        async with control_plane.opened(rpc.connect, address, "of-alice") as plane:
+            assert (await plane.inventory()).services == [AUDIT, USER]
+        with pytest.raises(CallError) as caught:
+            async with control_plane.opened(rpc.connect, address) as plane:
+                await plane.inventory()
+    assert caught.value.message == "UNAUTHENTICATED: who asks?"
+    assert caught.value.next_step == "put such a token into PYAIRTABLE_CONTROL_PLANE_TOKEN"
+
+
+async def test_a_token_stays_on_this_machine() -> None:
+    with pytest.raises(Problem, match=r"does not go to 192\.0\.2\.1:18000 unencrypted"):
+        async with control_plane.opened(rpc.connect, "192.0.2.1:18000", "of-alice"):
+            pass

@@ -1,4 +1,4 @@
-"""As much of an API server as the operator talks to, in memory: lists, watches, Leases and Events over HTTP."""
+"""As much of an API server as the operator talks to, in memory: lists, watches, writes and reviews over HTTP."""
 
 import asyncio
 import contextlib
@@ -14,17 +14,29 @@ Object = dict[str, Any]
 _PLURALS = {
     "namespaces": ("", "Namespace"),
     "services": ("", "Service"),
+    "pods": ("", "Pod"),
     "endpointslices": ("discovery.k8s.io", "EndpointSlice"),
     "leases": ("coordination.k8s.io", "Lease"),
     "events": ("events.k8s.io", "Event"),
+    "trafficpolicies": ("mesh.pyairtable.io", "TrafficPolicy"),
 }
 _DISCOVERED = ("discovery.k8s.io", "apiextensions.k8s.io")
+_POLICIES = "mesh.pyairtable.io"
+_AS_ASKED = ["as asked"]
 
 
 class KubernetesApi:
-    """Changed with `put` and `remove`, and `stop` makes it go away. Belongs to one event loop."""
+    """Changed with `put` and `remove`, and `stop` makes it go away. Belongs to one event loop.
+
+    `tokens` are whom a TokenReview names, by token; `rights` are the (user, verb, namespace) that are allowed.
+    """
 
     def __init__(self) -> None:
+        self.with_policies = True
+        self.tokens: dict[str, Object] = {}
+        self.rights: set[tuple[str, str, str]] = set()
+        self.reviews: list[Object] = []
+        self.audiences: list[str] | None = _AS_ASKED
         self.objects: dict[str, dict[tuple[str, str], Object]] = {plural: {} for plural in _PLURALS}
         self.watches = 0
         self.listings = 0
@@ -47,16 +59,20 @@ class KubernetesApi:
         """Serve, on the same port as before."""
         routes = [
             web.get("/api", self._versions_of_core),
-            web.get("/apis", _answer({"groups": [_group(name) for name in _DISCOVERED]})),
+            web.get("/apis", self._groups),
+            web.get(f"/apis/{_POLICIES}/v1alpha1", self._policy_kinds),
+            web.post("/apis/authentication.k8s.io/v1/tokenreviews", self._review_token),
+            web.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", self._review_access),
             web.get("/api/v1", _answer(_resources(""))),
             *(web.get(f"/apis/{group}/v1", _answer(_resources(group))) for group in _DISCOVERED),
         ]
-        for base in ("/api/v1", "/apis/{group}/v1"):
+        for base in ("/api/v1", "/apis/{group}/v1", "/apis/{group}/v1alpha1"):
             routes += [
                 web.get(base + "/{plural}", self._list),
                 web.post(base + "/namespaces/{namespace}/{plural}", self._create),
                 web.get(base + "/namespaces/{namespace}/{plural}/{name}", self._read),
                 web.put(base + "/namespaces/{namespace}/{plural}/{name}", self._replace),
+                web.patch(base + "/namespaces/{namespace}/{plural}/{name}/status", self._patch_status),
             ]
         application = web.Application()
         application.add_routes(routes)
@@ -79,6 +95,8 @@ class KubernetesApi:
         key = (metadata.get("namespace", ""), metadata["name"])
         change = "MODIFIED" if key in self.objects[plural] else "ADDED"
         metadata.setdefault("uid", f"{plural}-{'-'.join(key)}")
+        metadata.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
+        metadata.setdefault("generation", 1)
         await self._change(plural, change, key, found)
 
     async def remove(self, plural: str, namespace: str, name: str) -> None:
@@ -116,6 +134,41 @@ class KubernetesApi:
 
     async def _versions_of_core(self, _: web.Request) -> web.Response:
         return _status(403) if self.refusing else web.json_response({"versions": ["v1"]})
+
+    async def _groups(self, _: web.Request) -> web.Response:
+        groups = [_group(name) for name in _DISCOVERED]
+        if self.with_policies:
+            groups.append(_group(_POLICIES, "v1alpha1"))
+        return web.json_response({"groups": groups})
+
+    async def _policy_kinds(self, _: web.Request) -> web.Response:
+        found = _resources(_POLICIES, "v1alpha1")
+        return web.json_response(found) if self.with_policies else _status(404)
+
+    async def _review_token(self, request: web.Request) -> web.Response:
+        spec = (await request.json())["spec"]
+        self.reviews.append(spec)
+        user = self.tokens.get(spec["token"])
+        audiences = spec["audiences"] if self.audiences is _AS_ASKED else self.audiences
+        status = {"authenticated": user is not None, "user": user, "audiences": audiences}
+        return web.json_response({"kind": "TokenReview", "spec": spec, "status": status}, status=201)
+
+    async def _review_access(self, request: web.Request) -> web.Response:
+        spec = (await request.json())["spec"]
+        self.reviews.append(spec)
+        wanted = spec["resourceAttributes"]
+        allowed = (spec["user"], wanted["verb"], wanted.get("namespace", "")) in self.rights
+        body = {"kind": "SubjectAccessReview", "spec": spec, "status": {"allowed": allowed}}
+        return web.json_response(body, status=201)
+
+    async def _patch_status(self, request: web.Request) -> web.Response:
+        plural = request.match_info["plural"]
+        found = self.objects[plural].get((request.match_info["namespace"], request.match_info["name"]))
+        if found is None:
+            return _status(404)
+        self.writes.append(f"status {plural}")
+        await self.put(plural, {**found, "status": (await request.json())["status"]})
+        return web.json_response(found)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         plural = request.match_info["plural"]
@@ -197,12 +250,12 @@ def _status(code: int) -> web.Response:
     return web.json_response({"kind": "Status", "code": code}, status=code)
 
 
-def _group(name: str) -> Object:
-    version = {"groupVersion": f"{name}/v1", "version": "v1"}
+def _group(name: str, number: str = "v1") -> Object:
+    version = {"groupVersion": f"{name}/{number}", "version": number}
     return {"name": name, "versions": [version], "preferredVersion": version}
 
 
-def _resources(group: str) -> Object:
+def _resources(group: str, number: str = "v1") -> Object:
     found = [
         {
             "name": plural,
@@ -214,4 +267,4 @@ def _resources(group: str) -> Object:
         for plural, (home, kind) in _PLURALS.items()
         if home == group
     ]
-    return {"kind": "APIResourceList", "groupVersion": f"{group}/v1".lstrip("/"), "resources": found}
+    return {"kind": "APIResourceList", "groupVersion": f"{group}/{number}".lstrip("/"), "resources": found}

@@ -1,9 +1,9 @@
 """The ADS server over real gRPC streams, on one event loop."""
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
@@ -15,9 +15,9 @@ from pyairtable_operator import model
 from pyairtable_operator.xds import ads, snapshot
 from pyairtable_operator.xds.session import Limits
 from pyairtable_operator.xds.snapshot import ResourceType
+from tests.unit.operator import streams
 
 USER = model.Service("user", "default", 50051, (model.Endpoint("127.0.0.1", 1),))
-STREAM = f"/{ads.SERVICE_NAME}/StreamAggregatedResources"
 DELTA = f"/{ads.SERVICE_NAME}/DeltaAggregatedResources"
 
 
@@ -35,16 +35,8 @@ class Plane:
     hub: ads.Hub
     address: str
 
-    @contextlib.asynccontextmanager
-    async def stream(self, path: str = STREAM) -> AsyncIterator[Any]:
-        async with grpc.aio.insecure_channel(self.address) as channel:
-            call = channel.stream_stream(
-                path,
-                request_serializer=discovery_pb2.DiscoveryRequest.SerializeToString,
-                response_deserializer=discovery_pb2.DiscoveryResponse.FromString,
-            )()
-            yield call
-            call.cancel()
+    def stream(self, path: str = streams.STREAM) -> AbstractAsyncContextManager[Any]:
+        return streams.stream(self.address, path)
 
 
 @pytest.fixture
@@ -105,6 +97,27 @@ async def test_an_answer_and_its_update(plane: Plane) -> None:
         assert first.version_info != second.version_info
         assert first.nonce != second.nonce
         assert second.type_url == ResourceType.ENDPOINTS.value
+
+
+async def test_what_is_only_told_about_a_service_wakes_no_client(plane: Plane) -> None:
+    plane.hub.publish(with_ports(1))
+    async with plane.stream() as call:
+        await call.write(asking())
+        await call.write(acknowledging(await read(call)))
+        [client] = plane.hub.clients.values()
+        acknowledged = client.session.subscriptions[ResourceType.ENDPOINTS]
+        await until_told(plane, "the acknowledgement", lambda: acknowledged.acked_version)
+        client.wake.clear()
+        answers = plane.hub.responses
+        named = model.Endpoint("127.0.0.1", 1, identity="spiffe://mesh.test/ns/default/sa/user")
+        changed = plane.hub.changed
+        plane.hub.publish(snapshot_of(dataclasses.replace(USER, endpoints=(named,))))
+        assert plane.hub.responses is answers
+        assert changed.is_set(), "whoever watches the status looks again"
+        assert not client.wake.is_set()
+        assert answers is not None
+        [entry] = answers.snapshot.entries.values()
+        assert entry.service.identities == (named.identity,)
 
 
 async def test_no_answer_before_the_mesh_was_read(plane: Plane) -> None:

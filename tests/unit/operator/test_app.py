@@ -10,13 +10,17 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from pyairtable.mesh.v1 import mesh_pb2, mesh_pb2_grpc
 from pyairtable_mesh.runtime.settings import SettingsError, load
 from pyairtable_operator import app, model, settings
 from pyairtable_operator.inventory import Inventory
+from pyairtable_operator.xds import ads
 
 
 class Still:
     """A provider of one mesh, when it is told to."""
+
+    reviews = None
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -39,6 +43,8 @@ def test_defaults() -> None:
         "provider": "file",
         "mesh_file": pathlib.Path("mesh.yaml"),
         "namespace_selector": "mesh.pyairtable.io/enabled=true",
+        "home_namespace": "",
+        "trust_domain": "pyairtable.local",
         "cluster_domain": "cluster.local",
         "lease_namespace": "default",
         "lease_name": "pyairtable-operator",
@@ -85,5 +91,58 @@ async def test_it_serves_when_the_mesh_was_read_and_leaves_when_told() -> None:
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         provider.go.set()
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        stopping.set()
+        await running
+
+
+@pytest.mark.parametrize("name", ["", "pyairtable.mesh.v1.StatusService", ads.SERVICE_NAME])
+async def test_it_is_ready_with_the_mesh_and_alive_without(name: str) -> None:
+    port, provider, stopping = free_port(), Still(), asyncio.Event()
+    running = asyncio.create_task(app.serve(settings.Settings(port=port, drain_seconds=0), provider, stopping))
+    async with asyncio.timeout(5), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=name), wait_for_ready=True)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        alive = await stub.Check(health_pb2.HealthCheckRequest(service="liveness"))
+        assert alive.status == health_pb2.HealthCheckResponse.SERVING
+        provider.go.set()
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        watch.cancel()
+        stopping.set()
+        await running
+
+
+class Strict(Still):
+    """A provider whose cluster knows nobody."""
+
+    class Nobody:
+        audience = "mesh.test"
+
+        async def caller(self, token: str) -> None:
+            return None
+
+        async def allows(self, caller: object, verb: str, namespace: str) -> bool:
+            raise AssertionError("nobody was named")
+
+    reviews = Nobody()  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("127.0.0.1", grpc.StatusCode.OK),
+        ("localhost", grpc.StatusCode.OK),
+        ("0.0.0.0", grpc.StatusCode.UNAUTHENTICATED),
+    ],
+)
+async def test_callers_are_asked_who_they_are_where_others_can_connect(host: str, code: grpc.StatusCode) -> None:
+    port, provider, stopping = free_port(), Strict(), asyncio.Event()
+    provider.go.set()
+    chosen = settings.Settings(host=host, port=port, drain_seconds=0)
+    running = asyncio.create_task(app.serve(chosen, provider, stopping))
+    async with asyncio.timeout(5), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = mesh_pb2_grpc.StatusServiceStub(channel)
+        call = stub.ListServices(mesh_pb2.ListServicesRequest(), wait_for_ready=True)
+        assert await call.code() is code
         stopping.set()
         await running

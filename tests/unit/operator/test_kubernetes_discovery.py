@@ -217,7 +217,7 @@ def test_a_short_name_can_not_be_stolen_from_another_namespace() -> None:
 )
 def test_which_namespaces_take_part(labels: Object | None, taken: bool) -> None:
     namespace = {"metadata": {"name": "shop", "labels": labels}}
-    assert discovery.selects(Settings().namespace_selector, namespace) is taken
+    assert discovery.selects(Settings().namespace_selector, "", namespace) is taken
 
 
 def test_services_come_in_order_whatever_the_order_of_events() -> None:

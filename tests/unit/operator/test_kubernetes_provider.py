@@ -1,92 +1,24 @@
 """The provider against an API server in memory that goes away, forgets and refuses."""
 
 import asyncio
-import contextlib
 import pathlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import yaml
-from kubernetes.aio import client
 
-from pyairtable_operator import app, model
+from pyairtable_operator import app
 from pyairtable_operator.inventory import Inventory
-from pyairtable_operator.providers.kubernetes import lease, provider
+from pyairtable_operator.providers.kubernetes import provider
 from pyairtable_operator.settings import Settings
+from tests.unit.operator.cluster import addresses, following, names, namespace, service, slice_of, until
 from tests.unit.operator.kubernetes_api import KubernetesApi
 
 Object = dict[str, Any]
 
-
-@pytest.fixture
-async def api() -> AsyncIterator[KubernetesApi]:
-    """An API server with a namespace of the mesh, and the service `user` in it."""
-    server = KubernetesApi()
-    await server.start()
-    await server.put("namespaces", namespace("shop"))
-    await server.put("services", service("user"))
-    await server.put("endpointslices", slice_of("user", "10.0.0.1"))
-    yield server
-    await server.stop()
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "STEP_SECONDS", 0.02)
-    monkeypatch.setattr(provider, "_FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr("pyairtable_operator.providers.kubernetes.watch._BACKOFF_SECONDS", (0.02, 0.02))
-
-
-@contextlib.asynccontextmanager
-async def following(api: KubernetesApi, identity: str = "replica-0") -> AsyncIterator[Inventory]:
-    membership = provider.Membership("mesh.pyairtable.io/enabled=true", "cluster.local", "shop", "operator", identity)
-    inventory = Inventory()
-    async with client.ApiClient(client.Configuration(host=api.url)) as connection:
-        running = asyncio.create_task(provider.KubernetesProvider(connection, membership).run(inventory))
-        try:
-            yield inventory
-        finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
-
-
-def namespace(name: str, enabled: str = "true") -> Object:
-    return {"metadata": {"name": name, "labels": {"mesh.pyairtable.io/enabled": enabled}}}
-
-
-def service(name: str, home: str = "shop", port: str = "grpc") -> Object:
-    return {"metadata": {"name": name, "namespace": home}, "spec": {"ports": [{"name": port, "port": 50051}]}}
-
-
-def slice_of(name: str, *addresses: str) -> Object:
-    return {
-        "metadata": {"name": f"{name}-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": name}},
-        "addressType": "IPv4",
-        "ports": [{"name": "grpc", "port": 50051}],
-        "endpoints": [{"addresses": [address]} for address in addresses],
-    }
-
-
-def names(inventory: Inventory) -> list[str]:
-    return [found.name for found in inventory.mesh.services] if inventory.mesh is not None else []
-
-
-def addresses(inventory: Inventory) -> list[str]:
-    services = inventory.mesh.services if inventory.mesh is not None else ()
-    return [endpoint.address for found in services for endpoint in found.endpoints]
-
-
-async def until(what: str, condition: Callable[[], bool]) -> None:
-    try:
-        async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110 - what is awaited here wakes nobody
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        pytest.fail(f"not within 10 s: {what}")
+LISTED = ("namespaces", "services", "endpointslices", "trafficpolicies", "pods")
 
 
 async def test_the_cluster_is_followed(api: KubernetesApi) -> None:
@@ -113,10 +45,21 @@ async def test_a_namespace_joins_and_leaves_by_its_label(api: KubernetesApi) -> 
         await until("the namespace that left", lambda: names(inventory) == ["user"])
 
 
-async def test_nothing_is_known_before_all_is_listed(api: KubernetesApi) -> None:
-    api.hold("endpointslices")
+async def test_the_home_namespace_takes_part_without_a_label(api: KubernetesApi) -> None:
+    await api.put("namespaces", {"metadata": {"name": "home"}})
+    await api.put("services", service("greeter", home="home"))
     async with following(api) as inventory:
-        await until("what can be listed", lambda: api.listings == 2)
+        await until("the first listing", lambda: names(inventory) == ["greeter", "user"])
+        await api.put("namespaces", namespace("home", enabled="false"))
+        await api.put("namespaces", namespace("shop", enabled="false"))
+        await until("the namespace that left", lambda: names(inventory) == ["greeter"])
+
+
+@pytest.mark.parametrize("kind", LISTED)
+async def test_nothing_is_known_before_all_is_listed(api: KubernetesApi, kind: str) -> None:
+    api.hold(kind)
+    async with following(api) as inventory:
+        await until("what can be listed", lambda: api.listings == len(LISTED) - 1)
         assert inventory.mesh is None
         api.let_go()
         await until("the whole listing", lambda: addresses(inventory) == ["10.0.0.1"])
@@ -127,8 +70,9 @@ async def test_an_api_server_that_is_away_takes_nothing_with_it(api: KubernetesA
         await until("the first listing", lambda: names(inventory) == ["user"])
         await api.stop()
         await until("the trouble", lambda: bool(inventory.troubles))
+        assert {trouble.where for trouble in inventory.troubles} == {"kubernetes"}
         reason = "the API server can't be reached; the mesh stays as it is"
-        assert inventory.troubles == (model.Problem("kubernetes", reason),)
+        assert all(trouble.reason.endswith(reason) for trouble in inventory.troubles)
         assert names(inventory) == ["user"]
         await api.put("endpointslices", slice_of("user", "10.0.0.9"))
         await api.start()

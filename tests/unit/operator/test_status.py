@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from pyairtable.mesh.v1 import mesh_pb2, mesh_pb2_grpc
 from pyairtable_operator import model
-from pyairtable_operator.inventory import Inventory
+from pyairtable_operator.inventory import Caller, Inventory
+from pyairtable_operator.status.access import Access
 from pyairtable_operator.status.boundary import Boundary
 from pyairtable_operator.status.servicer import SERVICE_NAME, StatusServicer
 from pyairtable_operator.xds import ads, snapshot
@@ -34,10 +36,30 @@ AUDIT = model.Service("audit", "bank", 50051)
 BAD = model.Service("bad", "shop", 1, (model.Endpoint("nowhere", 1),))
 
 
+class Reviewers:
+    """Knows tokens by whom they name, and who may `get` where."""
+
+    audience = "mesh.test"
+
+    def __init__(self) -> None:
+        self.tokens = {"of-admin": "admin", "of-shop": "shopkeeper", "of-nobody": "nobody"}
+        self.rights = {("admin", ""), ("shopkeeper", "shop")}
+        self.away = False
+
+    async def caller(self, token: str) -> Caller | None:
+        if self.away:
+            raise OSError
+        return Caller(self.tokens[token]) if token in self.tokens else None
+
+    async def allows(self, caller: Caller, verb: str, namespace: str) -> bool:
+        return verb == "get" and (caller.name, namespace) in self.rights
+
+
 class World:
     """A hub with clients, and a stub that asks about them."""
 
     def __init__(self, stub: Any) -> None:
+        self.reviewers = Reviewers()
         self.hub = ads.Hub()
         self.inventory = Inventory()
         self.stub = stub
@@ -65,11 +87,12 @@ class World:
         self.say(client, response_nonce=answer.nonce, version_info=answer.version_info, error_detail=error)
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
+@contextlib.asynccontextmanager
+async def serving(*, guarded: bool) -> AsyncIterator[World]:
     made = World(None)
+    access = Access(made.reviewers if guarded else None)
     server = grpc.aio.server(interceptors=[Boundary(SERVICE_NAME)], options=[("grpc.so_reuseport", 0)])
-    mesh_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(made.hub, made.inventory), server)
+    mesh_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(made.hub, made.inventory, access), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -77,6 +100,22 @@ async def world() -> AsyncIterator[World]:
         yield made
     made.hub.close()
     await server.stop(1)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with serving(guarded=False) as made:
+        yield made
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[World]:
+    """A world whose callers are reviewed, with services and clients in two namespaces."""
+    async with serving(guarded=True) as made:
+        made.publish(USER, AUDIT)
+        made.client("shop")
+        made.client("bank")
+        yield made
 
 
 async def services(world: World, **fields: Any) -> mesh_pb2.ListServicesResponse:
@@ -247,3 +286,116 @@ async def test_what_goes_wrong_inside_has_no_text_outside(world: World, caplog: 
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert "attribute" not in (caught.value.details() or "")
     assert "AttributeError" in caplog.text
+
+
+def bearing(token: str) -> Any:
+    return (("authorization", f"Bearer {token}"),)
+
+
+CALLS = [
+    ("ListServices", mesh_pb2.ListServicesRequest()),
+    ("ListClients", mesh_pb2.ListClientsRequest()),
+    ("ListRoutes", mesh_pb2.ListRoutesRequest()),
+    ("WatchStatus", mesh_pb2.WatchStatusRequest()),
+    ("Explain", mesh_pb2.ExplainRequest(client="clients/1", target="user", method="/a.B/C")),
+]
+
+
+@pytest.mark.parametrize(("method", "request_"), CALLS, ids=[name for name, _ in CALLS])
+@pytest.mark.parametrize(
+    ("metadata", "code"),
+    [
+        ((), "UNAUTHENTICATED"),
+        ((("authorization", "Basic x"),), "UNAUTHENTICATED"),
+        (bearing("of-thief"), "UNAUTHENTICATED"),
+        (bearing("of-nobody"), "PERMISSION_DENIED"),
+        (bearing("of-admin"), "OK"),
+        (bearing("of-shop"), "OK"),
+    ],
+)
+async def test_who_may_see_the_status(guarded: World, method: str, request_: Any, metadata: Any, code: str) -> None:
+    call = getattr(guarded.stub, method)(request_, metadata=metadata, timeout=5)
+    if method == "WatchStatus" and code == "OK":
+        assert await call.read()
+        call.cancel()
+    else:
+        assert (await call.code()).name == code
+
+
+@pytest.mark.parametrize(("method", "request_"), CALLS, ids=[name for name, _ in CALLS])
+async def test_while_nobody_can_say_who_calls_nobody_sees_anything(guarded: World, method: str, request_: Any) -> None:
+    guarded.reviewers.away = True
+    call = getattr(guarded.stub, method)(request_, metadata=bearing("of-admin"), timeout=5)
+    assert (await call.code()).name == "UNAVAILABLE"
+
+
+async def test_a_caller_sees_its_own_namespaces(guarded: World) -> None:
+    mine = bearing("of-shop")
+    answer = await guarded.stub.ListServices(mesh_pb2.ListServicesRequest(), metadata=mine)
+    assert [item.namespace for item in answer.services] == ["shop"]
+    routes = await guarded.stub.ListRoutes(mesh_pb2.ListRoutesRequest(), metadata=mine)
+    assert [item.service for item in routes.routes] == [f"services/{USER.canonical_name}"]
+    clients = await guarded.stub.ListClients(mesh_pb2.ListClientsRequest(), metadata=mine)
+    assert [item.namespace for item in clients.clients] == ["shop"]
+    stream = guarded.stub.WatchStatus(mesh_pb2.WatchStatusRequest(), metadata=mine)
+    first = await stream.read()
+    stream.cancel()
+    seen = [getattr(change, change.WhichOneof("change")).name for change in first.changes]
+    assert seen == [f"services/{USER.canonical_name}", f"routes/{USER.canonical_name}/default", "clients/1"]
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("ListServices", mesh_pb2.ListServicesRequest(namespace="bank")),
+        ("WatchStatus", mesh_pb2.WatchStatusRequest(namespace="bank")),
+        ("Explain", mesh_pb2.ExplainRequest(client="clients/2", target="audit", method="/a.B/C")),
+        ("Explain", mesh_pb2.ExplainRequest(client="clients/1", target=AUDIT.canonical_name, method="/a.B/C")),
+    ],
+    ids=["services", "watch", "its client", "its service"],
+)
+async def test_a_namespace_of_others_is_refused_by_name(guarded: World, method: str, request_: Any) -> None:
+    call = getattr(guarded.stub, method)(request_, metadata=bearing("of-shop"), timeout=5)
+    assert (await call.code()).name == "PERMISSION_DENIED"
+    assert "`get` `meshstatus` (API group mesh.pyairtable.io)" in await call.details()
+
+
+async def test_a_right_that_is_taken_away_ends_the_watch(guarded: World) -> None:
+    stream = guarded.stub.WatchStatus(mesh_pb2.WatchStatusRequest(), metadata=bearing("of-shop"))
+    async with asyncio.timeout(5):
+        assert await stream.read()
+        guarded.reviewers.rights.clear()
+        guarded.publish(USER)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await stream.read()
+        assert (await stream.code()).name == "PERMISSION_DENIED"
+
+
+async def test_identities_come_from_the_endpoints(world: World) -> None:
+    web, jobs = "spiffe://mesh.test/ns/shop/sa/web", "spiffe://mesh.test/ns/shop/sa/jobs"
+    endpoints = (
+        model.Endpoint("10.0.0.1", 1, instance="user-1", identity=web),
+        model.Endpoint("10.0.0.2", 1, instance="user-2", identity=jobs),
+        model.Endpoint("10.0.0.3", 1, instance="user-3", identity=web),
+        model.Endpoint("10.0.0.4", 1),
+    )
+    world.publish(dataclasses.replace(USER, endpoints=endpoints))
+    [user] = (await services(world)).services
+    assert list(user.identities) == [jobs, web]
+    assert [(found.instance, found.identity) for found in user.endpoints] == [
+        ("user-1", web),
+        ("user-2", jobs),
+        ("user-3", web),
+        ("", ""),
+    ]
+
+
+async def test_what_is_wrong_elsewhere_is_nobody_elses_business(guarded: World) -> None:
+    foreign = dataclasses.replace(BAD, namespace="bank")
+    guarded.publish(USER, foreign)
+    short = mesh_pb2.ExplainRequest(client="clients/1", target="bad", method="/a.B/C")
+    answer = await guarded.stub.Explain(short, metadata=bearing("of-shop"))
+    assert "no service in the mesh is called bad" in answer.summary
+    full = mesh_pb2.ExplainRequest(client="clients/1", target=foreign.canonical_name, method="/a.B/C")
+    call = guarded.stub.Explain(full, metadata=bearing("of-shop"))
+    assert (await call.code()).name == "PERMISSION_DENIED"

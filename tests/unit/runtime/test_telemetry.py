@@ -1,5 +1,6 @@
 """Trace context from hop to hop, and which traces are sampled."""
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -52,3 +53,11 @@ def test_a_malformed_header_begins_a_trace_of_ones_own(observer: Telemetry, head
     assert span.is_recording() is (observer.sample_ratio == 1)
     assert trace_id not in {"0" * 32, TRACE}
     assert traceparent_of(trace.get_current_span(inside)).startswith(f"00-{trace_id}-")
+
+
+@pytest.mark.parametrize("observer", [0.5], indirect=True)
+def test_a_trace_that_begins_here_is_drawn_once(observer: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = iter([0.4, 0.6, 0.4])
+    monkeypatch.setattr(random, "random", lambda: next(draws))
+    sampled = [start_server_span(observer, "a/B", "")[0].is_recording() for _ in range(3)]
+    assert sampled == [True, False, True]

@@ -1,4 +1,4 @@
-"""What the provider does at the API server besides watching, with `kubernetes.aio`: a Lease, and Events."""
+"""What the provider does at the API server besides watching, with `kubernetes.aio`: a Lease, Events, a question."""
 
 import contextlib
 import datetime
@@ -37,6 +37,20 @@ async def connect() -> AsyncIterator[client.ApiClient]:
         yield api
 
 
+async def serves(api: client.ApiClient, group: str, version: str, plural: str) -> bool:
+    """Whether the API server has a kind of custom resources. Raises ApiError."""
+    with translated():
+        try:
+            found = await client.CustomObjectsApi(api).get_api_resources(
+                group, version, _request_timeout=_TIMEOUT_SECONDS
+            )
+        except client.ApiException as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return False
+            raise
+    return any(resource.name == plural for resource in found.resources)
+
+
 class LeaseStore:
     """A Lease object in the cluster."""
 
@@ -47,7 +61,7 @@ class LeaseStore:
 
     async def read(self) -> Lease | None:
         """Return the Lease, None when there is none. Raises ApiError."""
-        with _translated():
+        with translated():
             try:
                 found = await self._leases.read_namespaced_lease(
                     self._name, self._namespace, _request_timeout=_TIMEOUT_SECONDS
@@ -69,7 +83,7 @@ class LeaseStore:
             lease_transitions=lease.transitions,
         )
         body = client.V1Lease(api_version="coordination.k8s.io/v1", kind="Lease", metadata=metadata, spec=spec)
-        with _translated():
+        with translated():
             try:
                 if lease.version:
                     written = await self._leases.replace_namespaced_lease(
@@ -109,7 +123,7 @@ class ProblemEvents:
     async def _write(self, problem: model.Problem) -> None:
         namespace, _, name = problem.where.partition("/")
         digest = hashlib.blake2b(problem.reason.encode(), digest_size=8).hexdigest()
-        with _translated():
+        with translated():
             try:
                 service = await self._services.read_namespaced_service(
                     name, namespace, _request_timeout=_TIMEOUT_SECONDS
@@ -153,7 +167,8 @@ def _lease(found: client.V1Lease) -> Lease:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn what the client raises into ApiError."""
     try:
         yield
     except client.ApiException as error:

@@ -6,10 +6,11 @@ EndpointSlice only ever adds to a Service of its own namespace. Objects are as t
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from pyairtable_operator import model
+from pyairtable_operator.providers.kubernetes import policies
 
 NAMESPACE_SELECTOR = "mesh.pyairtable.io/enabled=true"
 GRPC_PORT_LABEL = "mesh.pyairtable.io/grpc-port"
@@ -25,6 +26,10 @@ _PREFERENCE = (model.Health.HEALTHY, model.Health.DRAINING, model.Health.UNHEALT
 Object = Mapping[str, Any]
 Key = tuple[str, str]
 """Namespace and name of a Service."""
+Policies = Mapping[Key, Collection[policies.TrafficPolicy]]
+"""Policies by the Service that they name."""
+
+_NO_POLICIES: Policies = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,14 +56,15 @@ class Slice:
 class _Made:
     service: GrpcService
     slices: tuple[Slice, ...]
+    policies: tuple[policies.TrafficPolicy, ...]
     services: tuple[model.Service, ...]
     problems: tuple[model.Problem, ...]
 
 
-def selects(selector: str, namespace: Object) -> bool:
-    """Whether a Namespace has the label that a selector (``key=value``) asks for."""
+def selects(selector: str, home: str, namespace: Object) -> bool:
+    """Whether a Namespace takes part: it is the home, or has the label that a selector (``key=value``) asks for."""
     key, _, value = selector.partition("=")
-    return _labels(namespace).get(key) == value
+    return namespace["metadata"]["name"] == home or _labels(namespace).get(key) == value
 
 
 def grpc_service(source: Object) -> GrpcService | None:
@@ -93,7 +99,9 @@ def endpoint_slice(source: Object) -> Slice | None:
         weight = "1"
     members = tuple(source.get("endpoints") or ()) if source["addressType"] in _ADDRESS_TYPES else ()
     endpoints = {
-        port.get("name") or "": tuple(_endpoint(member, port["port"], int(weight)) for member in members)
+        port.get("name") or "": tuple(
+            _endpoint(member, port["port"], int(weight), metadata["namespace"]) for member in members
+        )
         for port in source.get("ports") or ()
         if port.get("port")
     }
@@ -107,34 +115,46 @@ class Assembler:
         self._domain = domain
         self._made: Mapping[Key, _Made] = {}
 
-    def mesh(self, services: Iterable[GrpcService], slices: Mapping[Key, tuple[Slice, ...]]) -> model.Mesh:
+    def mesh(
+        self, services: Iterable[GrpcService], slices: Mapping[Key, tuple[Slice, ...]], chosen: Policies = _NO_POLICIES
+    ) -> model.Mesh:
         """Return the mesh of these Services, all of namespaces that take part, in order of namespace and name."""
         made: dict[Key, _Made] = {}
         for service in sorted(services, key=lambda found: found.key):
             members = slices.get(service.key, ())
+            own = tuple(chosen.get(service.key, ()))
             before = self._made.get(service.key)
-            if before is not None and before.service == service and before.slices == members:
+            if before is not None and (before.service, before.slices, before.policies) == (service, members, own):
                 made[service.key] = before
             else:
-                made[service.key] = _put_together(service, members, self._domain)
+                made[service.key] = _put_together(service, members, own, self._domain)
         self._made = made
         return model.Mesh(
             tuple(service for found in made.values() for service in found.services),
             tuple(problem for found in made.values() for problem in found.problems),
         )
 
+    def names(self) -> dict[Key, tuple[str, ...]]:
+        """Return the canonical names that each Service of the last mesh has, one for each port."""
+        return {key: tuple(service.canonical_name for service in made.services) for key, made in self._made.items()}
 
-def _put_together(service: GrpcService, slices: tuple[Slice, ...], domain: str) -> _Made:
+
+def _put_together(
+    service: GrpcService, slices: tuple[Slice, ...], found: tuple[policies.TrafficPolicy, ...], domain: str
+) -> _Made:
     namespace, name = service.key
     usable = _of_one_family(service.address_type, slices)
+    chosen = policies.in_force(found)
+    policy = chosen.policy if chosen is not None and chosen.policy is not None else model.TrafficPolicy()
     services = tuple(
-        model.Service(name, namespace, number, tuple(_endpoints(usable, port)), domain=domain)
+        model.Service(name, namespace, number, tuple(_endpoints(usable, port)), policy, domain)
         for port, number in service.ports.items()
     )
     canonical = services[0].canonical_name if services else ""
-    reasons = [*service.problems, *(reason for found in slices for reason in found.problems)]
+    reasons = [*service.problems, *(reason for part in slices for reason in part.problems)]
+    reasons += [f"TrafficPolicy {each.name} is not in force: {each.problem}" for each in found if each.problem]
     problems = tuple(model.Problem(f"{namespace}/{name}", reason, canonical) for reason in reasons)
-    return _Made(service, slices, services, problems)
+    return _Made(service, slices, found, services, problems)
 
 
 def _of_one_family(preferred: str, slices: tuple[Slice, ...]) -> list[Slice]:
@@ -163,10 +183,17 @@ def _is_grpc(port: Object, marked: str) -> bool:
     return by_label or port.get("appProtocol") in _GRPC_PROTOCOLS or name.startswith(_GRPC_PREFIX)
 
 
-def _endpoint(source: Object, port: int, weight: int) -> model.Endpoint:
+def _endpoint(source: Object, port: int, weight: int, namespace: str) -> model.Endpoint:
     # The API promises at least one address, and that all of them are the same endpoint.
     address = source["addresses"][0]
-    return model.Endpoint(address, port, source.get("zone") or "", weight, _health(source.get("conditions") or {}))
+    health = _health(source.get("conditions") or {})
+    return model.Endpoint(address, port, source.get("zone") or "", weight, health, _pod_behind(source, namespace))
+
+
+def _pod_behind(source: Object, namespace: str) -> str:
+    target = source.get("targetRef") or {}
+    at_home = target.get("kind") == "Pod" and target.get("namespace", namespace) == namespace
+    return target.get("name", "") if at_home else ""
 
 
 def _health(conditions: Object) -> model.Health:

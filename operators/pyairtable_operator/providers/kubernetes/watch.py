@@ -1,4 +1,4 @@
-"""Follows a cluster with kopf, and only reads: indexes of three kinds of objects, and the mesh that they make.
+"""Follows a cluster with kopf, and only reads: indexes of some kinds of objects, and the mesh that they make.
 
 kopf lives in a thread with a loop of its own. In the control plane's loop it would take over the process's signals, and
 at its end cancel every task there that it has not made, the clients' streams among them.
@@ -10,6 +10,7 @@ the mesh stays as it was until the new listing is complete.
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,13 +19,14 @@ import kopf
 from kubernetes.aio import client
 
 from pyairtable_operator import model
-from pyairtable_operator.providers.kubernetes import discovery
+from pyairtable_operator.providers.kubernetes import discovery, policies
 
 _KINDS = {
     "namespaces": ("", "v1", "namespaces"),
     "services": ("", "v1", "services"),
     "slices": ("discovery.k8s.io", "v1", "endpointslices"),
 }
+_POLICIES = {"policies": (policies.GROUP, policies.VERSION, policies.PLURAL)}
 _CALM_SECONDS = 0.005
 _CONNECT_SECONDS = 5.0
 # After the last of them a request has failed, and the watch begins with the first again.
@@ -36,18 +38,35 @@ _LOG_LEVELS = {"kopf": logging.CRITICAL, "kopf.objects": logging.ERROR}
 _Index = Mapping[Any, Iterable[Any]]
 
 
-class Watch:
-    """One watch, of namespaces that a selector (``key=value``) selects.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scope:
+    """What is followed: namespaces with a label (``key=value``) and `home`; TrafficPolicy objects where they exist."""
 
-    `deliver` gets the mesh when the first listing is complete and after each change, in the watch's thread.
+    selector: str
+    home: str
+    domain: str
+    with_policies: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """The mesh, and what became of each TrafficPolicy."""
+
+    mesh: model.Mesh
+    verdicts: tuple[policies.Verdict, ...] = ()
+
+
+class Watch:
+    """One watch.
+
+    `deliver` gets what is found when the first listing is complete and after each change, in the watch's thread.
     """
 
-    def __init__(
-        self, access: client.Configuration, selector: str, domain: str, deliver: Callable[[model.Mesh], None]
-    ) -> None:
+    def __init__(self, access: client.Configuration, scope: Scope, deliver: Callable[[Found], None]) -> None:
         self._access = access
-        self._selector = selector
-        self._assembler = discovery.Assembler(domain)
+        self._scope = scope
+        self._kinds = _KINDS | (_POLICIES if scope.with_policies else {})
+        self._assembler = discovery.Assembler(scope.domain)
         self._deliver = deliver
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -84,8 +103,8 @@ class Watch:
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(self._login)
-        readers = {"namespaces": self._namespace, "services": _service, "slices": _slice}
-        for name, kind in _KINDS.items():
+        readers = {"namespaces": self._namespace, "services": _service, "slices": _slice, "policies": _policy}
+        for name, kind in self._kinds.items():
             kopf.index(*kind, id=name, registry=registry)(readers[name])
             kopf.on.event(*kind, id=f"{name}-changed", registry=registry)(self._event)
         return registry
@@ -107,7 +126,8 @@ class Watch:
         )
 
     async def _namespace(self, body: kopf.Body, **_: Any) -> Mapping[str, bool]:
-        return {body["metadata"]["name"]: True} if discovery.selects(self._selector, body) else {}
+        taken = discovery.selects(self._scope.selector, self._scope.home, body)
+        return {body["metadata"]["name"]: True} if taken else {}
 
     async def _event(self, type: str | None, memo: Any, **others: Any) -> None:  # noqa: A002 - kopf's name
         """Take notice of a change, which the indexes have already. kopf calls this after the first whole listing.
@@ -118,23 +138,30 @@ class Watch:
             self._stop.set()
             return
         memo["known"] = True
-        self._indexes = {name: others[name] for name in _KINDS}
+        self._indexes = {name: others[name] for name in self._kinds}
         self._changed.set()
 
     async def _publish(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            self._deliver(self._mesh())
+            self._deliver(self._found())
             await asyncio.sleep(_CALM_SECONDS)
 
-    def _mesh(self) -> model.Mesh:
+    def _found(self) -> Found:
         namespaces = self._indexes["namespaces"]
         # An object that was deleted and made again may be there twice for a moment: the newest is the last.
         newest = ([*found][-1] for found in self._indexes["services"].values())
         services = [service for service in newest if service.key[0] in namespaces]
         slices = {key: tuple(found) for key, found in self._indexes["slices"].items()}
-        return self._assembler.mesh(services, slices)
+        chosen = {
+            # As above; here several may stand side by side.
+            key: tuple({found.name: found for found in several}.values())
+            for key, several in self._indexes.get("policies", {}).items()
+            if key[0] in namespaces
+        }
+        mesh = self._assembler.mesh(services, slices, chosen)
+        return Found(mesh, policies.verdicts(chosen, self._assembler.names()))
 
 
 async def _service(body: kopf.Body, **_: Any) -> Mapping[discovery.Key, discovery.GrpcService]:
@@ -145,6 +172,11 @@ async def _service(body: kopf.Body, **_: Any) -> Mapping[discovery.Key, discover
 async def _slice(body: kopf.Body, **_: Any) -> Mapping[discovery.Key, discovery.Slice]:
     found = discovery.endpoint_slice(body)
     return {} if found is None else {found.key: found}
+
+
+async def _policy(body: kopf.Body, **_: Any) -> Mapping[policies.Key, policies.TrafficPolicy]:
+    found = policies.traffic_policy(body)
+    return {found.target: found}
 
 
 def _settings() -> kopf.OperatorSettings:

@@ -114,12 +114,13 @@ def members(kubectl: Kubectl, place: Place) -> Membership:
 
 
 def membership(kubectl: Kubectl, deployments: Iterable[Object]) -> Membership:
-    """What the operator of a release is told to take into the mesh. Raises `Problem`."""
+    """What the operator of a release takes into the mesh: its own namespace, and what is labelled. Raises `Problem`."""
     operator = next((each for each in deployments if each["metadata"]["name"] == OPERATOR), None)
-    selector = environment_of(operator).get("PYAIRTABLE_OPERATOR_NAMESPACE_SELECTOR", "") if operator else ""
-    if not selector:
+    if operator is None:
         return Membership("", (), frozenset())
-    namespaces = tuple(each["metadata"]["name"] for each in kubectl.items("namespaces", "--selector", selector))
+    selector = environment_of(operator)["PYAIRTABLE_OPERATOR_NAMESPACE_SELECTOR"]
+    labelled = {each["metadata"]["name"] for each in kubectl.items("namespaces", "--selector", selector)}
+    namespaces = tuple(sorted({operator["metadata"]["namespace"], *labelled}))
     services = (kubectl.items("services", "--namespace", each) for each in namespaces)
     marked = (each["metadata"] for each in chain.from_iterable(services) if _is_grpc(each))
     return Membership(selector, namespaces, frozenset(f"{each['namespace']}/{each['name']}" for each in marked))
@@ -130,9 +131,6 @@ def of_membership(found: Membership) -> Iterator[Finding]:
     if not found.selector:
         step = "install the release with its control plane (operator.enabled)"
         yield Finding("warn", "mesh", "no control plane of this release says which namespaces take part", step)
-    elif not found.namespaces:
-        step = f"kubectl label namespace NAME {found.selector}"
-        yield Finding("fail", "mesh", f"no namespace has the label {found.selector}, so nothing is in the mesh", step)
     else:
         text = f"{len(found.services)} gRPC Services in {', '.join(found.namespaces)} ({found.selector})"
         yield Finding("ok", "mesh", text)

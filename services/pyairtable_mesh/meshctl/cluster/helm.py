@@ -25,6 +25,8 @@ SOURCE = "https://helm.sh/docs/intro/install"
 _TAKE_VALUES = frozenset({"upgrade", "template"})
 _OPTIONS = {"uninstall": ("--cascade=foreground",)}
 """What pyhelm3 has no argument for. Without it pods are still there when Helm says that all is gone."""
+_SERVER_SIDE = {"--dry-run": "--dry-run=server"}
+"""Charts look into the cluster: rendered without one, ours would bring definitions that are another release's."""
 _MAX_DETAILS = 12
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 _VALUE = re.compile(r"'[^'\n]*'(?= does not match)")
@@ -46,7 +48,7 @@ class Helm(pyhelm3.Command):
 
     async def run(self, command: Sequence[Any], input: bytes | None = None) -> bytes:  # noqa: A002 - pyhelm3's name
         """Run Helm, as `pyhelm3.Command.run` does. Raises `pyhelm3.Error` or `Problem`."""
-        words = [str(word) for word in command]
+        words = [_SERVER_SIDE.get(str(word), str(word)) for word in command]
         words += self._values if words[0] in _TAKE_VALUES else _OPTIONS.get(words[0], ())
         words += ("--kube-context", self._place.context) if self._place.context else ()
         process = await asyncio.create_subprocess_exec(

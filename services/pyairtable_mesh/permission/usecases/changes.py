@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from pyairtable_mesh.permission.domain import Changed, Resource
+from pyairtable_mesh.permission import domain
+from pyairtable_mesh.permission.domain import Changed, Resource, RoleBinding
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.platform import State
 from pyairtable_mesh.permission.store import Change

@@ -128,6 +128,18 @@ class Roles:
             act.announce_binding(binding, "revoked", kept=False)
             return act.answer(answer(act.token))
 
+    async def binding(self, caller: RequestContext, name: str) -> RoleBinding:
+        """A binding that has not expired: one's own, or one at a resource that the caller manages."""
+        async with self._database.read(caller) as connection:
+            view = View(connection, caller.tenant_id, self._clock())
+            found = await view.binding(domain.binding_id(name))
+            if found is None or (found.expire_time is not None and found.expire_time <= view.now):
+                raise NotFound("role_binding", name, reason="ROLE_BINDING_NOT_FOUND")
+            if str(found.subject) != caller.user():
+                needs = [(found.resource, schema.MANAGE_ACCESS)]
+                await self._authority.require(view, caller.user(), needs, hidden_as=name)
+            return found
+
     async def bindings(
         self, caller: RequestContext, wanted: Wanted, consistency: Consistency, size: int, after: str
     ) -> tuple[list[RoleBinding], str]:

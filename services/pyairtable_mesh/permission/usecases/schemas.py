@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pyairtable_mesh.permission import schema, spaces
 from pyairtable_mesh.permission.changelog import PLATFORM
-from pyairtable_mesh.permission.domain import Resource, SchemaVersion, SpaceRelationship
+from pyairtable_mesh.permission.domain import ModelSpace, Resource, SchemaVersion, SpaceRelationship
 from pyairtable_mesh.permission.spaces import SpaceView, as_relationship
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.usecases.authority import Authority
@@ -21,6 +21,8 @@ from pyairtable_mesh.runtime.errors import InvalidArgument, MeshError, NotFound
 
 PLATFORM_SCHEMA = SchemaVersion("platform-1", PLATFORM)
 """The product's schema; a release that changes it gives it another name."""
+PLATFORM_SPACE = ModelSpace(PLATFORM, "Platform", PLATFORM_SCHEMA.id)
+"""The product's space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,25 @@ class Schemas:
             raise NotFound("schema", f"schemas/{schema_id}" if schema_id else f"modelSpaces/{space}")
         return version
 
+    async def space(self, caller: RequestContext, space: str) -> ModelSpace:
+        """A space by its id (empty: the platform's); NotFound where the tenant has none."""
+        if not space:
+            return PLATFORM_SPACE
+        async with self._database.read(caller) as connection:
+            found = await SpaceView(connection, caller.tenant_id, space, self._clock()).space()
+        if found is None:
+            raise NotFound("model_space", f"modelSpaces/{space}")
+        return found
+
+    async def spaces(self, caller: RequestContext, size: int, after: str) -> list[ModelSpace]:
+        """Up to `size` spaces behind an id: the platform's, then the tenant's own in the order of their ids."""
+        first = [] if after else [PLATFORM_SPACE]
+        async with self._database.read(caller) as connection:
+            own = await spaces.listed(connection, caller.tenant_id, size, after if after != PLATFORM else "")
+        return [*first, *own][:size]
+
     async def versions(self, caller: RequestContext, space: str, size: int, after: str) -> list[SchemaVersion]:
-        """Up to `size` versions of a space behind an id, oldest first."""
+        """Up to `size` versions of a space behind an id, newest first."""
         if not space:
             return [] if after else [_platform("")]
         async with self._database.read(caller) as connection:

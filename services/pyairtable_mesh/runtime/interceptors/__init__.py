@@ -28,7 +28,7 @@ def stack(
 ) -> tuple[Interceptor, ...]:
     """Outermost first."""
     return (
-        context.intercept,
+        context.gate,
         telemetry.observe(observer, spans=settings.telemetry_grpc == "lean"),
         errors.intercept,
         admission.limit(

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 from pyairtable_mesh.runtime.errors import DeadlineExceeded, ResourceExhausted
-from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
+from pyairtable_mesh.runtime.interceptors.call import Call, Method, Proceed, Wrapper
 
 
 class Bucket:
@@ -30,7 +31,7 @@ class Bucket:
         return 0.0
 
 
-def limit(max_calls: int, max_rate: float, default_deadline: float) -> Interceptor:
+def limit(max_calls: int, max_rate: float, default_deadline: float) -> Wrapper:
     """Refuse calls over `max_calls` in flight or `max_rate` a second; give unary calls without a deadline
     `default_deadline` seconds.
 
@@ -45,8 +46,6 @@ def limit(max_calls: int, max_rate: float, default_deadline: float) -> Intercept
         kind = "streams" if streaming else "calls"
 
         async def bounded(call: Call) -> Any:
-            if streaming or call.context.deadline != float("inf"):
-                return await proceed(call)
             call.context.deadline = time.monotonic() + default_deadline
             allotted = asyncio.timeout(default_deadline)
             try:
@@ -74,6 +73,8 @@ def limit(max_calls: int, max_rate: float, default_deadline: float) -> Intercept
                 )
             in_flight[kind] += 1
             try:
+                if streaming or call.context.deadline != inf:
+                    return await proceed(call)
                 return await bounded(call)
             finally:
                 in_flight[kind] -= 1

@@ -2,11 +2,14 @@
 
 gRPC has four kinds of methods; here they are one coroutine. A request stream is an iterator whose first message can be
 looked at ahead of time, a response stream is written to the servicer context by the innermost step. So each concern is
-written once, and wrapped around a method once, when the server starts.
+written once, and put around a method once, when the server starts: as a gate where it only lets calls in, else as a
+wrapper. Neighbouring gates share a coroutine, and a check that need not wait is a plain function: a frame for each
+concern would cost every call.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +50,7 @@ class Call:
 
     method: Method
     rpc: grpc.aio.ServicerContext[Any, Any]
+    metadata: Iterable[tuple[str, str | bytes]]
     request: Any = None
     requests: AsyncIterator[Any] | None = None
     context: RequestContext = field(init=False)
@@ -71,8 +75,21 @@ class Call:
 Proceed = Callable[[Call], Awaitable[Any]]
 """The rest of the stack: returns the response of a unary answer, None when the answer was streamed."""
 
-Interceptor = Callable[[Method, Proceed], Proceed]
-"""Wraps one method, once. It may return `proceed` itself where its concern does not apply."""
+Check = Callable[[Call], Awaitable[None] | None]
+"""Lets a call in, or raises. What it returns is awaited first; None where there is nothing to wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """An interceptor with nothing to do once a call is in. `check_of` gives the check of a method, if it needs one."""
+
+    check_of: Callable[[Method], Check | None]
+
+
+Wrapper = Callable[[Method, Proceed], Proceed]
+"""An interceptor around the rest of the call. It may return `proceed` itself where its concern does not apply."""
+
+Interceptor = Gate | Wrapper
 
 
 _UNREADABLE = object()
@@ -127,14 +144,40 @@ def behaviour(method: Method, function: Callable[..., Any]) -> Proceed:
     return stream if method.response_streaming else unary
 
 
+_arrived: ContextVar[Iterable[tuple[str, str | bytes]] | None] = ContextVar("pyairtable_metadata", default=None)
+
+
+class Handlers(grpc.ServiceRpcHandler):
+    """The handlers of a service's methods, by path.
+
+    gRPC reads a call's metadata to look its handler up, and would read it anew for who asks the servicer context. Both
+    happen in the call's own task, so it is kept for `Call.metadata` on the way.
+    """
+
+    def __init__(self, service: str, handlers: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]") -> None:
+        self._service = service
+        self._handlers = handlers
+
+    def service_name(self) -> str:
+        """The service's full name."""
+        return self._service
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """The handler of a call; None where it is another service's."""
+        found = self._handlers.get(handler_call_details.method)
+        if found is not None:
+            _arrived.set(handler_call_details.invocation_metadata)
+        return found
+
+
 def handler(method: Method, proceed: Proceed) -> "grpc.RpcMethodHandler[Any, Any]":
     """The gRPC handler that starts the stack for each RPC of a method."""
 
     async def on_message(request: Any, context: Any) -> Any:
-        return await proceed(Call(method, context, request=request))
+        return await proceed(Call(method, context, _arrived.get() or (), request=request))
 
     async def on_stream(requests: AsyncIterator[Any], context: Any) -> Any:
-        return await proceed(Call(method, context, requests=_readable(requests)))
+        return await proceed(Call(method, context, _arrived.get() or (), requests=_readable(requests)))
 
     make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = {
         (False, False): grpc.unary_unary_rpc_method_handler,
@@ -152,6 +195,27 @@ def handler(method: Method, proceed: Proceed) -> "grpc.RpcMethodHandler[Any, Any
 def wrap(method: Method, interceptors: tuple[Interceptor, ...], innermost: Proceed) -> Proceed:
     """The whole stack for one method; the first interceptor is outermost."""
     proceed = innermost
-    for intercept in reversed(interceptors):
-        proceed = intercept(method, proceed)
-    return proceed
+    checks: list[Check] = []
+    for interceptor in reversed(interceptors):
+        if not isinstance(interceptor, Gate):
+            proceed = interceptor(method, _guarded(checks, proceed))
+            checks = []
+        elif check := interceptor.check_of(method):
+            checks.insert(0, check)
+    return _guarded(checks, proceed)
+
+
+def _guarded(checks: Sequence[Check], proceed: Proceed) -> Proceed:
+    """`proceed` behind the checks, in their order."""
+    if not checks:
+        return proceed
+    in_turn = tuple(checks)
+
+    async def run(call: Call) -> Any:
+        for check in in_turn:
+            waiting = check(call)
+            if waiting is not None:
+                await waiting
+        return await proceed(call)
+
+    return run

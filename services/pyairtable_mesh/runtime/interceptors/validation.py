@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pyairtable_mesh.runtime.interceptors.call import Call, Interceptor, Method, Proceed
+from pyairtable_mesh.runtime.interceptors.call import Call, Check, Gate, Method
 from pyairtable_mesh.runtime.validation import SchemaValidator
 
 
-def validate(validator: SchemaValidator) -> Interceptor:
+def validate(validator: SchemaValidator) -> Gate:
     """INVALID_ARGUMENT with one FieldViolation for each broken rule; every message of a request stream is checked."""
 
     async def checked(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -15,17 +15,13 @@ def validate(validator: SchemaValidator) -> Interceptor:
             validator.check(message)
             yield message
 
-    def intercept(method: Method, proceed: Proceed) -> Proceed:
-        if method.row is None:
-            return proceed
+    def check(call: Call) -> None:
+        if call.requests is None:
+            validator.check(call.request)
+        else:
+            call.requests = checked(call.requests)
 
-        async def run(call: Call) -> Any:
-            if call.requests is None:
-                validator.check(call.request)
-            else:
-                call.requests = checked(call.requests)
-            return await proceed(call)
+    def check_of(method: Method) -> Check | None:
+        return None if method.row is None else check
 
-        return run
-
-    return intercept
+    return Gate(check_of)

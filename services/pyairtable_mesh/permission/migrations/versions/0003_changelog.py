@@ -7,7 +7,7 @@ from pyairtable_mesh.runtime.columns import Timestamp, text
 from pyairtable_mesh.runtime.migrations import secure_rows
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 
 def upgrade() -> None:

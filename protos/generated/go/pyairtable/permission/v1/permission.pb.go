@@ -653,7 +653,7 @@ func (x SchemaDifference_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SchemaDifference_Kind.Descriptor instead.
 func (SchemaDifference_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78, 0}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{84, 0}
 }
 
 // The state of the data that a read must see.
@@ -4610,7 +4610,7 @@ type ClaimOwnershipRequest struct {
 
 func (x *ClaimOwnershipRequest) Reset() {
 	*x = ClaimOwnershipRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4622,7 +4622,7 @@ func (x *ClaimOwnershipRequest) String() string {
 func (*ClaimOwnershipRequest) ProtoMessage() {}
 
 func (x *ClaimOwnershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4635,7 +4635,7 @@ func (x *ClaimOwnershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimOwnershipRequest.ProtoReflect.Descriptor instead.
 func (*ClaimOwnershipRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{47}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ClaimOwnershipRequest) GetCode() string {
@@ -4665,7 +4665,7 @@ type ClaimOwnershipResponse struct {
 
 func (x *ClaimOwnershipResponse) Reset() {
 	*x = ClaimOwnershipResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4677,7 +4677,7 @@ func (x *ClaimOwnershipResponse) String() string {
 func (*ClaimOwnershipResponse) ProtoMessage() {}
 
 func (x *ClaimOwnershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4690,7 +4690,7 @@ func (x *ClaimOwnershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimOwnershipResponse.ProtoReflect.Descriptor instead.
 func (*ClaimOwnershipResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{48}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ClaimOwnershipResponse) GetRoleBinding() *RoleBinding {
@@ -4722,7 +4722,7 @@ type RevokeRoleRequest struct {
 
 func (x *RevokeRoleRequest) Reset() {
 	*x = RevokeRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4734,7 +4734,7 @@ func (x *RevokeRoleRequest) String() string {
 func (*RevokeRoleRequest) ProtoMessage() {}
 
 func (x *RevokeRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4747,7 +4747,7 @@ func (x *RevokeRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRoleRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{51}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RevokeRoleRequest) GetName() string {
@@ -4782,7 +4782,7 @@ type RevokeRoleResponse struct {
 
 func (x *RevokeRoleResponse) Reset() {
 	*x = RevokeRoleResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4794,7 +4794,7 @@ func (x *RevokeRoleResponse) String() string {
 func (*RevokeRoleResponse) ProtoMessage() {}
 
 func (x *RevokeRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4807,7 +4807,7 @@ func (x *RevokeRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRoleResponse.ProtoReflect.Descriptor instead.
 func (*RevokeRoleResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{52}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RevokeRoleResponse) GetConsistencyToken() string {
@@ -4838,7 +4838,7 @@ type ListRoleBindingsRequest struct {
 
 func (x *ListRoleBindingsRequest) Reset() {
 	*x = ListRoleBindingsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4850,7 +4850,7 @@ func (x *ListRoleBindingsRequest) String() string {
 func (*ListRoleBindingsRequest) ProtoMessage() {}
 
 func (x *ListRoleBindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4863,7 +4863,7 @@ func (x *ListRoleBindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoleBindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListRoleBindingsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{53}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListRoleBindingsRequest) GetPageSize() int32 {
@@ -4923,7 +4923,7 @@ type ListRoleBindingsResponse struct {
 
 func (x *ListRoleBindingsResponse) Reset() {
 	*x = ListRoleBindingsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4935,7 +4935,7 @@ func (x *ListRoleBindingsResponse) String() string {
 func (*ListRoleBindingsResponse) ProtoMessage() {}
 
 func (x *ListRoleBindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4948,7 +4948,7 @@ func (x *ListRoleBindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoleBindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListRoleBindingsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{54}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListRoleBindingsResponse) GetRoleBindings() []*RoleBinding {
@@ -4972,6 +4972,52 @@ func (x *ListRoleBindingsResponse) GetConsistencyToken() string {
 	return ""
 }
 
+// Asks for one role binding.
+type GetRoleBindingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The binding, `roleBindings/rbn…`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRoleBindingRequest) Reset() {
+	*x = GetRoleBindingRequest{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRoleBindingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRoleBindingRequest) ProtoMessage() {}
+
+func (x *GetRoleBindingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRoleBindingRequest.ProtoReflect.Descriptor instead.
+func (*GetRoleBindingRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *GetRoleBindingRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Creates a custom role.
 type CreateRoleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4985,7 +5031,7 @@ type CreateRoleRequest struct {
 
 func (x *CreateRoleRequest) Reset() {
 	*x = CreateRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4997,7 +5043,7 @@ func (x *CreateRoleRequest) String() string {
 func (*CreateRoleRequest) ProtoMessage() {}
 
 func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5010,7 +5056,7 @@ func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoleRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{55}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateRoleRequest) GetRole() *Role {
@@ -5038,7 +5084,7 @@ type GetRoleRequest struct {
 
 func (x *GetRoleRequest) Reset() {
 	*x = GetRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5050,7 +5096,7 @@ func (x *GetRoleRequest) String() string {
 func (*GetRoleRequest) ProtoMessage() {}
 
 func (x *GetRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5063,7 +5109,7 @@ func (x *GetRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoleRequest.ProtoReflect.Descriptor instead.
 func (*GetRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{56}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GetRoleRequest) GetName() string {
@@ -5086,7 +5132,7 @@ type ListRolesRequest struct {
 
 func (x *ListRolesRequest) Reset() {
 	*x = ListRolesRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5098,7 +5144,7 @@ func (x *ListRolesRequest) String() string {
 func (*ListRolesRequest) ProtoMessage() {}
 
 func (x *ListRolesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5111,7 +5157,7 @@ func (x *ListRolesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolesRequest.ProtoReflect.Descriptor instead.
 func (*ListRolesRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{57}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListRolesRequest) GetPageSize() int32 {
@@ -5141,7 +5187,7 @@ type ListRolesResponse struct {
 
 func (x *ListRolesResponse) Reset() {
 	*x = ListRolesResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5153,7 +5199,7 @@ func (x *ListRolesResponse) String() string {
 func (*ListRolesResponse) ProtoMessage() {}
 
 func (x *ListRolesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5166,7 +5212,7 @@ func (x *ListRolesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolesResponse.ProtoReflect.Descriptor instead.
 func (*ListRolesResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{58}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListRolesResponse) GetRoles() []*Role {
@@ -5200,7 +5246,7 @@ type UpdateRoleRequest struct {
 
 func (x *UpdateRoleRequest) Reset() {
 	*x = UpdateRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5212,7 +5258,7 @@ func (x *UpdateRoleRequest) String() string {
 func (*UpdateRoleRequest) ProtoMessage() {}
 
 func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5225,7 +5271,7 @@ func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRoleRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{59}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *UpdateRoleRequest) GetRole() *Role {
@@ -5264,7 +5310,7 @@ type DeleteRoleRequest struct {
 
 func (x *DeleteRoleRequest) Reset() {
 	*x = DeleteRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5276,7 +5322,7 @@ func (x *DeleteRoleRequest) String() string {
 func (*DeleteRoleRequest) ProtoMessage() {}
 
 func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5289,7 +5335,7 @@ func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRoleRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{60}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *DeleteRoleRequest) GetName() string {
@@ -5324,7 +5370,7 @@ type DeleteRoleResponse struct {
 
 func (x *DeleteRoleResponse) Reset() {
 	*x = DeleteRoleResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5336,7 +5382,7 @@ func (x *DeleteRoleResponse) String() string {
 func (*DeleteRoleResponse) ProtoMessage() {}
 
 func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5349,7 +5395,7 @@ func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRoleResponse.ProtoReflect.Descriptor instead.
 func (*DeleteRoleResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{61}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *DeleteRoleResponse) GetConsistencyToken() string {
@@ -5372,7 +5418,7 @@ type Inheritance struct {
 
 func (x *Inheritance) Reset() {
 	*x = Inheritance{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5384,7 +5430,7 @@ func (x *Inheritance) String() string {
 func (*Inheritance) ProtoMessage() {}
 
 func (x *Inheritance) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5397,7 +5443,7 @@ func (x *Inheritance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inheritance.ProtoReflect.Descriptor instead.
 func (*Inheritance) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{62}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Inheritance) GetResource() string {
@@ -5429,7 +5475,7 @@ type SetInheritanceRequest struct {
 
 func (x *SetInheritanceRequest) Reset() {
 	*x = SetInheritanceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5441,7 +5487,7 @@ func (x *SetInheritanceRequest) String() string {
 func (*SetInheritanceRequest) ProtoMessage() {}
 
 func (x *SetInheritanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5454,7 +5500,7 @@ func (x *SetInheritanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetInheritanceRequest.ProtoReflect.Descriptor instead.
 func (*SetInheritanceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{63}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SetInheritanceRequest) GetResource() string {
@@ -5491,7 +5537,7 @@ type SetInheritanceResponse struct {
 
 func (x *SetInheritanceResponse) Reset() {
 	*x = SetInheritanceResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5503,7 +5549,7 @@ func (x *SetInheritanceResponse) String() string {
 func (*SetInheritanceResponse) ProtoMessage() {}
 
 func (x *SetInheritanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5516,7 +5562,7 @@ func (x *SetInheritanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetInheritanceResponse.ProtoReflect.Descriptor instead.
 func (*SetInheritanceResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{64}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SetInheritanceResponse) GetInheritance() *Inheritance {
@@ -5553,7 +5599,7 @@ type GetEffectivePermissionsRequest struct {
 
 func (x *GetEffectivePermissionsRequest) Reset() {
 	*x = GetEffectivePermissionsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5565,7 +5611,7 @@ func (x *GetEffectivePermissionsRequest) String() string {
 func (*GetEffectivePermissionsRequest) ProtoMessage() {}
 
 func (x *GetEffectivePermissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5578,7 +5624,7 @@ func (x *GetEffectivePermissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectivePermissionsRequest.ProtoReflect.Descriptor instead.
 func (*GetEffectivePermissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{65}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GetEffectivePermissionsRequest) GetResource() string {
@@ -5629,7 +5675,7 @@ type FieldPermissions struct {
 
 func (x *FieldPermissions) Reset() {
 	*x = FieldPermissions{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5641,7 +5687,7 @@ func (x *FieldPermissions) String() string {
 func (*FieldPermissions) ProtoMessage() {}
 
 func (x *FieldPermissions) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5654,7 +5700,7 @@ func (x *FieldPermissions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldPermissions.ProtoReflect.Descriptor instead.
 func (*FieldPermissions) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{66}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FieldPermissions) GetField() string {
@@ -5689,7 +5735,7 @@ type GetEffectivePermissionsResponse struct {
 
 func (x *GetEffectivePermissionsResponse) Reset() {
 	*x = GetEffectivePermissionsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5701,7 +5747,7 @@ func (x *GetEffectivePermissionsResponse) String() string {
 func (*GetEffectivePermissionsResponse) ProtoMessage() {}
 
 func (x *GetEffectivePermissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5714,7 +5760,7 @@ func (x *GetEffectivePermissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectivePermissionsResponse.ProtoReflect.Descriptor instead.
 func (*GetEffectivePermissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{67}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GetEffectivePermissionsResponse) GetPermissions() []string {
@@ -5764,7 +5810,7 @@ type ModelSpace struct {
 
 func (x *ModelSpace) Reset() {
 	*x = ModelSpace{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5776,7 +5822,7 @@ func (x *ModelSpace) String() string {
 func (*ModelSpace) ProtoMessage() {}
 
 func (x *ModelSpace) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5789,7 +5835,7 @@ func (x *ModelSpace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelSpace.ProtoReflect.Descriptor instead.
 func (*ModelSpace) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{68}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ModelSpace) GetName() string {
@@ -5846,7 +5892,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5858,7 +5904,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5871,7 +5917,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{69}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Schema) GetName() string {
@@ -5922,7 +5968,7 @@ type CreateModelSpaceRequest struct {
 
 func (x *CreateModelSpaceRequest) Reset() {
 	*x = CreateModelSpaceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5934,7 +5980,7 @@ func (x *CreateModelSpaceRequest) String() string {
 func (*CreateModelSpaceRequest) ProtoMessage() {}
 
 func (x *CreateModelSpaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5947,7 +5993,7 @@ func (x *CreateModelSpaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateModelSpaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateModelSpaceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{70}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CreateModelSpaceRequest) GetModelSpace() *ModelSpace {
@@ -5960,6 +6006,162 @@ func (x *CreateModelSpaceRequest) GetModelSpace() *ModelSpace {
 func (x *CreateModelSpaceRequest) GetRequestId() string {
 	if x != nil {
 		return x.RequestId
+	}
+	return ""
+}
+
+// Asks for one model space.
+type GetModelSpaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The space, `modelSpaces/spc…` or `modelSpaces/platform`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetModelSpaceRequest) Reset() {
+	*x = GetModelSpaceRequest{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetModelSpaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetModelSpaceRequest) ProtoMessage() {}
+
+func (x *GetModelSpaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetModelSpaceRequest.ProtoReflect.Descriptor instead.
+func (*GetModelSpaceRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *GetModelSpaceRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Asks for the model spaces that the tenant can use.
+type ListModelSpacesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many to return at most; 0 means 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListModelSpacesRequest) Reset() {
+	*x = ListModelSpacesRequest{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListModelSpacesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListModelSpacesRequest) ProtoMessage() {}
+
+func (x *ListModelSpacesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListModelSpacesRequest.ProtoReflect.Descriptor instead.
+func (*ListModelSpacesRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *ListModelSpacesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListModelSpacesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A page of model spaces.
+type ListModelSpacesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The spaces.
+	ModelSpaces []*ModelSpace `protobuf:"bytes,1,rep,name=model_spaces,json=modelSpaces,proto3" json:"model_spaces,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListModelSpacesResponse) Reset() {
+	*x = ListModelSpacesResponse{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListModelSpacesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListModelSpacesResponse) ProtoMessage() {}
+
+func (x *ListModelSpacesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListModelSpacesResponse.ProtoReflect.Descriptor instead.
+func (*ListModelSpacesResponse) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *ListModelSpacesResponse) GetModelSpaces() []*ModelSpace {
+	if x != nil {
+		return x.ModelSpaces
+	}
+	return nil
+}
+
+func (x *ListModelSpacesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
 	}
 	return ""
 }
@@ -5977,7 +6179,7 @@ type GetSchemaRequest struct {
 
 func (x *GetSchemaRequest) Reset() {
 	*x = GetSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5989,7 +6191,7 @@ func (x *GetSchemaRequest) String() string {
 func (*GetSchemaRequest) ProtoMessage() {}
 
 func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6002,7 +6204,7 @@ func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSchemaRequest.ProtoReflect.Descriptor instead.
 func (*GetSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{71}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetSchemaRequest) GetName() string {
@@ -6034,7 +6236,7 @@ type ListSchemaVersionsRequest struct {
 
 func (x *ListSchemaVersionsRequest) Reset() {
 	*x = ListSchemaVersionsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6046,7 +6248,7 @@ func (x *ListSchemaVersionsRequest) String() string {
 func (*ListSchemaVersionsRequest) ProtoMessage() {}
 
 func (x *ListSchemaVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6059,7 +6261,7 @@ func (x *ListSchemaVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchemaVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSchemaVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{72}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ListSchemaVersionsRequest) GetPageSize() int32 {
@@ -6096,7 +6298,7 @@ type ListSchemaVersionsResponse struct {
 
 func (x *ListSchemaVersionsResponse) Reset() {
 	*x = ListSchemaVersionsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6108,7 +6310,7 @@ func (x *ListSchemaVersionsResponse) String() string {
 func (*ListSchemaVersionsResponse) ProtoMessage() {}
 
 func (x *ListSchemaVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6121,7 +6323,7 @@ func (x *ListSchemaVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchemaVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSchemaVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{73}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListSchemaVersionsResponse) GetSchemas() []*Schema {
@@ -6155,7 +6357,7 @@ type WriteSchemaRequest struct {
 
 func (x *WriteSchemaRequest) Reset() {
 	*x = WriteSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6167,7 +6369,7 @@ func (x *WriteSchemaRequest) String() string {
 func (*WriteSchemaRequest) ProtoMessage() {}
 
 func (x *WriteSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6180,7 +6382,7 @@ func (x *WriteSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSchemaRequest.ProtoReflect.Descriptor instead.
 func (*WriteSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *WriteSchemaRequest) GetSpace() string {
@@ -6224,7 +6426,7 @@ type WriteSchemaResponse struct {
 
 func (x *WriteSchemaResponse) Reset() {
 	*x = WriteSchemaResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6236,7 +6438,7 @@ func (x *WriteSchemaResponse) String() string {
 func (*WriteSchemaResponse) ProtoMessage() {}
 
 func (x *WriteSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6249,7 +6451,7 @@ func (x *WriteSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSchemaResponse.ProtoReflect.Descriptor instead.
 func (*WriteSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{75}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *WriteSchemaResponse) GetSchema() *Schema {
@@ -6282,7 +6484,7 @@ type SchemaSource struct {
 
 func (x *SchemaSource) Reset() {
 	*x = SchemaSource{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6294,7 +6496,7 @@ func (x *SchemaSource) String() string {
 func (*SchemaSource) ProtoMessage() {}
 
 func (x *SchemaSource) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6307,7 +6509,7 @@ func (x *SchemaSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaSource.ProtoReflect.Descriptor instead.
 func (*SchemaSource) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SchemaSource) GetSource() isSchemaSource_Source {
@@ -6366,7 +6568,7 @@ type DiffSchemasRequest struct {
 
 func (x *DiffSchemasRequest) Reset() {
 	*x = DiffSchemasRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6378,7 +6580,7 @@ func (x *DiffSchemasRequest) String() string {
 func (*DiffSchemasRequest) ProtoMessage() {}
 
 func (x *DiffSchemasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6391,7 +6593,7 @@ func (x *DiffSchemasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSchemasRequest.ProtoReflect.Descriptor instead.
 func (*DiffSchemasRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{77}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *DiffSchemasRequest) GetBefore() *SchemaSource {
@@ -6427,7 +6629,7 @@ type SchemaDifference struct {
 
 func (x *SchemaDifference) Reset() {
 	*x = SchemaDifference{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6439,7 +6641,7 @@ func (x *SchemaDifference) String() string {
 func (*SchemaDifference) ProtoMessage() {}
 
 func (x *SchemaDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6452,7 +6654,7 @@ func (x *SchemaDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaDifference.ProtoReflect.Descriptor instead.
 func (*SchemaDifference) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *SchemaDifference) GetKind() SchemaDifference_Kind {
@@ -6501,7 +6703,7 @@ type DiffSchemasResponse struct {
 
 func (x *DiffSchemasResponse) Reset() {
 	*x = DiffSchemasResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6513,7 +6715,7 @@ func (x *DiffSchemasResponse) String() string {
 func (*DiffSchemasResponse) ProtoMessage() {}
 
 func (x *DiffSchemasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6526,7 +6728,7 @@ func (x *DiffSchemasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSchemasResponse.ProtoReflect.Descriptor instead.
 func (*DiffSchemasResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{79}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *DiffSchemasResponse) GetDifferences() []*SchemaDifference {
@@ -6549,7 +6751,7 @@ type SchemaAssertion struct {
 
 func (x *SchemaAssertion) Reset() {
 	*x = SchemaAssertion{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6561,7 +6763,7 @@ func (x *SchemaAssertion) String() string {
 func (*SchemaAssertion) ProtoMessage() {}
 
 func (x *SchemaAssertion) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6574,7 +6776,7 @@ func (x *SchemaAssertion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaAssertion.ProtoReflect.Descriptor instead.
 func (*SchemaAssertion) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{80}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *SchemaAssertion) GetCheck() *CheckItem {
@@ -6608,7 +6810,7 @@ type TestSchemaRequest struct {
 
 func (x *TestSchemaRequest) Reset() {
 	*x = TestSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6620,7 +6822,7 @@ func (x *TestSchemaRequest) String() string {
 func (*TestSchemaRequest) ProtoMessage() {}
 
 func (x *TestSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6633,7 +6835,7 @@ func (x *TestSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSchemaRequest.ProtoReflect.Descriptor instead.
 func (*TestSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{81}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *TestSchemaRequest) GetSchema() *SchemaSource {
@@ -6679,7 +6881,7 @@ type AssertionResult struct {
 
 func (x *AssertionResult) Reset() {
 	*x = AssertionResult{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6691,7 +6893,7 @@ func (x *AssertionResult) String() string {
 func (*AssertionResult) ProtoMessage() {}
 
 func (x *AssertionResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6704,7 +6906,7 @@ func (x *AssertionResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssertionResult.ProtoReflect.Descriptor instead.
 func (*AssertionResult) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{82}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *AssertionResult) GetPassed() bool {
@@ -6741,7 +6943,7 @@ type TestSchemaResponse struct {
 
 func (x *TestSchemaResponse) Reset() {
 	*x = TestSchemaResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6753,7 +6955,7 @@ func (x *TestSchemaResponse) String() string {
 func (*TestSchemaResponse) ProtoMessage() {}
 
 func (x *TestSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6766,7 +6968,7 @@ func (x *TestSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSchemaResponse.ProtoReflect.Descriptor instead.
 func (*TestSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{83}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *TestSchemaResponse) GetResults() []*AssertionResult {
@@ -6795,17 +6997,17 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x11at_exact_snapshot\x18\x03 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\bH\x00R\x0fatExactSnapshot\x124\n" +
 	"\x10fully_consistent\x18\x04 \x01(\bB\a\xbaH\x04j\x02\b\x01H\x00R\x0ffullyConsistentB\x14\n" +
-	"\vrequirement\x12\x05\xbaH\x02\b\x01\"\xcc\x01\n" +
+	"\vrequirement\x12\x05\xbaH\x02\b\x01\"\xd0\x01\n" +
 	"\x12ConditionReference\x12=\n" +
-	"\x04name\x18\x01 \x01(\tB)\xe2A\x01\x02\xbaH\"r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\x04name\x12w\n" +
-	"\acontext\x18\x02 \x01(\v2\x17.google.protobuf.StructBD\xbaHA\xba\x01>\n" +
-	"\fcontext.size\x12\x1bmust have at most 64 fields\x1a\x11this.size() <= 64R\acontext\"\xe5\x03\n" +
+	"\x04name\x18\x01 \x01(\tB)\xe2A\x01\x02\xbaH\"r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\x04name\x12{\n" +
+	"\acontext\x18\x02 \x01(\v2\x17.google.protobuf.StructBH\xe2A\x01\x01\xbaHA\xba\x01>\n" +
+	"\fcontext.size\x12\x1bmust have at most 64 fields\x1a\x11this.size() <= 64R\acontext\"\xf1\x03\n" +
 	"\fRelationship\x12l\n" +
 	"\bresource\x18\x01 \x01(\tBP\xe2A\x01\x02\xbaHIrG2E^[A-Za-z_][A-Za-z0-9_-]{0,49}:[A-Za-z0-9_][A-Za-z0-9_.@+=/|-]{0,127}$R\bresource\x12E\n" +
 	"\brelation\x18\x02 \x01(\tB)\xe2A\x01\x02\xbaH\"r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\brelation\x12\x8f\x01\n" +
-	"\asubject\x18\x03 \x01(\tBu\xe2A\x01\x02\xbaHnrl2j^[A-Za-z_][A-Za-z0-9_-]{0,49}:(\\*|[A-Za-z0-9_][A-Za-z0-9_.@+=/|-]{0,127}(#[A-Za-z_][A-Za-z0-9_-]{0,49})?)$R\asubject\x12J\n" +
-	"\tcondition\x18\x04 \x01(\v2,.pyairtable.permission.v1.ConditionReferenceR\tcondition\x12;\n" +
-	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"\asubject\x18\x03 \x01(\tBu\xe2A\x01\x02\xbaHnrl2j^[A-Za-z_][A-Za-z0-9_-]{0,49}:(\\*|[A-Za-z0-9_][A-Za-z0-9_.@+=/|-]{0,127}(#[A-Za-z_][A-Za-z0-9_-]{0,49})?)$R\asubject\x12P\n" +
+	"\tcondition\x18\x04 \x01(\v2,.pyairtable.permission.v1.ConditionReferenceB\x04\xe2A\x01\x01R\tcondition\x12A\n" +
+	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\n" +
 	"expireTimeJ\x05\bd\x10\xc8\x01\"\xbb\x02\n" +
 	"\x12RelationshipUpdate\x12d\n" +
 	"\toperation\x18\x01 \x01(\x0e26.pyairtable.permission.v1.RelationshipUpdate.OperationB\x0e\xe2A\x01\x02\xbaH\a\x82\x01\x04\x10\x01 \x00R\toperation\x12V\n" +
@@ -6815,13 +7017,13 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10OPERATION_CREATE\x10\x01\x12\x13\n" +
 	"\x0fOPERATION_TOUCH\x10\x02\x12\x14\n" +
-	"\x10OPERATION_DELETE\x10\x03\"\xb6\x05\n" +
-	"\x12RelationshipFilter\x12M\n" +
-	"\rresource_type\x18\x01 \x01(\tB(\xbaH%\xd8\x01\x01r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\fresourceType\x12k\n" +
-	"\bresource\x18\x02 \x01(\tBO\xbaHL\xd8\x01\x01rG2E^[A-Za-z_][A-Za-z0-9_-]{0,49}:[A-Za-z0-9_][A-Za-z0-9_.@+=/|-]{0,127}$R\bresource\x12D\n" +
-	"\brelation\x18\x03 \x01(\tB(\xbaH%\xd8\x01\x01r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\brelation\x12K\n" +
-	"\fsubject_type\x18\x04 \x01(\tB(\xbaH%\xd8\x01\x01r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\vsubjectType\x12\x8e\x01\n" +
-	"\asubject\x18\x05 \x01(\tBt\xbaHq\xd8\x01\x01rl2j^[A-Za-z_][A-Za-z0-9_-]{0,49}:(\\*|[A-Za-z0-9_][A-Za-z0-9_.@+=/|-]{0,127}(#[A-Za-z_][A-Za-z0-9_-]{0,49})?)$R\asubject:\xbf\x01\xbaH\xbb\x01\x1a\xb8\x01\n" +
+	"\x10OPERATION_DELETE\x10\x03\"\xca\x05\n" +
+	"\x12RelationshipFilter\x12Q\n" +
+	"\rresource_type\x18\x01 \x01(\tB,\xe2A\x01\x01\xbaH%\xd8\x01\x01r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\fresourceType\x12o\n" +
+	"\bresource\x18\x02 \x01(\tBS\xe2A\x01\x01\xbaHL\xd8\x01\x01rG2E^[A-Za-z_][A-Za-z0-9_-]{0,49}:[A-Za-z0-9_][A-Za-z0-9_.@+=/|-]{0,127}$R\bresource\x12H\n" +
+	"\brelation\x18\x03 \x01(\tB,\xe2A\x01\x01\xbaH%\xd8\x01\x01r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\brelation\x12O\n" +
+	"\fsubject_type\x18\x04 \x01(\tB,\xe2A\x01\x01\xbaH%\xd8\x01\x01r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\vsubjectType\x12\x92\x01\n" +
+	"\asubject\x18\x05 \x01(\tBx\xe2A\x01\x01\xbaHq\xd8\x01\x01rl2j^[A-Za-z_][A-Za-z0-9_-]{0,49}:(\\*|[A-Za-z0-9_][A-Za-z0-9_.@+=/|-]{0,127}(#[A-Za-z_][A-Za-z0-9_-]{0,49})?)$R\asubject:\xbf\x01\xbaH\xbb\x01\x1a\xb8\x01\n" +
 	"\x1drelationship_filter.not_empty\x12\x1eat least one field must be set\x1awthis.resource_type != '' || this.resource != '' || this.relation != '' || this.subject_type != '' || this.subject != ''\"\xa0\x02\n" +
 	"\fPrecondition\x12^\n" +
 	"\toperation\x18\x01 \x01(\x0e20.pyairtable.permission.v1.Precondition.OperationB\x0e\xe2A\x01\x02\xbaH\a\x82\x01\x04\x10\x01 \x00R\toperation\x12P\n" +
@@ -7164,7 +7366,10 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x18ListRoleBindingsResponse\x12J\n" +
 	"\rrole_bindings\x18\x01 \x03(\v2%.pyairtable.permission.v1.RoleBindingR\froleBindings\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12+\n" +
-	"\x11consistency_token\x18\x03 \x01(\tR\x10consistencyToken\"\x8d\x02\n" +
+	"\x11consistency_token\x18\x03 \x01(\tR\x10consistencyToken\"\x89\x01\n" +
+	"\x15GetRoleBindingRequest\x12p\n" +
+	"\x04name\x18\x01 \x01(\tB\\\xe2A\x01\x02\xfaA&\n" +
+	"$permission.pyairtable.io/RoleBinding\xbaH,r*2(^roleBindings/rbn[0-9a-hjkmnp-tv-z]{26}$R\x04name\"\x8d\x02\n" +
 	"\x11CreateRoleRequest\x12\xbf\x01\n" +
 	"\x04role\x18\x01 \x01(\v2\x1e.pyairtable.permission.v1.RoleB\x8a\x01\xe2A\x01\x02\xbaH\x82\x01\xba\x01|\n" +
 	"\rrole.complete\x124must have a display_name and at least one permission\x1a5this.display_name != '' && size(this.permissions) > 0\xc8\x01\x01R\x04role\x126\n" +
@@ -7246,7 +7451,17 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\n" +
 	"modelSpace\x126\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\x93\x02\n" +
+	"request_id\x18\x02 \x01(\tB\x17\xe2A\x01\x01\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\x91\x01\n" +
+	"\x14GetModelSpaceRequest\x12y\n" +
+	"\x04name\x18\x01 \x01(\tBe\xe2A\x01\x02\xfaA%\n" +
+	"#permission.pyairtable.io/ModelSpace\xbaH6r422^modelSpaces/(platform|spc[0-9a-hjkmnp-tv-z]{26})$R\x04name\"r\n" +
+	"\x16ListModelSpacesRequest\x12+\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\x0e\xe2A\x01\x01\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12+\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\x8a\x01\n" +
+	"\x17ListModelSpacesResponse\x12G\n" +
+	"\fmodel_spaces\x18\x01 \x03(\v2$.pyairtable.permission.v1.ModelSpaceR\vmodelSpaces\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x93\x02\n" +
 	"\x10GetSchemaRequest\x12\x7f\n" +
 	"\x04name\x18\x01 \x01(\tBk\xe2A\x01\x01\xfaA!\n" +
 	"\x1fpermission.pyairtable.io/Schema\xbaH@\xd8\x01\x01r;29^schemas/(platform-[0-9]{1,9}|sch[0-9a-hjkmnp-tv-z]{26})$R\x04name\x12~\n" +
@@ -7351,7 +7566,7 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x16SCOPE_MODE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SCOPE_MODE_INHERIT\x10\x01\x12\x17\n" +
 	"\x13SCOPE_MODE_RESTRICT\x10\x02\x12\x17\n" +
-	"\x13SCOPE_MODE_OVERRIDE\x10\x032\xa5#\n" +
+	"\x13SCOPE_MODE_OVERRIDE\x10\x032\x8b(\n" +
 	"\x11PermissionService\x12\x9b\x01\n" +
 	"\x0fCheckPermission\x120.pyairtable.permission.v1.CheckPermissionRequest\x1a1.pyairtable.permission.v1.CheckPermissionResponse\"#\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/permissions:check\x90\x02\x01\x12\xb2\x01\n" +
 	"\x15BatchCheckPermissions\x126.pyairtable.permission.v1.BatchCheckPermissionsRequest\x1a7.pyairtable.permission.v1.BatchCheckPermissionsResponse\"(\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/permissions:batchCheck\x90\x02\x01\x12\x94\x01\n" +
@@ -7371,7 +7586,8 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x0eClaimOwnership\x12/.pyairtable.permission.v1.ClaimOwnershipRequest\x1a0.pyairtable.permission.v1.ClaimOwnershipResponse\"-\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/roleBindings:claimOwnership\x90\x02\x02\x12\x97\x01\n" +
 	"\n" +
 	"RevokeRole\x12+.pyairtable.permission.v1.RevokeRoleRequest\x1a,.pyairtable.permission.v1.RevokeRoleResponse\".\x82\xd3\xe4\x93\x02%:\x01*\" /v1/{name=roleBindings/*}:revoke\x90\x02\x02\x12\x96\x01\n" +
-	"\x10ListRoleBindings\x121.pyairtable.permission.v1.ListRoleBindingsRequest\x1a2.pyairtable.permission.v1.ListRoleBindingsResponse\"\x1b\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/roleBindings\x90\x02\x01\x12|\n" +
+	"\x10ListRoleBindings\x121.pyairtable.permission.v1.ListRoleBindingsRequest\x1a2.pyairtable.permission.v1.ListRoleBindingsResponse\"\x1b\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/roleBindings\x90\x02\x01\x12\x95\x01\n" +
+	"\x0eGetRoleBinding\x12/.pyairtable.permission.v1.GetRoleBindingRequest\x1a%.pyairtable.permission.v1.RoleBinding\"+\xdaA\x04name\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/{name=roleBindings/*}\x90\x02\x01\x12|\n" +
 	"\n" +
 	"CreateRole\x12+.pyairtable.permission.v1.CreateRoleRequest\x1a\x1e.pyairtable.permission.v1.Role\"!\xdaA\x04role\x82\xd3\xe4\x93\x02\x11:\x04role\"\t/v1/roles\x90\x02\x02\x12y\n" +
 	"\aGetRole\x12(.pyairtable.permission.v1.GetRoleRequest\x1a\x1e.pyairtable.permission.v1.Role\"$\xdaA\x04name\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=roles/*}\x90\x02\x01\x12z\n" +
@@ -7382,7 +7598,9 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"DeleteRole\x12+.pyairtable.permission.v1.DeleteRoleRequest\x1a,.pyairtable.permission.v1.DeleteRoleResponse\"$\xdaA\x04name\x82\xd3\xe4\x93\x02\x14*\x12/v1/{name=roles/*}\x90\x02\x02\x12\xa1\x01\n" +
 	"\x0eSetInheritance\x12/.pyairtable.permission.v1.SetInheritanceRequest\x1a0.pyairtable.permission.v1.SetInheritanceResponse\",\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/permissions:setInheritance\x90\x02\x02\x12\xb7\x01\n" +
 	"\x17GetEffectivePermissions\x128.pyairtable.permission.v1.GetEffectivePermissionsRequest\x1a9.pyairtable.permission.v1.GetEffectivePermissionsResponse\"'\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/permissions:effective\x90\x02\x01\x12\xa2\x01\n" +
-	"\x10CreateModelSpace\x121.pyairtable.permission.v1.CreateModelSpaceRequest\x1a$.pyairtable.permission.v1.ModelSpace\"5\xdaA\vmodel_space\x82\xd3\xe4\x93\x02\x1e:\vmodel_space\"\x0f/v1/modelSpaces\x90\x02\x02\x12\x98\x01\n" +
+	"\x10CreateModelSpace\x121.pyairtable.permission.v1.CreateModelSpaceRequest\x1a$.pyairtable.permission.v1.ModelSpace\"5\xdaA\vmodel_space\x82\xd3\xe4\x93\x02\x1e:\vmodel_space\"\x0f/v1/modelSpaces\x90\x02\x02\x12\x91\x01\n" +
+	"\rGetModelSpace\x12..pyairtable.permission.v1.GetModelSpaceRequest\x1a$.pyairtable.permission.v1.ModelSpace\"*\xdaA\x04name\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=modelSpaces/*}\x90\x02\x01\x12\x92\x01\n" +
+	"\x0fListModelSpaces\x120.pyairtable.permission.v1.ListModelSpacesRequest\x1a1.pyairtable.permission.v1.ListModelSpacesResponse\"\x1a\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/modelSpaces\x90\x02\x01\x12\x98\x01\n" +
 	"\tGetSchema\x12*.pyairtable.permission.v1.GetSchemaRequest\x1a .pyairtable.permission.v1.Schema\"=\xdaA\x04name\x82\xd3\xe4\x93\x02-Z\x15\x12\x13/v1/schemas:current\x12\x14/v1/{name=schemas/*}\x90\x02\x01\x12\x97\x01\n" +
 	"\x12ListSchemaVersions\x123.pyairtable.permission.v1.ListSchemaVersionsRequest\x1a4.pyairtable.permission.v1.ListSchemaVersionsResponse\"\x16\x82\xd3\xe4\x93\x02\r\x12\v/v1/schemas\x90\x02\x01\x12\x8b\x01\n" +
 	"\vWriteSchema\x12,.pyairtable.permission.v1.WriteSchemaRequest\x1a-.pyairtable.permission.v1.WriteSchemaResponse\"\x1f\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/schemas:write\x90\x02\x02\x12\x8a\x01\n" +
@@ -7403,7 +7621,7 @@ func file_pyairtable_permission_v1_permission_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_permission_v1_permission_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_pyairtable_permission_v1_permission_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_pyairtable_permission_v1_permission_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_pyairtable_permission_v1_permission_proto_goTypes = []any{
 	(ErrorReason)(0),                        // 0: pyairtable.permission.v1.ErrorReason
 	(ScopeMode)(0),                          // 1: pyairtable.permission.v1.ScopeMode
@@ -7465,67 +7683,73 @@ var file_pyairtable_permission_v1_permission_proto_goTypes = []any{
 	(*ImportRelationshipsResponse)(nil),     // 57: pyairtable.permission.v1.ImportRelationshipsResponse
 	(*GrantRoleRequest)(nil),                // 58: pyairtable.permission.v1.GrantRoleRequest
 	(*GrantRoleResponse)(nil),               // 59: pyairtable.permission.v1.GrantRoleResponse
-	(*RevokeRoleRequest)(nil),               // 60: pyairtable.permission.v1.RevokeRoleRequest
-	(*RevokeRoleResponse)(nil),              // 61: pyairtable.permission.v1.RevokeRoleResponse
-	(*ListRoleBindingsRequest)(nil),         // 62: pyairtable.permission.v1.ListRoleBindingsRequest
-	(*ListRoleBindingsResponse)(nil),        // 63: pyairtable.permission.v1.ListRoleBindingsResponse
-	(*CreateRoleRequest)(nil),               // 64: pyairtable.permission.v1.CreateRoleRequest
-	(*GetRoleRequest)(nil),                  // 65: pyairtable.permission.v1.GetRoleRequest
-	(*ListRolesRequest)(nil),                // 66: pyairtable.permission.v1.ListRolesRequest
-	(*ListRolesResponse)(nil),               // 67: pyairtable.permission.v1.ListRolesResponse
-	(*UpdateRoleRequest)(nil),               // 68: pyairtable.permission.v1.UpdateRoleRequest
-	(*DeleteRoleRequest)(nil),               // 69: pyairtable.permission.v1.DeleteRoleRequest
-	(*DeleteRoleResponse)(nil),              // 70: pyairtable.permission.v1.DeleteRoleResponse
-	(*Inheritance)(nil),                     // 71: pyairtable.permission.v1.Inheritance
-	(*SetInheritanceRequest)(nil),           // 72: pyairtable.permission.v1.SetInheritanceRequest
-	(*SetInheritanceResponse)(nil),          // 73: pyairtable.permission.v1.SetInheritanceResponse
-	(*GetEffectivePermissionsRequest)(nil),  // 74: pyairtable.permission.v1.GetEffectivePermissionsRequest
-	(*FieldPermissions)(nil),                // 75: pyairtable.permission.v1.FieldPermissions
-	(*GetEffectivePermissionsResponse)(nil), // 76: pyairtable.permission.v1.GetEffectivePermissionsResponse
-	(*ModelSpace)(nil),                      // 77: pyairtable.permission.v1.ModelSpace
-	(*Schema)(nil),                          // 78: pyairtable.permission.v1.Schema
-	(*CreateModelSpaceRequest)(nil),         // 79: pyairtable.permission.v1.CreateModelSpaceRequest
-	(*GetSchemaRequest)(nil),                // 80: pyairtable.permission.v1.GetSchemaRequest
-	(*ListSchemaVersionsRequest)(nil),       // 81: pyairtable.permission.v1.ListSchemaVersionsRequest
-	(*ListSchemaVersionsResponse)(nil),      // 82: pyairtable.permission.v1.ListSchemaVersionsResponse
-	(*WriteSchemaRequest)(nil),              // 83: pyairtable.permission.v1.WriteSchemaRequest
-	(*WriteSchemaResponse)(nil),             // 84: pyairtable.permission.v1.WriteSchemaResponse
-	(*SchemaSource)(nil),                    // 85: pyairtable.permission.v1.SchemaSource
-	(*DiffSchemasRequest)(nil),              // 86: pyairtable.permission.v1.DiffSchemasRequest
-	(*SchemaDifference)(nil),                // 87: pyairtable.permission.v1.SchemaDifference
-	(*DiffSchemasResponse)(nil),             // 88: pyairtable.permission.v1.DiffSchemasResponse
-	(*SchemaAssertion)(nil),                 // 89: pyairtable.permission.v1.SchemaAssertion
-	(*TestSchemaRequest)(nil),               // 90: pyairtable.permission.v1.TestSchemaRequest
-	(*AssertionResult)(nil),                 // 91: pyairtable.permission.v1.AssertionResult
-	(*TestSchemaResponse)(nil),              // 92: pyairtable.permission.v1.TestSchemaResponse
-	(*structpb.Struct)(nil),                 // 93: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),           // 94: google.protobuf.Timestamp
-	(*status.Status)(nil),                   // 95: google.rpc.Status
-	(*durationpb.Duration)(nil),             // 96: google.protobuf.Duration
-	(*fieldmaskpb.FieldMask)(nil),           // 97: google.protobuf.FieldMask
+	(*ClaimOwnershipRequest)(nil),           // 60: pyairtable.permission.v1.ClaimOwnershipRequest
+	(*ClaimOwnershipResponse)(nil),          // 61: pyairtable.permission.v1.ClaimOwnershipResponse
+	(*RevokeRoleRequest)(nil),               // 62: pyairtable.permission.v1.RevokeRoleRequest
+	(*RevokeRoleResponse)(nil),              // 63: pyairtable.permission.v1.RevokeRoleResponse
+	(*ListRoleBindingsRequest)(nil),         // 64: pyairtable.permission.v1.ListRoleBindingsRequest
+	(*ListRoleBindingsResponse)(nil),        // 65: pyairtable.permission.v1.ListRoleBindingsResponse
+	(*GetRoleBindingRequest)(nil),           // 66: pyairtable.permission.v1.GetRoleBindingRequest
+	(*CreateRoleRequest)(nil),               // 67: pyairtable.permission.v1.CreateRoleRequest
+	(*GetRoleRequest)(nil),                  // 68: pyairtable.permission.v1.GetRoleRequest
+	(*ListRolesRequest)(nil),                // 69: pyairtable.permission.v1.ListRolesRequest
+	(*ListRolesResponse)(nil),               // 70: pyairtable.permission.v1.ListRolesResponse
+	(*UpdateRoleRequest)(nil),               // 71: pyairtable.permission.v1.UpdateRoleRequest
+	(*DeleteRoleRequest)(nil),               // 72: pyairtable.permission.v1.DeleteRoleRequest
+	(*DeleteRoleResponse)(nil),              // 73: pyairtable.permission.v1.DeleteRoleResponse
+	(*Inheritance)(nil),                     // 74: pyairtable.permission.v1.Inheritance
+	(*SetInheritanceRequest)(nil),           // 75: pyairtable.permission.v1.SetInheritanceRequest
+	(*SetInheritanceResponse)(nil),          // 76: pyairtable.permission.v1.SetInheritanceResponse
+	(*GetEffectivePermissionsRequest)(nil),  // 77: pyairtable.permission.v1.GetEffectivePermissionsRequest
+	(*FieldPermissions)(nil),                // 78: pyairtable.permission.v1.FieldPermissions
+	(*GetEffectivePermissionsResponse)(nil), // 79: pyairtable.permission.v1.GetEffectivePermissionsResponse
+	(*ModelSpace)(nil),                      // 80: pyairtable.permission.v1.ModelSpace
+	(*Schema)(nil),                          // 81: pyairtable.permission.v1.Schema
+	(*CreateModelSpaceRequest)(nil),         // 82: pyairtable.permission.v1.CreateModelSpaceRequest
+	(*GetModelSpaceRequest)(nil),            // 83: pyairtable.permission.v1.GetModelSpaceRequest
+	(*ListModelSpacesRequest)(nil),          // 84: pyairtable.permission.v1.ListModelSpacesRequest
+	(*ListModelSpacesResponse)(nil),         // 85: pyairtable.permission.v1.ListModelSpacesResponse
+	(*GetSchemaRequest)(nil),                // 86: pyairtable.permission.v1.GetSchemaRequest
+	(*ListSchemaVersionsRequest)(nil),       // 87: pyairtable.permission.v1.ListSchemaVersionsRequest
+	(*ListSchemaVersionsResponse)(nil),      // 88: pyairtable.permission.v1.ListSchemaVersionsResponse
+	(*WriteSchemaRequest)(nil),              // 89: pyairtable.permission.v1.WriteSchemaRequest
+	(*WriteSchemaResponse)(nil),             // 90: pyairtable.permission.v1.WriteSchemaResponse
+	(*SchemaSource)(nil),                    // 91: pyairtable.permission.v1.SchemaSource
+	(*DiffSchemasRequest)(nil),              // 92: pyairtable.permission.v1.DiffSchemasRequest
+	(*SchemaDifference)(nil),                // 93: pyairtable.permission.v1.SchemaDifference
+	(*DiffSchemasResponse)(nil),             // 94: pyairtable.permission.v1.DiffSchemasResponse
+	(*SchemaAssertion)(nil),                 // 95: pyairtable.permission.v1.SchemaAssertion
+	(*TestSchemaRequest)(nil),               // 96: pyairtable.permission.v1.TestSchemaRequest
+	(*AssertionResult)(nil),                 // 97: pyairtable.permission.v1.AssertionResult
+	(*TestSchemaResponse)(nil),              // 98: pyairtable.permission.v1.TestSchemaResponse
+	(*structpb.Struct)(nil),                 // 99: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),           // 100: google.protobuf.Timestamp
+	(*status.Status)(nil),                   // 101: google.rpc.Status
+	(*durationpb.Duration)(nil),             // 102: google.protobuf.Duration
+	(*fieldmaskpb.FieldMask)(nil),           // 103: google.protobuf.FieldMask
 }
 var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
-	93,  // 0: pyairtable.permission.v1.ConditionReference.context:type_name -> google.protobuf.Struct
+	99,  // 0: pyairtable.permission.v1.ConditionReference.context:type_name -> google.protobuf.Struct
 	10,  // 1: pyairtable.permission.v1.Relationship.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	94,  // 2: pyairtable.permission.v1.Relationship.expire_time:type_name -> google.protobuf.Timestamp
+	100, // 2: pyairtable.permission.v1.Relationship.expire_time:type_name -> google.protobuf.Timestamp
 	2,   // 3: pyairtable.permission.v1.RelationshipUpdate.operation:type_name -> pyairtable.permission.v1.RelationshipUpdate.Operation
 	11,  // 4: pyairtable.permission.v1.RelationshipUpdate.relationship:type_name -> pyairtable.permission.v1.Relationship
 	3,   // 5: pyairtable.permission.v1.Precondition.operation:type_name -> pyairtable.permission.v1.Precondition.Operation
 	13,  // 6: pyairtable.permission.v1.Precondition.filter:type_name -> pyairtable.permission.v1.RelationshipFilter
-	94,  // 7: pyairtable.permission.v1.Role.create_time:type_name -> google.protobuf.Timestamp
-	94,  // 8: pyairtable.permission.v1.Role.update_time:type_name -> google.protobuf.Timestamp
+	100, // 7: pyairtable.permission.v1.Role.create_time:type_name -> google.protobuf.Timestamp
+	100, // 8: pyairtable.permission.v1.Role.update_time:type_name -> google.protobuf.Timestamp
 	10,  // 9: pyairtable.permission.v1.RoleBinding.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	94,  // 10: pyairtable.permission.v1.RoleBinding.expire_time:type_name -> google.protobuf.Timestamp
-	94,  // 11: pyairtable.permission.v1.RoleBinding.create_time:type_name -> google.protobuf.Timestamp
+	100, // 10: pyairtable.permission.v1.RoleBinding.expire_time:type_name -> google.protobuf.Timestamp
+	100, // 11: pyairtable.permission.v1.RoleBinding.create_time:type_name -> google.protobuf.Timestamp
 	4,   // 12: pyairtable.permission.v1.Decision.result:type_name -> pyairtable.permission.v1.Decision.Result
 	5,   // 13: pyairtable.permission.v1.ExplanationStep.kind:type_name -> pyairtable.permission.v1.ExplanationStep.Kind
-	93,  // 14: pyairtable.permission.v1.CheckPermissionRequest.context:type_name -> google.protobuf.Struct
+	99,  // 14: pyairtable.permission.v1.CheckPermissionRequest.context:type_name -> google.protobuf.Struct
 	11,  // 15: pyairtable.permission.v1.CheckPermissionRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 16: pyairtable.permission.v1.CheckPermissionRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	17,  // 17: pyairtable.permission.v1.CheckPermissionResponse.decision:type_name -> pyairtable.permission.v1.Decision
-	93,  // 18: pyairtable.permission.v1.CheckItem.context:type_name -> google.protobuf.Struct
+	99,  // 18: pyairtable.permission.v1.CheckItem.context:type_name -> google.protobuf.Struct
 	17,  // 19: pyairtable.permission.v1.CheckResult.decision:type_name -> pyairtable.permission.v1.Decision
-	95,  // 20: pyairtable.permission.v1.CheckResult.error:type_name -> google.rpc.Status
+	101, // 20: pyairtable.permission.v1.CheckResult.error:type_name -> google.rpc.Status
 	23,  // 21: pyairtable.permission.v1.BatchCheckPermissionsRequest.items:type_name -> pyairtable.permission.v1.CheckItem
 	11,  // 22: pyairtable.permission.v1.BatchCheckPermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 23: pyairtable.permission.v1.BatchCheckPermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
@@ -7533,7 +7757,7 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	23,  // 25: pyairtable.permission.v1.StreamCheckPermissionsRequest.item:type_name -> pyairtable.permission.v1.CheckItem
 	9,   // 26: pyairtable.permission.v1.StreamCheckPermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	24,  // 27: pyairtable.permission.v1.StreamCheckPermissionsResponse.result:type_name -> pyairtable.permission.v1.CheckResult
-	93,  // 28: pyairtable.permission.v1.ExplainPermissionRequest.context:type_name -> google.protobuf.Struct
+	99,  // 28: pyairtable.permission.v1.ExplainPermissionRequest.context:type_name -> google.protobuf.Struct
 	11,  // 29: pyairtable.permission.v1.ExplainPermissionRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 30: pyairtable.permission.v1.ExplainPermissionRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	17,  // 31: pyairtable.permission.v1.ExplainPermissionResponse.decision:type_name -> pyairtable.permission.v1.Decision
@@ -7544,13 +7768,13 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	6,   // 36: pyairtable.permission.v1.ExpansionNode.operation:type_name -> pyairtable.permission.v1.ExpansionNode.Operation
 	32,  // 37: pyairtable.permission.v1.ExpansionNode.children:type_name -> pyairtable.permission.v1.ExpansionNode
 	32,  // 38: pyairtable.permission.v1.ExpandPermissionResponse.root:type_name -> pyairtable.permission.v1.ExpansionNode
-	93,  // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
+	99,  // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
 	11,  // 40: pyairtable.permission.v1.LookupResourcesRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 41: pyairtable.permission.v1.LookupResourcesRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	36,  // 42: pyairtable.permission.v1.LookupResourcesResponse.resource:type_name -> pyairtable.permission.v1.FoundResource
 	37,  // 43: pyairtable.permission.v1.LookupResourcesResponse.summary:type_name -> pyairtable.permission.v1.LookupSummary
 	4,   // 44: pyairtable.permission.v1.FoundResource.result:type_name -> pyairtable.permission.v1.Decision.Result
-	93,  // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
+	99,  // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
 	11,  // 46: pyairtable.permission.v1.LookupSubjectsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 47: pyairtable.permission.v1.LookupSubjectsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	40,  // 48: pyairtable.permission.v1.LookupSubjectsResponse.subject:type_name -> pyairtable.permission.v1.FoundSubject
@@ -7563,119 +7787,129 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	11,  // 55: pyairtable.permission.v1.ReadRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
 	13,  // 56: pyairtable.permission.v1.DeleteRelationshipsRequest.filter:type_name -> pyairtable.permission.v1.RelationshipFilter
 	14,  // 57: pyairtable.permission.v1.DeleteRelationshipsRequest.preconditions:type_name -> pyairtable.permission.v1.Precondition
-	96,  // 58: pyairtable.permission.v1.WatchRelationshipsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	102, // 58: pyairtable.permission.v1.WatchRelationshipsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
 	7,   // 59: pyairtable.permission.v1.PermissionChange.kind:type_name -> pyairtable.permission.v1.PermissionChange.Kind
 	11,  // 60: pyairtable.permission.v1.PermissionChange.relationship:type_name -> pyairtable.permission.v1.Relationship
 	16,  // 61: pyairtable.permission.v1.PermissionChange.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
 	15,  // 62: pyairtable.permission.v1.PermissionChange.role:type_name -> pyairtable.permission.v1.Role
-	71,  // 63: pyairtable.permission.v1.PermissionChange.inheritance:type_name -> pyairtable.permission.v1.Inheritance
+	74,  // 63: pyairtable.permission.v1.PermissionChange.inheritance:type_name -> pyairtable.permission.v1.Inheritance
 	48,  // 64: pyairtable.permission.v1.WatchRelationshipsResponse.changes:type_name -> pyairtable.permission.v1.PermissionChange
-	94,  // 65: pyairtable.permission.v1.WatchRelationshipsResponse.time:type_name -> google.protobuf.Timestamp
-	96,  // 66: pyairtable.permission.v1.StreamReplicaRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	100, // 65: pyairtable.permission.v1.WatchRelationshipsResponse.time:type_name -> google.protobuf.Timestamp
+	102, // 66: pyairtable.permission.v1.StreamReplicaRequest.heartbeat_interval:type_name -> google.protobuf.Duration
 	48,  // 67: pyairtable.permission.v1.ReplicaChanges.changes:type_name -> pyairtable.permission.v1.PermissionChange
 	51,  // 68: pyairtable.permission.v1.StreamReplicaResponse.snapshot:type_name -> pyairtable.permission.v1.ReplicaSnapshotChunk
 	52,  // 69: pyairtable.permission.v1.StreamReplicaResponse.changes:type_name -> pyairtable.permission.v1.ReplicaChanges
-	94,  // 70: pyairtable.permission.v1.StreamReplicaResponse.time:type_name -> google.protobuf.Timestamp
+	100, // 70: pyairtable.permission.v1.StreamReplicaResponse.time:type_name -> google.protobuf.Timestamp
 	9,   // 71: pyairtable.permission.v1.ExportRelationshipsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	11,  // 72: pyairtable.permission.v1.ExportRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
 	11,  // 73: pyairtable.permission.v1.ImportRelationshipsRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
 	10,  // 74: pyairtable.permission.v1.GrantRoleRequest.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	94,  // 75: pyairtable.permission.v1.GrantRoleRequest.expire_time:type_name -> google.protobuf.Timestamp
+	100, // 75: pyairtable.permission.v1.GrantRoleRequest.expire_time:type_name -> google.protobuf.Timestamp
 	16,  // 76: pyairtable.permission.v1.GrantRoleResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
-	9,   // 77: pyairtable.permission.v1.ListRoleBindingsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	16,  // 78: pyairtable.permission.v1.ListRoleBindingsResponse.role_bindings:type_name -> pyairtable.permission.v1.RoleBinding
-	15,  // 79: pyairtable.permission.v1.CreateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
-	15,  // 80: pyairtable.permission.v1.ListRolesResponse.roles:type_name -> pyairtable.permission.v1.Role
-	15,  // 81: pyairtable.permission.v1.UpdateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
-	97,  // 82: pyairtable.permission.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,   // 83: pyairtable.permission.v1.Inheritance.mode:type_name -> pyairtable.permission.v1.ScopeMode
-	1,   // 84: pyairtable.permission.v1.SetInheritanceRequest.mode:type_name -> pyairtable.permission.v1.ScopeMode
-	71,  // 85: pyairtable.permission.v1.SetInheritanceResponse.inheritance:type_name -> pyairtable.permission.v1.Inheritance
-	93,  // 86: pyairtable.permission.v1.GetEffectivePermissionsRequest.context:type_name -> google.protobuf.Struct
-	11,  // 87: pyairtable.permission.v1.GetEffectivePermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
-	9,   // 88: pyairtable.permission.v1.GetEffectivePermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	75,  // 89: pyairtable.permission.v1.GetEffectivePermissionsResponse.field_permissions:type_name -> pyairtable.permission.v1.FieldPermissions
-	94,  // 90: pyairtable.permission.v1.ModelSpace.create_time:type_name -> google.protobuf.Timestamp
-	94,  // 91: pyairtable.permission.v1.Schema.create_time:type_name -> google.protobuf.Timestamp
-	77,  // 92: pyairtable.permission.v1.CreateModelSpaceRequest.model_space:type_name -> pyairtable.permission.v1.ModelSpace
-	78,  // 93: pyairtable.permission.v1.ListSchemaVersionsResponse.schemas:type_name -> pyairtable.permission.v1.Schema
-	78,  // 94: pyairtable.permission.v1.WriteSchemaResponse.schema:type_name -> pyairtable.permission.v1.Schema
-	85,  // 95: pyairtable.permission.v1.DiffSchemasRequest.before:type_name -> pyairtable.permission.v1.SchemaSource
-	85,  // 96: pyairtable.permission.v1.DiffSchemasRequest.after:type_name -> pyairtable.permission.v1.SchemaSource
-	8,   // 97: pyairtable.permission.v1.SchemaDifference.kind:type_name -> pyairtable.permission.v1.SchemaDifference.Kind
-	87,  // 98: pyairtable.permission.v1.DiffSchemasResponse.differences:type_name -> pyairtable.permission.v1.SchemaDifference
-	23,  // 99: pyairtable.permission.v1.SchemaAssertion.check:type_name -> pyairtable.permission.v1.CheckItem
-	4,   // 100: pyairtable.permission.v1.SchemaAssertion.expected:type_name -> pyairtable.permission.v1.Decision.Result
-	85,  // 101: pyairtable.permission.v1.TestSchemaRequest.schema:type_name -> pyairtable.permission.v1.SchemaSource
-	11,  // 102: pyairtable.permission.v1.TestSchemaRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
-	89,  // 103: pyairtable.permission.v1.TestSchemaRequest.assertions:type_name -> pyairtable.permission.v1.SchemaAssertion
-	24,  // 104: pyairtable.permission.v1.AssertionResult.actual:type_name -> pyairtable.permission.v1.CheckResult
-	91,  // 105: pyairtable.permission.v1.TestSchemaResponse.results:type_name -> pyairtable.permission.v1.AssertionResult
-	21,  // 106: pyairtable.permission.v1.PermissionService.CheckPermission:input_type -> pyairtable.permission.v1.CheckPermissionRequest
-	25,  // 107: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:input_type -> pyairtable.permission.v1.BatchCheckPermissionsRequest
-	27,  // 108: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:input_type -> pyairtable.permission.v1.StreamCheckPermissionsRequest
-	29,  // 109: pyairtable.permission.v1.PermissionService.ExplainPermission:input_type -> pyairtable.permission.v1.ExplainPermissionRequest
-	31,  // 110: pyairtable.permission.v1.PermissionService.ExpandPermission:input_type -> pyairtable.permission.v1.ExpandPermissionRequest
-	34,  // 111: pyairtable.permission.v1.PermissionService.LookupResources:input_type -> pyairtable.permission.v1.LookupResourcesRequest
-	38,  // 112: pyairtable.permission.v1.PermissionService.LookupSubjects:input_type -> pyairtable.permission.v1.LookupSubjectsRequest
-	41,  // 113: pyairtable.permission.v1.PermissionService.WriteRelationships:input_type -> pyairtable.permission.v1.WriteRelationshipsRequest
-	43,  // 114: pyairtable.permission.v1.PermissionService.ReadRelationships:input_type -> pyairtable.permission.v1.ReadRelationshipsRequest
-	45,  // 115: pyairtable.permission.v1.PermissionService.DeleteRelationships:input_type -> pyairtable.permission.v1.DeleteRelationshipsRequest
-	47,  // 116: pyairtable.permission.v1.PermissionService.WatchRelationships:input_type -> pyairtable.permission.v1.WatchRelationshipsRequest
-	50,  // 117: pyairtable.permission.v1.PermissionService.StreamReplica:input_type -> pyairtable.permission.v1.StreamReplicaRequest
-	54,  // 118: pyairtable.permission.v1.PermissionService.ExportRelationships:input_type -> pyairtable.permission.v1.ExportRelationshipsRequest
-	56,  // 119: pyairtable.permission.v1.PermissionService.ImportRelationships:input_type -> pyairtable.permission.v1.ImportRelationshipsRequest
-	58,  // 120: pyairtable.permission.v1.PermissionService.GrantRole:input_type -> pyairtable.permission.v1.GrantRoleRequest
-	60,  // 121: pyairtable.permission.v1.PermissionService.RevokeRole:input_type -> pyairtable.permission.v1.RevokeRoleRequest
-	62,  // 122: pyairtable.permission.v1.PermissionService.ListRoleBindings:input_type -> pyairtable.permission.v1.ListRoleBindingsRequest
-	64,  // 123: pyairtable.permission.v1.PermissionService.CreateRole:input_type -> pyairtable.permission.v1.CreateRoleRequest
-	65,  // 124: pyairtable.permission.v1.PermissionService.GetRole:input_type -> pyairtable.permission.v1.GetRoleRequest
-	66,  // 125: pyairtable.permission.v1.PermissionService.ListRoles:input_type -> pyairtable.permission.v1.ListRolesRequest
-	68,  // 126: pyairtable.permission.v1.PermissionService.UpdateRole:input_type -> pyairtable.permission.v1.UpdateRoleRequest
-	69,  // 127: pyairtable.permission.v1.PermissionService.DeleteRole:input_type -> pyairtable.permission.v1.DeleteRoleRequest
-	72,  // 128: pyairtable.permission.v1.PermissionService.SetInheritance:input_type -> pyairtable.permission.v1.SetInheritanceRequest
-	74,  // 129: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:input_type -> pyairtable.permission.v1.GetEffectivePermissionsRequest
-	79,  // 130: pyairtable.permission.v1.PermissionService.CreateModelSpace:input_type -> pyairtable.permission.v1.CreateModelSpaceRequest
-	80,  // 131: pyairtable.permission.v1.PermissionService.GetSchema:input_type -> pyairtable.permission.v1.GetSchemaRequest
-	81,  // 132: pyairtable.permission.v1.PermissionService.ListSchemaVersions:input_type -> pyairtable.permission.v1.ListSchemaVersionsRequest
-	83,  // 133: pyairtable.permission.v1.PermissionService.WriteSchema:input_type -> pyairtable.permission.v1.WriteSchemaRequest
-	86,  // 134: pyairtable.permission.v1.PermissionService.DiffSchemas:input_type -> pyairtable.permission.v1.DiffSchemasRequest
-	90,  // 135: pyairtable.permission.v1.PermissionService.TestSchema:input_type -> pyairtable.permission.v1.TestSchemaRequest
-	22,  // 136: pyairtable.permission.v1.PermissionService.CheckPermission:output_type -> pyairtable.permission.v1.CheckPermissionResponse
-	26,  // 137: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:output_type -> pyairtable.permission.v1.BatchCheckPermissionsResponse
-	28,  // 138: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:output_type -> pyairtable.permission.v1.StreamCheckPermissionsResponse
-	30,  // 139: pyairtable.permission.v1.PermissionService.ExplainPermission:output_type -> pyairtable.permission.v1.ExplainPermissionResponse
-	33,  // 140: pyairtable.permission.v1.PermissionService.ExpandPermission:output_type -> pyairtable.permission.v1.ExpandPermissionResponse
-	35,  // 141: pyairtable.permission.v1.PermissionService.LookupResources:output_type -> pyairtable.permission.v1.LookupResourcesResponse
-	39,  // 142: pyairtable.permission.v1.PermissionService.LookupSubjects:output_type -> pyairtable.permission.v1.LookupSubjectsResponse
-	42,  // 143: pyairtable.permission.v1.PermissionService.WriteRelationships:output_type -> pyairtable.permission.v1.WriteRelationshipsResponse
-	44,  // 144: pyairtable.permission.v1.PermissionService.ReadRelationships:output_type -> pyairtable.permission.v1.ReadRelationshipsResponse
-	46,  // 145: pyairtable.permission.v1.PermissionService.DeleteRelationships:output_type -> pyairtable.permission.v1.DeleteRelationshipsResponse
-	49,  // 146: pyairtable.permission.v1.PermissionService.WatchRelationships:output_type -> pyairtable.permission.v1.WatchRelationshipsResponse
-	53,  // 147: pyairtable.permission.v1.PermissionService.StreamReplica:output_type -> pyairtable.permission.v1.StreamReplicaResponse
-	55,  // 148: pyairtable.permission.v1.PermissionService.ExportRelationships:output_type -> pyairtable.permission.v1.ExportRelationshipsResponse
-	57,  // 149: pyairtable.permission.v1.PermissionService.ImportRelationships:output_type -> pyairtable.permission.v1.ImportRelationshipsResponse
-	59,  // 150: pyairtable.permission.v1.PermissionService.GrantRole:output_type -> pyairtable.permission.v1.GrantRoleResponse
-	61,  // 151: pyairtable.permission.v1.PermissionService.RevokeRole:output_type -> pyairtable.permission.v1.RevokeRoleResponse
-	63,  // 152: pyairtable.permission.v1.PermissionService.ListRoleBindings:output_type -> pyairtable.permission.v1.ListRoleBindingsResponse
-	15,  // 153: pyairtable.permission.v1.PermissionService.CreateRole:output_type -> pyairtable.permission.v1.Role
-	15,  // 154: pyairtable.permission.v1.PermissionService.GetRole:output_type -> pyairtable.permission.v1.Role
-	67,  // 155: pyairtable.permission.v1.PermissionService.ListRoles:output_type -> pyairtable.permission.v1.ListRolesResponse
-	15,  // 156: pyairtable.permission.v1.PermissionService.UpdateRole:output_type -> pyairtable.permission.v1.Role
-	70,  // 157: pyairtable.permission.v1.PermissionService.DeleteRole:output_type -> pyairtable.permission.v1.DeleteRoleResponse
-	73,  // 158: pyairtable.permission.v1.PermissionService.SetInheritance:output_type -> pyairtable.permission.v1.SetInheritanceResponse
-	76,  // 159: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:output_type -> pyairtable.permission.v1.GetEffectivePermissionsResponse
-	77,  // 160: pyairtable.permission.v1.PermissionService.CreateModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
-	78,  // 161: pyairtable.permission.v1.PermissionService.GetSchema:output_type -> pyairtable.permission.v1.Schema
-	82,  // 162: pyairtable.permission.v1.PermissionService.ListSchemaVersions:output_type -> pyairtable.permission.v1.ListSchemaVersionsResponse
-	84,  // 163: pyairtable.permission.v1.PermissionService.WriteSchema:output_type -> pyairtable.permission.v1.WriteSchemaResponse
-	88,  // 164: pyairtable.permission.v1.PermissionService.DiffSchemas:output_type -> pyairtable.permission.v1.DiffSchemasResponse
-	92,  // 165: pyairtable.permission.v1.PermissionService.TestSchema:output_type -> pyairtable.permission.v1.TestSchemaResponse
-	136, // [136:166] is the sub-list for method output_type
-	106, // [106:136] is the sub-list for method input_type
-	106, // [106:106] is the sub-list for extension type_name
-	106, // [106:106] is the sub-list for extension extendee
-	0,   // [0:106] is the sub-list for field type_name
+	16,  // 77: pyairtable.permission.v1.ClaimOwnershipResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
+	9,   // 78: pyairtable.permission.v1.ListRoleBindingsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
+	16,  // 79: pyairtable.permission.v1.ListRoleBindingsResponse.role_bindings:type_name -> pyairtable.permission.v1.RoleBinding
+	15,  // 80: pyairtable.permission.v1.CreateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
+	15,  // 81: pyairtable.permission.v1.ListRolesResponse.roles:type_name -> pyairtable.permission.v1.Role
+	15,  // 82: pyairtable.permission.v1.UpdateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
+	103, // 83: pyairtable.permission.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,   // 84: pyairtable.permission.v1.Inheritance.mode:type_name -> pyairtable.permission.v1.ScopeMode
+	1,   // 85: pyairtable.permission.v1.SetInheritanceRequest.mode:type_name -> pyairtable.permission.v1.ScopeMode
+	74,  // 86: pyairtable.permission.v1.SetInheritanceResponse.inheritance:type_name -> pyairtable.permission.v1.Inheritance
+	99,  // 87: pyairtable.permission.v1.GetEffectivePermissionsRequest.context:type_name -> google.protobuf.Struct
+	11,  // 88: pyairtable.permission.v1.GetEffectivePermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
+	9,   // 89: pyairtable.permission.v1.GetEffectivePermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
+	78,  // 90: pyairtable.permission.v1.GetEffectivePermissionsResponse.field_permissions:type_name -> pyairtable.permission.v1.FieldPermissions
+	100, // 91: pyairtable.permission.v1.ModelSpace.create_time:type_name -> google.protobuf.Timestamp
+	100, // 92: pyairtable.permission.v1.Schema.create_time:type_name -> google.protobuf.Timestamp
+	80,  // 93: pyairtable.permission.v1.CreateModelSpaceRequest.model_space:type_name -> pyairtable.permission.v1.ModelSpace
+	80,  // 94: pyairtable.permission.v1.ListModelSpacesResponse.model_spaces:type_name -> pyairtable.permission.v1.ModelSpace
+	81,  // 95: pyairtable.permission.v1.ListSchemaVersionsResponse.schemas:type_name -> pyairtable.permission.v1.Schema
+	81,  // 96: pyairtable.permission.v1.WriteSchemaResponse.schema:type_name -> pyairtable.permission.v1.Schema
+	91,  // 97: pyairtable.permission.v1.DiffSchemasRequest.before:type_name -> pyairtable.permission.v1.SchemaSource
+	91,  // 98: pyairtable.permission.v1.DiffSchemasRequest.after:type_name -> pyairtable.permission.v1.SchemaSource
+	8,   // 99: pyairtable.permission.v1.SchemaDifference.kind:type_name -> pyairtable.permission.v1.SchemaDifference.Kind
+	93,  // 100: pyairtable.permission.v1.DiffSchemasResponse.differences:type_name -> pyairtable.permission.v1.SchemaDifference
+	23,  // 101: pyairtable.permission.v1.SchemaAssertion.check:type_name -> pyairtable.permission.v1.CheckItem
+	4,   // 102: pyairtable.permission.v1.SchemaAssertion.expected:type_name -> pyairtable.permission.v1.Decision.Result
+	91,  // 103: pyairtable.permission.v1.TestSchemaRequest.schema:type_name -> pyairtable.permission.v1.SchemaSource
+	11,  // 104: pyairtable.permission.v1.TestSchemaRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
+	95,  // 105: pyairtable.permission.v1.TestSchemaRequest.assertions:type_name -> pyairtable.permission.v1.SchemaAssertion
+	24,  // 106: pyairtable.permission.v1.AssertionResult.actual:type_name -> pyairtable.permission.v1.CheckResult
+	97,  // 107: pyairtable.permission.v1.TestSchemaResponse.results:type_name -> pyairtable.permission.v1.AssertionResult
+	21,  // 108: pyairtable.permission.v1.PermissionService.CheckPermission:input_type -> pyairtable.permission.v1.CheckPermissionRequest
+	25,  // 109: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:input_type -> pyairtable.permission.v1.BatchCheckPermissionsRequest
+	27,  // 110: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:input_type -> pyairtable.permission.v1.StreamCheckPermissionsRequest
+	29,  // 111: pyairtable.permission.v1.PermissionService.ExplainPermission:input_type -> pyairtable.permission.v1.ExplainPermissionRequest
+	31,  // 112: pyairtable.permission.v1.PermissionService.ExpandPermission:input_type -> pyairtable.permission.v1.ExpandPermissionRequest
+	34,  // 113: pyairtable.permission.v1.PermissionService.LookupResources:input_type -> pyairtable.permission.v1.LookupResourcesRequest
+	38,  // 114: pyairtable.permission.v1.PermissionService.LookupSubjects:input_type -> pyairtable.permission.v1.LookupSubjectsRequest
+	41,  // 115: pyairtable.permission.v1.PermissionService.WriteRelationships:input_type -> pyairtable.permission.v1.WriteRelationshipsRequest
+	43,  // 116: pyairtable.permission.v1.PermissionService.ReadRelationships:input_type -> pyairtable.permission.v1.ReadRelationshipsRequest
+	45,  // 117: pyairtable.permission.v1.PermissionService.DeleteRelationships:input_type -> pyairtable.permission.v1.DeleteRelationshipsRequest
+	47,  // 118: pyairtable.permission.v1.PermissionService.WatchRelationships:input_type -> pyairtable.permission.v1.WatchRelationshipsRequest
+	50,  // 119: pyairtable.permission.v1.PermissionService.StreamReplica:input_type -> pyairtable.permission.v1.StreamReplicaRequest
+	54,  // 120: pyairtable.permission.v1.PermissionService.ExportRelationships:input_type -> pyairtable.permission.v1.ExportRelationshipsRequest
+	56,  // 121: pyairtable.permission.v1.PermissionService.ImportRelationships:input_type -> pyairtable.permission.v1.ImportRelationshipsRequest
+	58,  // 122: pyairtable.permission.v1.PermissionService.GrantRole:input_type -> pyairtable.permission.v1.GrantRoleRequest
+	60,  // 123: pyairtable.permission.v1.PermissionService.ClaimOwnership:input_type -> pyairtable.permission.v1.ClaimOwnershipRequest
+	62,  // 124: pyairtable.permission.v1.PermissionService.RevokeRole:input_type -> pyairtable.permission.v1.RevokeRoleRequest
+	64,  // 125: pyairtable.permission.v1.PermissionService.ListRoleBindings:input_type -> pyairtable.permission.v1.ListRoleBindingsRequest
+	66,  // 126: pyairtable.permission.v1.PermissionService.GetRoleBinding:input_type -> pyairtable.permission.v1.GetRoleBindingRequest
+	67,  // 127: pyairtable.permission.v1.PermissionService.CreateRole:input_type -> pyairtable.permission.v1.CreateRoleRequest
+	68,  // 128: pyairtable.permission.v1.PermissionService.GetRole:input_type -> pyairtable.permission.v1.GetRoleRequest
+	69,  // 129: pyairtable.permission.v1.PermissionService.ListRoles:input_type -> pyairtable.permission.v1.ListRolesRequest
+	71,  // 130: pyairtable.permission.v1.PermissionService.UpdateRole:input_type -> pyairtable.permission.v1.UpdateRoleRequest
+	72,  // 131: pyairtable.permission.v1.PermissionService.DeleteRole:input_type -> pyairtable.permission.v1.DeleteRoleRequest
+	75,  // 132: pyairtable.permission.v1.PermissionService.SetInheritance:input_type -> pyairtable.permission.v1.SetInheritanceRequest
+	77,  // 133: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:input_type -> pyairtable.permission.v1.GetEffectivePermissionsRequest
+	82,  // 134: pyairtable.permission.v1.PermissionService.CreateModelSpace:input_type -> pyairtable.permission.v1.CreateModelSpaceRequest
+	83,  // 135: pyairtable.permission.v1.PermissionService.GetModelSpace:input_type -> pyairtable.permission.v1.GetModelSpaceRequest
+	84,  // 136: pyairtable.permission.v1.PermissionService.ListModelSpaces:input_type -> pyairtable.permission.v1.ListModelSpacesRequest
+	86,  // 137: pyairtable.permission.v1.PermissionService.GetSchema:input_type -> pyairtable.permission.v1.GetSchemaRequest
+	87,  // 138: pyairtable.permission.v1.PermissionService.ListSchemaVersions:input_type -> pyairtable.permission.v1.ListSchemaVersionsRequest
+	89,  // 139: pyairtable.permission.v1.PermissionService.WriteSchema:input_type -> pyairtable.permission.v1.WriteSchemaRequest
+	92,  // 140: pyairtable.permission.v1.PermissionService.DiffSchemas:input_type -> pyairtable.permission.v1.DiffSchemasRequest
+	96,  // 141: pyairtable.permission.v1.PermissionService.TestSchema:input_type -> pyairtable.permission.v1.TestSchemaRequest
+	22,  // 142: pyairtable.permission.v1.PermissionService.CheckPermission:output_type -> pyairtable.permission.v1.CheckPermissionResponse
+	26,  // 143: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:output_type -> pyairtable.permission.v1.BatchCheckPermissionsResponse
+	28,  // 144: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:output_type -> pyairtable.permission.v1.StreamCheckPermissionsResponse
+	30,  // 145: pyairtable.permission.v1.PermissionService.ExplainPermission:output_type -> pyairtable.permission.v1.ExplainPermissionResponse
+	33,  // 146: pyairtable.permission.v1.PermissionService.ExpandPermission:output_type -> pyairtable.permission.v1.ExpandPermissionResponse
+	35,  // 147: pyairtable.permission.v1.PermissionService.LookupResources:output_type -> pyairtable.permission.v1.LookupResourcesResponse
+	39,  // 148: pyairtable.permission.v1.PermissionService.LookupSubjects:output_type -> pyairtable.permission.v1.LookupSubjectsResponse
+	42,  // 149: pyairtable.permission.v1.PermissionService.WriteRelationships:output_type -> pyairtable.permission.v1.WriteRelationshipsResponse
+	44,  // 150: pyairtable.permission.v1.PermissionService.ReadRelationships:output_type -> pyairtable.permission.v1.ReadRelationshipsResponse
+	46,  // 151: pyairtable.permission.v1.PermissionService.DeleteRelationships:output_type -> pyairtable.permission.v1.DeleteRelationshipsResponse
+	49,  // 152: pyairtable.permission.v1.PermissionService.WatchRelationships:output_type -> pyairtable.permission.v1.WatchRelationshipsResponse
+	53,  // 153: pyairtable.permission.v1.PermissionService.StreamReplica:output_type -> pyairtable.permission.v1.StreamReplicaResponse
+	55,  // 154: pyairtable.permission.v1.PermissionService.ExportRelationships:output_type -> pyairtable.permission.v1.ExportRelationshipsResponse
+	57,  // 155: pyairtable.permission.v1.PermissionService.ImportRelationships:output_type -> pyairtable.permission.v1.ImportRelationshipsResponse
+	59,  // 156: pyairtable.permission.v1.PermissionService.GrantRole:output_type -> pyairtable.permission.v1.GrantRoleResponse
+	61,  // 157: pyairtable.permission.v1.PermissionService.ClaimOwnership:output_type -> pyairtable.permission.v1.ClaimOwnershipResponse
+	63,  // 158: pyairtable.permission.v1.PermissionService.RevokeRole:output_type -> pyairtable.permission.v1.RevokeRoleResponse
+	65,  // 159: pyairtable.permission.v1.PermissionService.ListRoleBindings:output_type -> pyairtable.permission.v1.ListRoleBindingsResponse
+	16,  // 160: pyairtable.permission.v1.PermissionService.GetRoleBinding:output_type -> pyairtable.permission.v1.RoleBinding
+	15,  // 161: pyairtable.permission.v1.PermissionService.CreateRole:output_type -> pyairtable.permission.v1.Role
+	15,  // 162: pyairtable.permission.v1.PermissionService.GetRole:output_type -> pyairtable.permission.v1.Role
+	70,  // 163: pyairtable.permission.v1.PermissionService.ListRoles:output_type -> pyairtable.permission.v1.ListRolesResponse
+	15,  // 164: pyairtable.permission.v1.PermissionService.UpdateRole:output_type -> pyairtable.permission.v1.Role
+	73,  // 165: pyairtable.permission.v1.PermissionService.DeleteRole:output_type -> pyairtable.permission.v1.DeleteRoleResponse
+	76,  // 166: pyairtable.permission.v1.PermissionService.SetInheritance:output_type -> pyairtable.permission.v1.SetInheritanceResponse
+	79,  // 167: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:output_type -> pyairtable.permission.v1.GetEffectivePermissionsResponse
+	80,  // 168: pyairtable.permission.v1.PermissionService.CreateModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
+	80,  // 169: pyairtable.permission.v1.PermissionService.GetModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
+	85,  // 170: pyairtable.permission.v1.PermissionService.ListModelSpaces:output_type -> pyairtable.permission.v1.ListModelSpacesResponse
+	81,  // 171: pyairtable.permission.v1.PermissionService.GetSchema:output_type -> pyairtable.permission.v1.Schema
+	88,  // 172: pyairtable.permission.v1.PermissionService.ListSchemaVersions:output_type -> pyairtable.permission.v1.ListSchemaVersionsResponse
+	90,  // 173: pyairtable.permission.v1.PermissionService.WriteSchema:output_type -> pyairtable.permission.v1.WriteSchemaResponse
+	94,  // 174: pyairtable.permission.v1.PermissionService.DiffSchemas:output_type -> pyairtable.permission.v1.DiffSchemasResponse
+	98,  // 175: pyairtable.permission.v1.PermissionService.TestSchema:output_type -> pyairtable.permission.v1.TestSchemaResponse
+	142, // [142:176] is the sub-list for method output_type
+	108, // [108:142] is the sub-list for method input_type
+	108, // [108:108] is the sub-list for extension type_name
+	108, // [108:108] is the sub-list for extension extendee
+	0,   // [0:108] is the sub-list for field type_name
 }
 
 func init() { file_pyairtable_permission_v1_permission_proto_init() }
@@ -7711,7 +7945,7 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 		(*StreamReplicaResponse_Snapshot)(nil),
 		(*StreamReplicaResponse_Changes)(nil),
 	}
-	file_pyairtable_permission_v1_permission_proto_msgTypes[76].OneofWrappers = []any{
+	file_pyairtable_permission_v1_permission_proto_msgTypes[82].OneofWrappers = []any{
 		(*SchemaSource_Name)(nil),
 		(*SchemaSource_Text)(nil),
 	}
@@ -7721,7 +7955,7 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_permission_v1_permission_proto_rawDesc), len(file_pyairtable_permission_v1_permission_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   84,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

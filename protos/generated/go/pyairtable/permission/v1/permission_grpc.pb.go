@@ -40,6 +40,7 @@ const (
 	PermissionService_ClaimOwnership_FullMethodName          = "/pyairtable.permission.v1.PermissionService/ClaimOwnership"
 	PermissionService_RevokeRole_FullMethodName              = "/pyairtable.permission.v1.PermissionService/RevokeRole"
 	PermissionService_ListRoleBindings_FullMethodName        = "/pyairtable.permission.v1.PermissionService/ListRoleBindings"
+	PermissionService_GetRoleBinding_FullMethodName          = "/pyairtable.permission.v1.PermissionService/GetRoleBinding"
 	PermissionService_CreateRole_FullMethodName              = "/pyairtable.permission.v1.PermissionService/CreateRole"
 	PermissionService_GetRole_FullMethodName                 = "/pyairtable.permission.v1.PermissionService/GetRole"
 	PermissionService_ListRoles_FullMethodName               = "/pyairtable.permission.v1.PermissionService/ListRoles"
@@ -48,6 +49,8 @@ const (
 	PermissionService_SetInheritance_FullMethodName          = "/pyairtable.permission.v1.PermissionService/SetInheritance"
 	PermissionService_GetEffectivePermissions_FullMethodName = "/pyairtable.permission.v1.PermissionService/GetEffectivePermissions"
 	PermissionService_CreateModelSpace_FullMethodName        = "/pyairtable.permission.v1.PermissionService/CreateModelSpace"
+	PermissionService_GetModelSpace_FullMethodName           = "/pyairtable.permission.v1.PermissionService/GetModelSpace"
+	PermissionService_ListModelSpaces_FullMethodName         = "/pyairtable.permission.v1.PermissionService/ListModelSpaces"
 	PermissionService_GetSchema_FullMethodName               = "/pyairtable.permission.v1.PermissionService/GetSchema"
 	PermissionService_ListSchemaVersions_FullMethodName      = "/pyairtable.permission.v1.PermissionService/ListSchemaVersions"
 	PermissionService_WriteSchema_FullMethodName             = "/pyairtable.permission.v1.PermissionService/WriteSchema"
@@ -222,6 +225,13 @@ type PermissionServiceClient interface {
 	// Errors: PERMISSION_DENIED, NOT_FOUND.
 	// A retry is safe.
 	ListRoleBindings(ctx context.Context, in *ListRoleBindingsRequest, opts ...grpc.CallOption) (*ListRoleBindingsResponse, error)
+	// Reads one role binding.
+	//
+	// Permission: `<type>.manage_access` on its resource; none for a binding of
+	// the caller's own.
+	// Errors: PERMISSION_DENIED, NOT_FOUND, also for one that has expired.
+	// A retry is safe.
+	GetRoleBinding(ctx context.Context, in *GetRoleBindingRequest, opts ...grpc.CallOption) (*RoleBinding, error)
 	// Creates a custom role.
 	//
 	// Permission: `tenant.manage_access`, and on the tenant each permission of
@@ -280,6 +290,19 @@ type PermissionServiceClient interface {
 	// Errors: PERMISSION_DENIED, ALREADY_EXISTS, RESOURCE_EXHAUSTED (quota).
 	// A retry with the same request_id is safe.
 	CreateModelSpace(ctx context.Context, in *CreateModelSpaceRequest, opts ...grpc.CallOption) (*ModelSpace, error)
+	// Reads one model space.
+	//
+	// Permission: `tenant.read`.
+	// Errors: PERMISSION_DENIED, NOT_FOUND.
+	// A retry is safe.
+	GetModelSpace(ctx context.Context, in *GetModelSpaceRequest, opts ...grpc.CallOption) (*ModelSpace, error)
+	// Lists the tenant's model spaces, and the platform's, in the order of their
+	// names.
+	//
+	// Permission: `tenant.read`.
+	// Errors: PERMISSION_DENIED.
+	// A retry is safe.
+	ListModelSpaces(ctx context.Context, in *ListModelSpacesRequest, opts ...grpc.CallOption) (*ListModelSpacesResponse, error)
 	// Returns one version of a model space's schema.
 	//
 	// Permission: `tenant.read`.
@@ -557,6 +580,16 @@ func (c *permissionServiceClient) ListRoleBindings(ctx context.Context, in *List
 	return out, nil
 }
 
+func (c *permissionServiceClient) GetRoleBinding(ctx context.Context, in *GetRoleBindingRequest, opts ...grpc.CallOption) (*RoleBinding, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RoleBinding)
+	err := c.cc.Invoke(ctx, PermissionService_GetRoleBinding_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *permissionServiceClient) CreateRole(ctx context.Context, in *CreateRoleRequest, opts ...grpc.CallOption) (*Role, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Role)
@@ -631,6 +664,26 @@ func (c *permissionServiceClient) CreateModelSpace(ctx context.Context, in *Crea
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ModelSpace)
 	err := c.cc.Invoke(ctx, PermissionService_CreateModelSpace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *permissionServiceClient) GetModelSpace(ctx context.Context, in *GetModelSpaceRequest, opts ...grpc.CallOption) (*ModelSpace, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ModelSpace)
+	err := c.cc.Invoke(ctx, PermissionService_GetModelSpace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *permissionServiceClient) ListModelSpaces(ctx context.Context, in *ListModelSpacesRequest, opts ...grpc.CallOption) (*ListModelSpacesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListModelSpacesResponse)
+	err := c.cc.Invoke(ctx, PermissionService_ListModelSpaces_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -854,6 +907,13 @@ type PermissionServiceServer interface {
 	// Errors: PERMISSION_DENIED, NOT_FOUND.
 	// A retry is safe.
 	ListRoleBindings(context.Context, *ListRoleBindingsRequest) (*ListRoleBindingsResponse, error)
+	// Reads one role binding.
+	//
+	// Permission: `<type>.manage_access` on its resource; none for a binding of
+	// the caller's own.
+	// Errors: PERMISSION_DENIED, NOT_FOUND, also for one that has expired.
+	// A retry is safe.
+	GetRoleBinding(context.Context, *GetRoleBindingRequest) (*RoleBinding, error)
 	// Creates a custom role.
 	//
 	// Permission: `tenant.manage_access`, and on the tenant each permission of
@@ -912,6 +972,19 @@ type PermissionServiceServer interface {
 	// Errors: PERMISSION_DENIED, ALREADY_EXISTS, RESOURCE_EXHAUSTED (quota).
 	// A retry with the same request_id is safe.
 	CreateModelSpace(context.Context, *CreateModelSpaceRequest) (*ModelSpace, error)
+	// Reads one model space.
+	//
+	// Permission: `tenant.read`.
+	// Errors: PERMISSION_DENIED, NOT_FOUND.
+	// A retry is safe.
+	GetModelSpace(context.Context, *GetModelSpaceRequest) (*ModelSpace, error)
+	// Lists the tenant's model spaces, and the platform's, in the order of their
+	// names.
+	//
+	// Permission: `tenant.read`.
+	// Errors: PERMISSION_DENIED.
+	// A retry is safe.
+	ListModelSpaces(context.Context, *ListModelSpacesRequest) (*ListModelSpacesResponse, error)
 	// Returns one version of a model space's schema.
 	//
 	// Permission: `tenant.read`.
@@ -1012,6 +1085,9 @@ func (UnimplementedPermissionServiceServer) RevokeRole(context.Context, *RevokeR
 func (UnimplementedPermissionServiceServer) ListRoleBindings(context.Context, *ListRoleBindingsRequest) (*ListRoleBindingsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRoleBindings not implemented")
 }
+func (UnimplementedPermissionServiceServer) GetRoleBinding(context.Context, *GetRoleBindingRequest) (*RoleBinding, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRoleBinding not implemented")
+}
 func (UnimplementedPermissionServiceServer) CreateRole(context.Context, *CreateRoleRequest) (*Role, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateRole not implemented")
 }
@@ -1035,6 +1111,12 @@ func (UnimplementedPermissionServiceServer) GetEffectivePermissions(context.Cont
 }
 func (UnimplementedPermissionServiceServer) CreateModelSpace(context.Context, *CreateModelSpaceRequest) (*ModelSpace, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateModelSpace not implemented")
+}
+func (UnimplementedPermissionServiceServer) GetModelSpace(context.Context, *GetModelSpaceRequest) (*ModelSpace, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetModelSpace not implemented")
+}
+func (UnimplementedPermissionServiceServer) ListModelSpaces(context.Context, *ListModelSpacesRequest) (*ListModelSpacesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListModelSpaces not implemented")
 }
 func (UnimplementedPermissionServiceServer) GetSchema(context.Context, *GetSchemaRequest) (*Schema, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSchema not implemented")
@@ -1339,6 +1421,24 @@ func _PermissionService_ListRoleBindings_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PermissionService_GetRoleBinding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRoleBindingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PermissionServiceServer).GetRoleBinding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PermissionService_GetRoleBinding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PermissionServiceServer).GetRoleBinding(ctx, req.(*GetRoleBindingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PermissionService_CreateRole_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateRoleRequest)
 	if err := dec(in); err != nil {
@@ -1479,6 +1579,42 @@ func _PermissionService_CreateModelSpace_Handler(srv interface{}, ctx context.Co
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PermissionServiceServer).CreateModelSpace(ctx, req.(*CreateModelSpaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PermissionService_GetModelSpace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetModelSpaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PermissionServiceServer).GetModelSpace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PermissionService_GetModelSpace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PermissionServiceServer).GetModelSpace(ctx, req.(*GetModelSpaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PermissionService_ListModelSpaces_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListModelSpacesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PermissionServiceServer).ListModelSpaces(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PermissionService_ListModelSpaces_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PermissionServiceServer).ListModelSpaces(ctx, req.(*ListModelSpacesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1625,6 +1761,10 @@ var PermissionService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _PermissionService_ListRoleBindings_Handler,
 		},
 		{
+			MethodName: "GetRoleBinding",
+			Handler:    _PermissionService_GetRoleBinding_Handler,
+		},
+		{
 			MethodName: "CreateRole",
 			Handler:    _PermissionService_CreateRole_Handler,
 		},
@@ -1655,6 +1795,14 @@ var PermissionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateModelSpace",
 			Handler:    _PermissionService_CreateModelSpace_Handler,
+		},
+		{
+			MethodName: "GetModelSpace",
+			Handler:    _PermissionService_GetModelSpace_Handler,
+		},
+		{
+			MethodName: "ListModelSpaces",
+			Handler:    _PermissionService_ListModelSpaces_Handler,
 		},
 		{
 			MethodName: "GetSchema",

@@ -25,6 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import field_info_pb2 as google_dot_api_dot_field__info__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
@@ -33,7 +34,7 @@ from pyairtable.common.v1 import events_pb2 as pyairtable_dot_common_dot_v1_dot_
 from pyairtable.common.v1 import rules_pb2 as pyairtable_dot_common_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pyairtable/common/v1/audit.proto\x12\x14pyairtable.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!pyairtable/common/v1/events.proto\x1a pyairtable/common/v1/rules.proto\"\xed\x07\n\nAuditEvent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12%\n\x08\x65vent_id\x18\x02 \x01(\tB\x13\xe2\x41\x01\x02\xbaH\x0cr\x07\x8a\xea\x30\x03\x65vt\xc8\x01\x01\x12+\n\x06tenant\x18\x03 \x01(\tB\x1b\xe2\x41\x01\x02\xbaH\x14r\x0f\x8a\xea\x30\x0btenants/ten\xc8\x01\x01\x12:\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12;\n\x05\x61\x63tor\x18\x05 \x01(\x0b\x32 .pyairtable.common.v1.AuditActorB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12L\n\x06\x61\x63tion\x18\x06 \x01(\tB<\xe2\x41\x01\x02\xbaH5r3\x18\x80\x02\x32.^[A-Za-z][A-Za-z0-9_.]*/[A-Za-z][A-Za-z0-9_]*$\x12 \n\x08resource\x18\x07 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x43\n\x07outcome\x18\x08 \x01(\x0e\x32\".pyairtable.common.v1.AuditOutcomeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12H\n\rauthorization\x18\t \x01(\x0b\x32+.pyairtable.common.v1.AuthorizationDecisionB\x04\xe2\x41\x01\x01\x12$\n\x0e\x63orrelation_id\x18\n \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x12.\n\x08trace_id\x18\x0b \x01(\tB\x1c\xe2\x41\x01\x01\xbaH\x15r\x13\x32\x11^([0-9a-f]{32})?$\x12l\n\x07\x64\x65tails\x18\x0c \x03(\x0b\x32-.pyairtable.common.v1.AuditEvent.DetailsEntryB,\xe2\x41\x01\x01\xbaH%\x9a\x01\"\x10 \"\x17r\x15\x18@2\x11^[a-z][a-z0-9_]*$*\x05r\x03\x18\x80\x08\x12\x44\n\rpersonal_data\x18\r \x01(\x0b\x32\'.pyairtable.common.v1.AuditPersonalDataB\x04\xe2\x41\x01\x01\x12\x16\n\x08sequence\x18\x0e \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\"\n\x14personal_data_digest\x18\x0f \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rprevious_hash\x18\x10 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04hash\x18\x11 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:Q\xea\x41N\n\x18pyairtable.io/AuditEvent\x12\x19\x61uditEvents/{audit_event}*\x0b\x61uditEvents2\nauditEventJ\x05\x08\x64\x10\xc8\x01\"\xc6\x01\n\nAuditActor\x12\x19\n\x07subject\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x30\n\x08workload\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x18\x80\x10\x32\x14^(spiffe://[^\\s]+)?$:k\xbaHh\x1a\x66\n\x13\x61udit_actor.someone\x12$either subject or workload is needed\x1a)this.subject != \'\' || this.workload != \'\'\"\xe6\x01\n\x15\x41uthorizationDecision\x12\x19\n\x07subject\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1a\n\x08resource\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1c\n\npermission\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x43\n\x06\x61nswer\x18\x04 \x01(\x0e\x32).pyairtable.common.v1.AuthorizationAnswerB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x17\n\x05grant\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1a\n\x08revision\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\x87\x01\n\x11\x41uditPersonalData\x12\x1e\n\x0c\x64isplay_name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x17\n\x05\x65mail\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc0\x02\x12\x1b\n\nip_address\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1c\n\nuser_agent\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"a\n\x17WriteAuditEventsRequest\x12\x46\n\x06\x65vents\x18\x01 \x03(\x0b\x32 .pyairtable.common.v1.AuditEventB\x14\xe2\x41\x01\x02\xbaH\r\x92\x01\n\x08\x01\x10\xe8\x07\"\x03\xd8\x01\x03\"X\n\x18WriteAuditEventsResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32+.pyairtable.common.v1.WriteAuditEventResult\"\x84\x01\n\x15WriteAuditEventResult\x12<\n\x08position\x18\x01 \x01(\x0b\x32(.pyairtable.common.v1.AuditChainPositionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"n\n\x12\x41uditChainPosition\x12&\n\x04name\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x8a\xea\x30\x0f\x61uditEvents/aud\x12\x19\n\x08sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\x12\x15\n\x04hash\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"\xb3\x01\n\x16ListAuditEventsRequest\x12!\n\tpage_size\x18\x01 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12 \n\npage_token\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\x12\x1c\n\x06\x66ilter\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\x12\x36\n\x08order_by\x18\x04 \x01(\tB$\xe2\x41\x01\x01\xbaH\x1dr\x1bR\x00R\x08sequenceR\rsequence desc\"j\n\x17ListAuditEventsResponse\x12\x36\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32 .pyairtable.common.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xeb\x01\n\x16TailAuditEventsRequest\x12\x1c\n\x06\x63ursor\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x04\x12\x1c\n\x06\x66ilter\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\x12I\n\x0estart_position\x18\x03 \x01(\x0e\x32#.pyairtable.common.v1.StartPositionB\x0c\xe2\x41\x01\x01\xbaH\x05\x82\x01\x02\x10\x01\x12J\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x13\xe2\x41\x01\x01\xbaH\x0c\xaa\x01\t\"\x03\x08\xac\x02\x32\x02\x08\x01\"a\n\x17TailAuditEventsResponse\x12\x36\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32 .pyairtable.common.v1.AuditEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\xc6\x02\n\x15VerifyAuditLogRequest\x12#\n\x0estart_sequence\x18\x01 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12!\n\x0c\x65nd_sequence\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12P\n\x0fknown_positions\x18\x03 \x03(\x0b\x32(.pyairtable.common.v1.AuditChainPositionB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\xe8\x07:\x92\x01\xbaH\x8e\x01\x1a\x8b\x01\n\x16verify_audit_log.range\x12-end_sequence must not be below start_sequence\x1a\x42this.end_sequence == 0 || this.end_sequence >= this.start_sequence\"\xbd\x01\n\x16VerifyAuditLogResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x16\n\x0everified_count\x18\x02 \x01(\x03\x12\x36\n\x04head\x18\x03 \x01(\x0b\x32(.pyairtable.common.v1.AuditChainPosition\x12\x17\n\x0f\x62roken_sequence\x18\x04 \x01(\x03\x12\x15\n\rbroken_reason\x18\x05 \x01(\t\x12\x14\n\x0c\x65rased_count\x18\x06 \x01(\x03*~\n\x0c\x41uditOutcome\x12\x1d\n\x19\x41UDIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UDIT_OUTCOME_SUCCEEDED\x10\x01\x12\x18\n\x14\x41UDIT_OUTCOME_DENIED\x10\x02\x12\x18\n\x14\x41UDIT_OUTCOME_FAILED\x10\x03*\xa4\x01\n\x13\x41uthorizationAnswer\x12$\n AUTHORIZATION_ANSWER_UNSPECIFIED\x10\x00\x12 \n\x1c\x41UTHORIZATION_ANSWER_ALLOWED\x10\x01\x12\x1f\n\x1b\x41UTHORIZATION_ANSWER_DENIED\x10\x02\x12$\n AUTHORIZATION_ANSWER_CONDITIONAL\x10\x03\x32\xbb\x04\n\x0c\x41uditService\x12v\n\x10WriteAuditEvents\x12-.pyairtable.common.v1.WriteAuditEventsRequest\x1a..pyairtable.common.v1.WriteAuditEventsResponse\"\x03\x90\x02\x02\x12\x8a\x01\n\x0fListAuditEvents\x12,.pyairtable.common.v1.ListAuditEventsRequest\x1a-.pyairtable.common.v1.ListAuditEventsResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/auditEvents\x12\x91\x01\n\x0fTailAuditEvents\x12,.pyairtable.common.v1.TailAuditEventsRequest\x1a-.pyairtable.common.v1.TailAuditEventsResponse\"\x1f\x90\x02\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/auditEvents:tail0\x01\x12\x91\x01\n\x0eVerifyAuditLog\x12+.pyairtable.common.v1.VerifyAuditLogRequest\x1a,.pyairtable.common.v1.VerifyAuditLogResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/auditEvents:verify:\x01*BTZRgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/common/v1;commonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pyairtable/common/v1/audit.proto\x12\x14pyairtable.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!pyairtable/common/v1/events.proto\x1a pyairtable/common/v1/rules.proto\"\xed\x07\n\nAuditEvent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12%\n\x08\x65vent_id\x18\x02 \x01(\tB\x13\xe2\x41\x01\x02\xbaH\x0cr\x07\x8a\xea\x30\x03\x65vt\xc8\x01\x01\x12+\n\x06tenant\x18\x03 \x01(\tB\x1b\xe2\x41\x01\x02\xbaH\x14r\x0f\x8a\xea\x30\x0btenants/ten\xc8\x01\x01\x12:\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12;\n\x05\x61\x63tor\x18\x05 \x01(\x0b\x32 .pyairtable.common.v1.AuditActorB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12L\n\x06\x61\x63tion\x18\x06 \x01(\tB<\xe2\x41\x01\x02\xbaH5r3\x18\x80\x02\x32.^[A-Za-z][A-Za-z0-9_.]*/[A-Za-z][A-Za-z0-9_]*$\x12 \n\x08resource\x18\x07 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x43\n\x07outcome\x18\x08 \x01(\x0e\x32\".pyairtable.common.v1.AuditOutcomeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12H\n\rauthorization\x18\t \x01(\x0b\x32+.pyairtable.common.v1.AuthorizationDecisionB\x04\xe2\x41\x01\x01\x12$\n\x0e\x63orrelation_id\x18\n \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x12.\n\x08trace_id\x18\x0b \x01(\tB\x1c\xe2\x41\x01\x01\xbaH\x15r\x13\x32\x11^([0-9a-f]{32})?$\x12l\n\x07\x64\x65tails\x18\x0c \x03(\x0b\x32-.pyairtable.common.v1.AuditEvent.DetailsEntryB,\xe2\x41\x01\x01\xbaH%\x9a\x01\"\x10 \"\x17r\x15\x18@2\x11^[a-z][a-z0-9_]*$*\x05r\x03\x18\x80\x08\x12\x44\n\rpersonal_data\x18\r \x01(\x0b\x32\'.pyairtable.common.v1.AuditPersonalDataB\x04\xe2\x41\x01\x01\x12\x16\n\x08sequence\x18\x0e \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\"\n\x14personal_data_digest\x18\x0f \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rprevious_hash\x18\x10 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04hash\x18\x11 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:Q\xea\x41N\n\x18pyairtable.io/AuditEvent\x12\x19\x61uditEvents/{audit_event}*\x0b\x61uditEvents2\nauditEventJ\x05\x08\x64\x10\xc8\x01\"\xce\x01\n\nAuditActor\x12\x1d\n\x07subject\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\x12\x34\n\x08workload\x18\x02 \x01(\tB\"\xe2\x41\x01\x01\xbaH\x1br\x19\x18\x80\x10\x32\x14^(spiffe://[^\\s]+)?$:k\xbaHh\x1a\x66\n\x13\x61udit_actor.someone\x12$either subject or workload is needed\x1a)this.subject != \'\' || this.workload != \'\'\"\xfe\x01\n\x15\x41uthorizationDecision\x12\x1d\n\x07subject\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\x12\x1e\n\x08resource\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\x12 \n\npermission\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x01\x12G\n\x06\x61nswer\x18\x04 \x01(\x0e\x32).pyairtable.common.v1.AuthorizationAnswerB\x0c\xe2\x41\x01\x01\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\x05grant\x18\x05 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x08\x12\x1e\n\x08revision\x18\x06 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\"\x9f\x01\n\x11\x41uditPersonalData\x12\"\n\x0c\x64isplay_name\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\x05\x65mail\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc0\x02\x12\'\n\nip_address\x18\x03 \x01(\tB\x13\xe2\x41\x01\x01\xbaH\x04r\x02\x18@\xe2\x8c\xcf\xd7\x08\x02\x08\x04\x12 \n\nuser_agent\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x04\"a\n\x17WriteAuditEventsRequest\x12\x46\n\x06\x65vents\x18\x01 \x03(\x0b\x32 .pyairtable.common.v1.AuditEventB\x14\xe2\x41\x01\x02\xbaH\r\x92\x01\n\x08\x01\x10\xe8\x07\"\x03\xd8\x01\x03\"X\n\x18WriteAuditEventsResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32+.pyairtable.common.v1.WriteAuditEventResult\"\x84\x01\n\x15WriteAuditEventResult\x12<\n\x08position\x18\x01 \x01(\x0b\x32(.pyairtable.common.v1.AuditChainPositionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"z\n\x12\x41uditChainPosition\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x01\xbaH\x15r\x13\x8a\xea\x30\x0f\x61uditEvents/aud\x12\x1d\n\x08sequence\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x01\x12\x19\n\x04hash\x18\x03 \x01(\x0c\x42\x0b\xe2\x41\x01\x01\xbaH\x04z\x02h \"\xb3\x01\n\x16ListAuditEventsRequest\x12!\n\tpage_size\x18\x01 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12 \n\npage_token\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\x12\x1c\n\x06\x66ilter\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\x12\x36\n\x08order_by\x18\x04 \x01(\tB$\xe2\x41\x01\x01\xbaH\x1dr\x1bR\x00R\x08sequenceR\rsequence desc\"j\n\x17ListAuditEventsResponse\x12\x36\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32 .pyairtable.common.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xeb\x01\n\x16TailAuditEventsRequest\x12\x1c\n\x06\x63ursor\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x04\x12\x1c\n\x06\x66ilter\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\x12I\n\x0estart_position\x18\x03 \x01(\x0e\x32#.pyairtable.common.v1.StartPositionB\x0c\xe2\x41\x01\x01\xbaH\x05\x82\x01\x02\x10\x01\x12J\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x13\xe2\x41\x01\x01\xbaH\x0c\xaa\x01\t\"\x03\x08\xac\x02\x32\x02\x08\x01\"a\n\x17TailAuditEventsResponse\x12\x36\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32 .pyairtable.common.v1.AuditEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\xc6\x02\n\x15VerifyAuditLogRequest\x12#\n\x0estart_sequence\x18\x01 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12!\n\x0c\x65nd_sequence\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12P\n\x0fknown_positions\x18\x03 \x03(\x0b\x32(.pyairtable.common.v1.AuditChainPositionB\r\xe2\x41\x01\x01\xbaH\x06\x92\x01\x03\x10\xe8\x07:\x92\x01\xbaH\x8e\x01\x1a\x8b\x01\n\x16verify_audit_log.range\x12-end_sequence must not be below start_sequence\x1a\x42this.end_sequence == 0 || this.end_sequence >= this.start_sequence\"\xbd\x01\n\x16VerifyAuditLogResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x16\n\x0everified_count\x18\x02 \x01(\x03\x12\x36\n\x04head\x18\x03 \x01(\x0b\x32(.pyairtable.common.v1.AuditChainPosition\x12\x17\n\x0f\x62roken_sequence\x18\x04 \x01(\x03\x12\x15\n\rbroken_reason\x18\x05 \x01(\t\x12\x14\n\x0c\x65rased_count\x18\x06 \x01(\x03*~\n\x0c\x41uditOutcome\x12\x1d\n\x19\x41UDIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UDIT_OUTCOME_SUCCEEDED\x10\x01\x12\x18\n\x14\x41UDIT_OUTCOME_DENIED\x10\x02\x12\x18\n\x14\x41UDIT_OUTCOME_FAILED\x10\x03*\xa4\x01\n\x13\x41uthorizationAnswer\x12$\n AUTHORIZATION_ANSWER_UNSPECIFIED\x10\x00\x12 \n\x1c\x41UTHORIZATION_ANSWER_ALLOWED\x10\x01\x12\x1f\n\x1b\x41UTHORIZATION_ANSWER_DENIED\x10\x02\x12$\n AUTHORIZATION_ANSWER_CONDITIONAL\x10\x03\x32\xbb\x04\n\x0c\x41uditService\x12v\n\x10WriteAuditEvents\x12-.pyairtable.common.v1.WriteAuditEventsRequest\x1a..pyairtable.common.v1.WriteAuditEventsResponse\"\x03\x90\x02\x02\x12\x8a\x01\n\x0fListAuditEvents\x12,.pyairtable.common.v1.ListAuditEventsRequest\x1a-.pyairtable.common.v1.ListAuditEventsResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/auditEvents\x12\x91\x01\n\x0fTailAuditEvents\x12,.pyairtable.common.v1.TailAuditEventsRequest\x1a-.pyairtable.common.v1.TailAuditEventsResponse\"\x1f\x90\x02\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/auditEvents:tail0\x01\x12\x91\x01\n\x0eVerifyAuditLog\x12+.pyairtable.common.v1.VerifyAuditLogRequest\x1a,.pyairtable.common.v1.VerifyAuditLogResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/auditEvents:verify:\x01*BTZRgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -80,39 +81,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITEVENT']._loaded_options = None
   _globals['_AUDITEVENT']._serialized_options = b'\352AN\n\030pyairtable.io/AuditEvent\022\031auditEvents/{audit_event}*\013auditEvents2\nauditEvent'
   _globals['_AUDITACTOR'].fields_by_name['subject']._loaded_options = None
-  _globals['_AUDITACTOR'].fields_by_name['subject']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_AUDITACTOR'].fields_by_name['subject']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
   _globals['_AUDITACTOR'].fields_by_name['workload']._loaded_options = None
-  _globals['_AUDITACTOR'].fields_by_name['workload']._serialized_options = b'\272H\033r\031\030\200\0202\024^(spiffe://[^\\s]+)?$'
+  _globals['_AUDITACTOR'].fields_by_name['workload']._serialized_options = b'\342A\001\001\272H\033r\031\030\200\0202\024^(spiffe://[^\\s]+)?$'
   _globals['_AUDITACTOR']._loaded_options = None
   _globals['_AUDITACTOR']._serialized_options = b'\272Hh\032f\n\023audit_actor.someone\022$either subject or workload is needed\032)this.subject != \'\' || this.workload != \'\''
   _globals['_AUTHORIZATIONDECISION'].fields_by_name['subject']._loaded_options = None
-  _globals['_AUTHORIZATIONDECISION'].fields_by_name['subject']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_AUTHORIZATIONDECISION'].fields_by_name['subject']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
   _globals['_AUTHORIZATIONDECISION'].fields_by_name['resource']._loaded_options = None
-  _globals['_AUTHORIZATIONDECISION'].fields_by_name['resource']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_AUTHORIZATIONDECISION'].fields_by_name['resource']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
   _globals['_AUTHORIZATIONDECISION'].fields_by_name['permission']._loaded_options = None
-  _globals['_AUTHORIZATIONDECISION'].fields_by_name['permission']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_AUTHORIZATIONDECISION'].fields_by_name['permission']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\001'
   _globals['_AUTHORIZATIONDECISION'].fields_by_name['answer']._loaded_options = None
-  _globals['_AUTHORIZATIONDECISION'].fields_by_name['answer']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_AUTHORIZATIONDECISION'].fields_by_name['answer']._serialized_options = b'\342A\001\001\272H\005\202\001\002\020\001'
   _globals['_AUTHORIZATIONDECISION'].fields_by_name['grant']._loaded_options = None
-  _globals['_AUTHORIZATIONDECISION'].fields_by_name['grant']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_AUTHORIZATIONDECISION'].fields_by_name['grant']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\010'
   _globals['_AUTHORIZATIONDECISION'].fields_by_name['revision']._loaded_options = None
-  _globals['_AUTHORIZATIONDECISION'].fields_by_name['revision']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_AUTHORIZATIONDECISION'].fields_by_name['revision']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
   _globals['_AUDITPERSONALDATA'].fields_by_name['display_name']._loaded_options = None
-  _globals['_AUDITPERSONALDATA'].fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_AUDITPERSONALDATA'].fields_by_name['display_name']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\002'
   _globals['_AUDITPERSONALDATA'].fields_by_name['email']._loaded_options = None
-  _globals['_AUDITPERSONALDATA'].fields_by_name['email']._serialized_options = b'\272H\005r\003\030\300\002'
+  _globals['_AUDITPERSONALDATA'].fields_by_name['email']._serialized_options = b'\342A\001\001\272H\005r\003\030\300\002'
   _globals['_AUDITPERSONALDATA'].fields_by_name['ip_address']._loaded_options = None
-  _globals['_AUDITPERSONALDATA'].fields_by_name['ip_address']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_AUDITPERSONALDATA'].fields_by_name['ip_address']._serialized_options = b'\342A\001\001\272H\004r\002\030@\342\214\317\327\010\002\010\004'
   _globals['_AUDITPERSONALDATA'].fields_by_name['user_agent']._loaded_options = None
-  _globals['_AUDITPERSONALDATA'].fields_by_name['user_agent']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_AUDITPERSONALDATA'].fields_by_name['user_agent']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\004'
   _globals['_WRITEAUDITEVENTSREQUEST'].fields_by_name['events']._loaded_options = None
   _globals['_WRITEAUDITEVENTSREQUEST'].fields_by_name['events']._serialized_options = b'\342A\001\002\272H\r\222\001\n\010\001\020\350\007\"\003\330\001\003'
   _globals['_AUDITCHAINPOSITION'].fields_by_name['name']._loaded_options = None
-  _globals['_AUDITCHAINPOSITION'].fields_by_name['name']._serialized_options = b'\272H\025r\023\212\3520\017auditEvents/aud'
+  _globals['_AUDITCHAINPOSITION'].fields_by_name['name']._serialized_options = b'\342A\001\001\272H\025r\023\212\3520\017auditEvents/aud'
   _globals['_AUDITCHAINPOSITION'].fields_by_name['sequence']._loaded_options = None
-  _globals['_AUDITCHAINPOSITION'].fields_by_name['sequence']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_AUDITCHAINPOSITION'].fields_by_name['sequence']._serialized_options = b'\342A\001\001\272H\004\"\002(\001'
   _globals['_AUDITCHAINPOSITION'].fields_by_name['hash']._loaded_options = None
-  _globals['_AUDITCHAINPOSITION'].fields_by_name['hash']._serialized_options = b'\272H\004z\002h '
+  _globals['_AUDITCHAINPOSITION'].fields_by_name['hash']._serialized_options = b'\342A\001\001\272H\004z\002h '
   _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001\272H\007\032\005\030\350\007(\000'
   _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -145,40 +146,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITSERVICE'].methods_by_name['TailAuditEvents']._serialized_options = b'\220\002\001\202\323\344\223\002\026\022\024/v1/auditEvents:tail'
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAuditLog']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAuditLog']._serialized_options = b'\220\002\001\202\323\344\223\002\033\"\026/v1/auditEvents:verify:\001*'
-  _globals['_AUDITOUTCOME']._serialized_start=3500
-  _globals['_AUDITOUTCOME']._serialized_end=3626
-  _globals['_AUTHORIZATIONANSWER']._serialized_start=3629
-  _globals['_AUTHORIZATIONANSWER']._serialized_end=3793
-  _globals['_AUDITEVENT']._serialized_start=337
-  _globals['_AUDITEVENT']._serialized_end=1342
-  _globals['_AUDITEVENT_DETAILSENTRY']._serialized_start=1206
-  _globals['_AUDITEVENT_DETAILSENTRY']._serialized_end=1252
-  _globals['_AUDITACTOR']._serialized_start=1345
-  _globals['_AUDITACTOR']._serialized_end=1543
-  _globals['_AUTHORIZATIONDECISION']._serialized_start=1546
-  _globals['_AUTHORIZATIONDECISION']._serialized_end=1776
-  _globals['_AUDITPERSONALDATA']._serialized_start=1779
-  _globals['_AUDITPERSONALDATA']._serialized_end=1914
-  _globals['_WRITEAUDITEVENTSREQUEST']._serialized_start=1916
-  _globals['_WRITEAUDITEVENTSREQUEST']._serialized_end=2013
-  _globals['_WRITEAUDITEVENTSRESPONSE']._serialized_start=2015
-  _globals['_WRITEAUDITEVENTSRESPONSE']._serialized_end=2103
-  _globals['_WRITEAUDITEVENTRESULT']._serialized_start=2106
-  _globals['_WRITEAUDITEVENTRESULT']._serialized_end=2238
-  _globals['_AUDITCHAINPOSITION']._serialized_start=2240
-  _globals['_AUDITCHAINPOSITION']._serialized_end=2350
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=2353
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=2532
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=2534
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=2640
-  _globals['_TAILAUDITEVENTSREQUEST']._serialized_start=2643
-  _globals['_TAILAUDITEVENTSREQUEST']._serialized_end=2878
-  _globals['_TAILAUDITEVENTSRESPONSE']._serialized_start=2880
-  _globals['_TAILAUDITEVENTSRESPONSE']._serialized_end=2977
-  _globals['_VERIFYAUDITLOGREQUEST']._serialized_start=2980
-  _globals['_VERIFYAUDITLOGREQUEST']._serialized_end=3306
-  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_start=3309
-  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_end=3498
-  _globals['_AUDITSERVICE']._serialized_start=3796
-  _globals['_AUDITSERVICE']._serialized_end=4367
+  _globals['_AUDITOUTCOME']._serialized_start=3597
+  _globals['_AUDITOUTCOME']._serialized_end=3723
+  _globals['_AUTHORIZATIONANSWER']._serialized_start=3726
+  _globals['_AUTHORIZATIONANSWER']._serialized_end=3890
+  _globals['_AUDITEVENT']._serialized_start=366
+  _globals['_AUDITEVENT']._serialized_end=1371
+  _globals['_AUDITEVENT_DETAILSENTRY']._serialized_start=1235
+  _globals['_AUDITEVENT_DETAILSENTRY']._serialized_end=1281
+  _globals['_AUDITACTOR']._serialized_start=1374
+  _globals['_AUDITACTOR']._serialized_end=1580
+  _globals['_AUTHORIZATIONDECISION']._serialized_start=1583
+  _globals['_AUTHORIZATIONDECISION']._serialized_end=1837
+  _globals['_AUDITPERSONALDATA']._serialized_start=1840
+  _globals['_AUDITPERSONALDATA']._serialized_end=1999
+  _globals['_WRITEAUDITEVENTSREQUEST']._serialized_start=2001
+  _globals['_WRITEAUDITEVENTSREQUEST']._serialized_end=2098
+  _globals['_WRITEAUDITEVENTSRESPONSE']._serialized_start=2100
+  _globals['_WRITEAUDITEVENTSRESPONSE']._serialized_end=2188
+  _globals['_WRITEAUDITEVENTRESULT']._serialized_start=2191
+  _globals['_WRITEAUDITEVENTRESULT']._serialized_end=2323
+  _globals['_AUDITCHAINPOSITION']._serialized_start=2325
+  _globals['_AUDITCHAINPOSITION']._serialized_end=2447
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=2450
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=2629
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=2631
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=2737
+  _globals['_TAILAUDITEVENTSREQUEST']._serialized_start=2740
+  _globals['_TAILAUDITEVENTSREQUEST']._serialized_end=2975
+  _globals['_TAILAUDITEVENTSRESPONSE']._serialized_start=2977
+  _globals['_TAILAUDITEVENTSRESPONSE']._serialized_end=3074
+  _globals['_VERIFYAUDITLOGREQUEST']._serialized_start=3077
+  _globals['_VERIFYAUDITLOGREQUEST']._serialized_end=3403
+  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_start=3406
+  _globals['_VERIFYAUDITLOGRESPONSE']._serialized_end=3595
+  _globals['_AUDITSERVICE']._serialized_start=3893
+  _globals['_AUDITSERVICE']._serialized_end=4464
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pyairtable/common/v1/events.proto\x12\x14pyairtable.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12\x11\n\taggregate\x18\x07 \x01(\t\x12\x10\n\x08sequence\x18\x08 \x01(\x03\x12\x13\n\x0btraceparent\x18\t \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\n \x01(\t\x12\"\n\x04\x64\x61ta\x18\x0b \x01(\x0b\x32\x14.google.protobuf.Any\"]\n\x0b\x45ventFilter\x12N\n\x05types\x18\x01 \x03(\tB?\xbaH<\x92\x01\x39\x10\x64\x18\x01\"3r1\x18\x80\x01\x32,^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*(\\.\\*)?$\"\xa8\x02\n\x10SubscribeRequest\x12\x1c\n\x06\x63ursor\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x04\x12\x37\n\x06\x66ilter\x18\x02 \x01(\x0b\x32!.pyairtable.common.v1.EventFilterB\x04\xe2\x41\x01\x01\x12I\n\x0estart_position\x18\x03 \x01(\x0e\x32#.pyairtable.common.v1.StartPositionB\x0c\xe2\x41\x01\x01\xbaH\x05\x82\x01\x02\x10\x01\x12J\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x13\xe2\x41\x01\x01\xbaH\x0c\xaa\x01\t\"\x03\x08\xac\x02\x32\x02\x08\x01\x12&\n\x0emax_batch_size\x18\x05 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"\x7f\n\x11SubscribeResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.pyairtable.common.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12-\n\tsend_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*g\n\rStartPosition\x12\x1e\n\x1aSTART_POSITION_UNSPECIFIED\x10\x00\x12\x1b\n\x17START_POSITION_EARLIEST\x10\x01\x12\x19\n\x15START_POSITION_LATEST\x10\x02\x32s\n\x0c\x45ventService\x12\x63\n\tSubscribe\x12&.pyairtable.common.v1.SubscribeRequest\x1a\'.pyairtable.common.v1.SubscribeResponse\"\x03\x90\x02\x01\x30\x01\x42TZRgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/common/v1;commonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pyairtable/common/v1/events.proto\x12\x14pyairtable.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12\x11\n\taggregate\x18\x07 \x01(\t\x12\x10\n\x08sequence\x18\x08 \x01(\x03\x12\x13\n\x0btraceparent\x18\t \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\n \x01(\t\x12\"\n\x04\x64\x61ta\x18\x0b \x01(\x0b\x32\x14.google.protobuf.Any\"a\n\x0b\x45ventFilter\x12R\n\x05types\x18\x01 \x03(\tBC\xe2\x41\x01\x01\xbaH<\x92\x01\x39\x10\x64\x18\x01\"3r1\x18\x80\x01\x32,^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*(\\.\\*)?$\"\xa8\x02\n\x10SubscribeRequest\x12\x1c\n\x06\x63ursor\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x04\x12\x37\n\x06\x66ilter\x18\x02 \x01(\x0b\x32!.pyairtable.common.v1.EventFilterB\x04\xe2\x41\x01\x01\x12I\n\x0estart_position\x18\x03 \x01(\x0e\x32#.pyairtable.common.v1.StartPositionB\x0c\xe2\x41\x01\x01\xbaH\x05\x82\x01\x02\x10\x01\x12J\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x13\xe2\x41\x01\x01\xbaH\x0c\xaa\x01\t\"\x03\x08\xac\x02\x32\x02\x08\x01\x12&\n\x0emax_batch_size\x18\x05 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"\x7f\n\x11SubscribeResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.pyairtable.common.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12-\n\tsend_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*g\n\rStartPosition\x12\x1e\n\x1aSTART_POSITION_UNSPECIFIED\x10\x00\x12\x1b\n\x17START_POSITION_EARLIEST\x10\x01\x12\x19\n\x15START_POSITION_LATEST\x10\x02\x32s\n\x0c\x45ventService\x12\x63\n\tSubscribe\x12&.pyairtable.common.v1.SubscribeRequest\x1a\'.pyairtable.common.v1.SubscribeResponse\"\x03\x90\x02\x01\x30\x01\x42TZRgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZRgithub.com/pyairtable/pyairtable-protos/generated/go/pyairtable/common/v1;commonv1'
   _globals['_EVENTFILTER'].fields_by_name['types']._loaded_options = None
-  _globals['_EVENTFILTER'].fields_by_name['types']._serialized_options = b'\272H<\222\0019\020d\030\001\"3r1\030\200\0012,^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*(\\.\\*)?$'
+  _globals['_EVENTFILTER'].fields_by_name['types']._serialized_options = b'\342A\001\001\272H<\222\0019\020d\030\001\"3r1\030\200\0012,^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*(\\.\\*)?$'
   _globals['_SUBSCRIBEREQUEST'].fields_by_name['cursor']._loaded_options = None
   _globals['_SUBSCRIBEREQUEST'].fields_by_name['cursor']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\004'
   _globals['_SUBSCRIBEREQUEST'].fields_by_name['filter']._loaded_options = None
@@ -51,16 +51,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEREQUEST'].fields_by_name['max_batch_size']._serialized_options = b'\342A\001\001\272H\007\032\005\030\350\007(\000'
   _globals['_EVENTSERVICE'].methods_by_name['Subscribe']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['Subscribe']._serialized_options = b'\220\002\001'
-  _globals['_STARTPOSITION']._serialized_start=981
-  _globals['_STARTPOSITION']._serialized_end=1084
+  _globals['_STARTPOSITION']._serialized_start=985
+  _globals['_STARTPOSITION']._serialized_end=1088
   _globals['_EVENT']._serialized_start=214
   _globals['_EVENT']._serialized_end=456
   _globals['_EVENTFILTER']._serialized_start=458
-  _globals['_EVENTFILTER']._serialized_end=551
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=554
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=850
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=852
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=979
-  _globals['_EVENTSERVICE']._serialized_start=1086
-  _globals['_EVENTSERVICE']._serialized_end=1201
+  _globals['_EVENTFILTER']._serialized_end=555
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=558
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=854
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=856
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=983
+  _globals['_EVENTSERVICE']._serialized_start=1090
+  _globals['_EVENTSERVICE']._serialized_end=1205
 # @@protoc_insertion_point(module_scope)

@@ -2462,6 +2462,28 @@ class ListRoleBindingsResponse(_message.Message):
 Global___ListRoleBindingsResponse: _TypeAlias = ListRoleBindingsResponse  # noqa: Y015
 
 @_typing.final
+class GetRoleBindingRequest(_message.Message):
+    """Asks for one role binding."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The binding, `roleBindings/rbn…`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRoleBindingRequest: _TypeAlias = GetRoleBindingRequest  # noqa: Y015
+
+@_typing.final
 class CreateRoleRequest(_message.Message):
     """Creates a custom role."""
 
@@ -2962,6 +2984,82 @@ class CreateModelSpaceRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateModelSpaceRequest: _TypeAlias = CreateModelSpaceRequest  # noqa: Y015
+
+@_typing.final
+class GetModelSpaceRequest(_message.Message):
+    """Asks for one model space."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The space, `modelSpaces/spc…` or `modelSpaces/platform`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelSpaceRequest: _TypeAlias = GetModelSpaceRequest  # noqa: Y015
+
+@_typing.final
+class ListModelSpacesRequest(_message.Message):
+    """Asks for the model spaces that the tenant can use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many to return at most; 0 means 50."""
+    page_token: _builtins.str
+    """The next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelSpacesRequest: _TypeAlias = ListModelSpacesRequest  # noqa: Y015
+
+@_typing.final
+class ListModelSpacesResponse(_message.Message):
+    """A page of model spaces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_SPACES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def model_spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelSpace]:
+        """The spaces."""
+
+    def __init__(
+        self,
+        *,
+        model_spaces: _abc.Iterable[Global___ModelSpace] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_spaces", b"model_spaces", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelSpacesResponse: _TypeAlias = ListModelSpacesResponse  # noqa: Y015
 
 @_typing.final
 class GetSchemaRequest(_message.Message):

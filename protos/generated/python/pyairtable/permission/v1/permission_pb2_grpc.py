@@ -136,6 +136,11 @@ class PermissionServiceStub:
                 request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ListRoleBindingsRequest.SerializeToString,
                 response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ListRoleBindingsResponse.FromString,
                 _registered_method=True)
+        self.GetRoleBinding = channel.unary_unary(
+                '/pyairtable.permission.v1.PermissionService/GetRoleBinding',
+                request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.GetRoleBindingRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.RoleBinding.FromString,
+                _registered_method=True)
         self.CreateRole = channel.unary_unary(
                 '/pyairtable.permission.v1.PermissionService/CreateRole',
                 request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.CreateRoleRequest.SerializeToString,
@@ -175,6 +180,16 @@ class PermissionServiceStub:
                 '/pyairtable.permission.v1.PermissionService/CreateModelSpace',
                 request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.CreateModelSpaceRequest.SerializeToString,
                 response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ModelSpace.FromString,
+                _registered_method=True)
+        self.GetModelSpace = channel.unary_unary(
+                '/pyairtable.permission.v1.PermissionService/GetModelSpace',
+                request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.GetModelSpaceRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ModelSpace.FromString,
+                _registered_method=True)
+        self.ListModelSpaces = channel.unary_unary(
+                '/pyairtable.permission.v1.PermissionService/ListModelSpaces',
+                request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ListModelSpacesRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ListModelSpacesResponse.FromString,
                 _registered_method=True)
         self.GetSchema = channel.unary_unary(
                 '/pyairtable.permission.v1.PermissionService/GetSchema',
@@ -458,6 +473,18 @@ class PermissionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRoleBinding(self, request, context):
+        """Reads one role binding.
+
+        Permission: `<type>.manage_access` on its resource; none for a binding of
+        the caller's own.
+        Errors: PERMISSION_DENIED, NOT_FOUND, also for one that has expired.
+        A retry is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateRole(self, request, context):
         """Creates a custom role.
 
@@ -551,6 +578,29 @@ class PermissionServiceServicer:
         Permission: `tenant.manage_access`.
         Errors: PERMISSION_DENIED, ALREADY_EXISTS, RESOURCE_EXHAUSTED (quota).
         A retry with the same request_id is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModelSpace(self, request, context):
+        """Reads one model space.
+
+        Permission: `tenant.read`.
+        Errors: PERMISSION_DENIED, NOT_FOUND.
+        A retry is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelSpaces(self, request, context):
+        """Lists the tenant's model spaces, and the platform's, in the order of their
+        names.
+
+        Permission: `tenant.read`.
+        Errors: PERMISSION_DENIED.
+        A retry is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -710,6 +760,11 @@ def add_PermissionServiceServicer_to_server(servicer, server):
                     request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ListRoleBindingsRequest.FromString,
                     response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ListRoleBindingsResponse.SerializeToString,
             ),
+            'GetRoleBinding': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRoleBinding,
+                    request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.GetRoleBindingRequest.FromString,
+                    response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.RoleBinding.SerializeToString,
+            ),
             'CreateRole': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateRole,
                     request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.CreateRoleRequest.FromString,
@@ -749,6 +804,16 @@ def add_PermissionServiceServicer_to_server(servicer, server):
                     servicer.CreateModelSpace,
                     request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.CreateModelSpaceRequest.FromString,
                     response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ModelSpace.SerializeToString,
+            ),
+            'GetModelSpace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModelSpace,
+                    request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.GetModelSpaceRequest.FromString,
+                    response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ModelSpace.SerializeToString,
+            ),
+            'ListModelSpaces': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelSpaces,
+                    request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ListModelSpacesRequest.FromString,
+                    response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ListModelSpacesResponse.SerializeToString,
             ),
             'GetSchema': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSchema,
@@ -1285,6 +1350,33 @@ class PermissionService:
             _registered_method=True)
 
     @staticmethod
+    def GetRoleBinding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyairtable.permission.v1.PermissionService/GetRoleBinding',
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.GetRoleBindingRequest.SerializeToString,
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.RoleBinding.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateRole(request,
             target,
             options=(),
@@ -1490,6 +1582,60 @@ class PermissionService:
             '/pyairtable.permission.v1.PermissionService/CreateModelSpace',
             pyairtable_dot_permission_dot_v1_dot_permission__pb2.CreateModelSpaceRequest.SerializeToString,
             pyairtable_dot_permission_dot_v1_dot_permission__pb2.ModelSpace.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModelSpace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyairtable.permission.v1.PermissionService/GetModelSpace',
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.GetModelSpaceRequest.SerializeToString,
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.ModelSpace.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModelSpaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyairtable.permission.v1.PermissionService/ListModelSpaces',
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.ListModelSpacesRequest.SerializeToString,
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.ListModelSpacesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -197,6 +197,14 @@ class PermissionServiceStub:
     Errors: PERMISSION_DENIED, NOT_FOUND.
     A retry is safe.
     """
+    GetRoleBinding: _aio.UnaryUnaryMultiCallable[_permission_pb2.GetRoleBindingRequest, _permission_pb2.RoleBinding]
+    """Reads one role binding.
+
+    Permission: `<type>.manage_access` on its resource; none for a binding of
+    the caller's own.
+    Errors: PERMISSION_DENIED, NOT_FOUND, also for one that has expired.
+    A retry is safe.
+    """
     CreateRole: _aio.UnaryUnaryMultiCallable[_permission_pb2.CreateRoleRequest, _permission_pb2.Role]
     """Creates a custom role.
 
@@ -262,6 +270,21 @@ class PermissionServiceStub:
     Permission: `tenant.manage_access`.
     Errors: PERMISSION_DENIED, ALREADY_EXISTS, RESOURCE_EXHAUSTED (quota).
     A retry with the same request_id is safe.
+    """
+    GetModelSpace: _aio.UnaryUnaryMultiCallable[_permission_pb2.GetModelSpaceRequest, _permission_pb2.ModelSpace]
+    """Reads one model space.
+
+    Permission: `tenant.read`.
+    Errors: PERMISSION_DENIED, NOT_FOUND.
+    A retry is safe.
+    """
+    ListModelSpaces: _aio.UnaryUnaryMultiCallable[_permission_pb2.ListModelSpacesRequest, _permission_pb2.ListModelSpacesResponse]
+    """Lists the tenant's model spaces, and the platform's, in the order of their
+    names.
+
+    Permission: `tenant.read`.
+    Errors: PERMISSION_DENIED.
+    A retry is safe.
     """
     GetSchema: _aio.UnaryUnaryMultiCallable[_permission_pb2.GetSchemaRequest, _permission_pb2.Schema]
     """Returns one version of a model space's schema.
@@ -578,6 +601,19 @@ class PermissionServiceServicer:
         A retry is safe.
         """
 
+    def GetRoleBinding(
+        self,
+        request: _permission_pb2.GetRoleBindingRequest,
+        context: _aio.ServicerContext[_permission_pb2.GetRoleBindingRequest, _abc.Awaitable[_permission_pb2.RoleBinding]],
+    ) -> _abc.Awaitable[_permission_pb2.RoleBinding]:
+        """Reads one role binding.
+
+        Permission: `<type>.manage_access` on its resource; none for a binding of
+        the caller's own.
+        Errors: PERMISSION_DENIED, NOT_FOUND, also for one that has expired.
+        A retry is safe.
+        """
+
     def CreateRole(
         self,
         request: _permission_pb2.CreateRoleRequest,
@@ -682,6 +718,31 @@ class PermissionServiceServicer:
         Permission: `tenant.manage_access`.
         Errors: PERMISSION_DENIED, ALREADY_EXISTS, RESOURCE_EXHAUSTED (quota).
         A retry with the same request_id is safe.
+        """
+
+    def GetModelSpace(
+        self,
+        request: _permission_pb2.GetModelSpaceRequest,
+        context: _aio.ServicerContext[_permission_pb2.GetModelSpaceRequest, _abc.Awaitable[_permission_pb2.ModelSpace]],
+    ) -> _abc.Awaitable[_permission_pb2.ModelSpace]:
+        """Reads one model space.
+
+        Permission: `tenant.read`.
+        Errors: PERMISSION_DENIED, NOT_FOUND.
+        A retry is safe.
+        """
+
+    def ListModelSpaces(
+        self,
+        request: _permission_pb2.ListModelSpacesRequest,
+        context: _aio.ServicerContext[_permission_pb2.ListModelSpacesRequest, _abc.Awaitable[_permission_pb2.ListModelSpacesResponse]],
+    ) -> _abc.Awaitable[_permission_pb2.ListModelSpacesResponse]:
+        """Lists the tenant's model spaces, and the platform's, in the order of their
+        names.
+
+        Permission: `tenant.read`.
+        Errors: PERMISSION_DENIED.
+        A retry is safe.
         """
 
     def GetSchema(

@@ -1,0 +1,1 @@
+"""What `make release` is made of, beyond what tools do: versions, changelog, Go module, checksums."""
