@@ -19,7 +19,6 @@ from sqlalchemy import (
     bindparam,
     column,
     delete,
-    exists,
     insert,
     or_,
     select,
@@ -241,22 +240,6 @@ class View:
             self._in(columns.resource, children), columns.relation.in_(sorted(schema.LINKS))
         )
         return {row.resource: _relationship(row) for row in await self._rows(links, RELATIONSHIP)}
-
-    async def children_with_own(self, parent: str, relation: str, child_type: str, limit: int) -> list[str]:
-        """Children of a type that have role bindings or a scope mode of their own, in byte order."""
-        columns = RELATIONSHIP.c
-        own = [
-            exists().where(table.c.tenant_id == self.tenant_id, table.c.resource == columns.resource)
-            for table in (ROLE_BINDING, INHERITANCE)
-        ]
-        children = select(columns.resource).where(
-            columns.subject == parent,
-            columns.relation == relation,
-            columns.resource.between(f"{child_type}:", f"{child_type};"),
-            or_(*own),
-        )
-        rows = await self._rows(children.order_by(columns.resource).limit(limit), RELATIONSHIP)
-        return [row.resource for row in rows]
 
     async def everything(self) -> AsyncIterator[Sequence[Fact]]:
         """All facts of the tenant, expired or not, in parts of some thousand: roles, modes, relationships, bindings."""

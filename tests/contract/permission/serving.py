@@ -42,8 +42,8 @@ def bearer(who: str, tenant: str = "") -> Metadata:
 
 
 @asynccontextmanager
-async def served(database: Database) -> AsyncIterator[permission_pb2_grpc.PermissionServiceStub]:
-    settings = PermissionSettings()
+async def served(database: Database, code_file: str = "") -> AsyncIterator[permission_pb2_grpc.PermissionServiceStub]:
+    settings = PermissionSettings(first_administrator_code_file=code_file)
     observer = telemetry.start("permission", namespace="default", instance="1", sample_ratio=0.01)
     peers = Peers(
         control_plane="",
