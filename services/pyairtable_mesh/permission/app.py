@@ -42,7 +42,7 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
     relationships = Relationships(runtime.database, acts, authority, tokens, runtime.clock)
     roles = Roles(runtime.database, acts, authority, tokens, runtime.clock)
     models = Engines(runtime.database, SpaceLoader(runtime.database), runtime.settings.engine_facts)
-    spaces = Spaces(runtime.database, models, states, acts, authority, tokens, runtime.clock)
+    spaces = Spaces(runtime.database, models, states, acts, authority, tokens, runtime.clock, log)
     schemas = Schemas(runtime.database, authority, runtime.clock)
     ownership = Ownership(runtime.database, acts, claim_code.reader(runtime.settings.first_administrator_code_file))
     servicer = PermissionServicer(

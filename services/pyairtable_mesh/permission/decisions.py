@@ -14,6 +14,7 @@ from datetime import datetime
 from opentelemetry import metrics
 
 from pyairtable_mesh.runtime import auditing
+from pyairtable_mesh.runtime.authorization import Decision
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, background
 
@@ -34,6 +35,12 @@ class Recorded:
     caller: RequestContext
     time: datetime
     decision: auditing.Decision
+    space: str
+
+
+def answer_of(decision: Decision) -> auditing.Answer:
+    """How a decision is called."""
+    return "allowed" if decision.allowed else "conditional" if decision.missing else "denied"
 
 
 class DecisionLog:
@@ -62,13 +69,13 @@ class DecisionLog:
         """Whether a decision is to be taken."""
         return not allowed or (self._ratio > 0 and self._chance() < self._ratio)
 
-    def take(self, caller: RequestContext, decision: auditing.Decision) -> None:
-        """Keep a decision to be written; never waits."""
+    def take(self, caller: RequestContext, decision: auditing.Decision, space: str = "") -> None:
+        """Keep a decision (in a model space by its name, else the platform's) to be written; never waits."""
         if len(self._waiting) >= self._capacity:
             self.dropped += 1
             _dropped.add(1)
             return
-        self._waiting.append(Recorded(caller, self._clock(), decision))
+        self._waiting.append(Recorded(caller, self._clock(), decision, space))
         if len(self._waiting) >= _AT_ONCE:
             self._full.set()
 
@@ -99,14 +106,11 @@ class DecisionLog:
             dropped = self.dropped
             async with self._database.transaction(background()) as transaction:
                 for each in part:
-                    entry = auditing.Entry(
-                        each.decision.resource,
-                        "",
-                        "denied" if each.decision.answer == "denied" else "succeeded",
-                        {"dropped_before": str(dropped)} if dropped and each is part[0] else {},
-                        each.decision,
-                        None,
-                    )
+                    outcome: auditing.Outcome = "denied" if each.decision.answer == "denied" else "succeeded"
+                    details = {"space": each.space} if each.space else {}
+                    if dropped and each is part[0]:
+                        details["dropped_before"] = str(dropped)
+                    entry = auditing.Entry(each.decision.resource, "", outcome, details, each.decision, None)
                     transaction.publish(
                         auditing.EVENT_TYPE,
                         each.decision.resource,

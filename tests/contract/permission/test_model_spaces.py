@@ -185,7 +185,7 @@ async def test_nothing_crosses_spaces_or_tenants(stub: Stub, space: str) -> None
         (stub.CheckPermission(question, metadata=ELSEWHERE), "UNKNOWN_MODEL_SPACE"),
         (stub.ReadRelationships(_docs(space), metadata=ELSEWHERE), "UNKNOWN_MODEL_SPACE"),
         (stub.WriteRelationships(writing, metadata=ELSEWHERE), "UNKNOWN_MODEL_SPACE"),
-        (_written(stub, space, MODEL, ELSEWHERE), "UNKNOWN_MODEL_SPACE"),
+        (_written(stub, space, MODEL, ELSEWHERE), "NOT_FOUND"),
         (stub.GetSchema(pb.GetSchemaRequest(name=schema), metadata=ELSEWHERE), "NOT_FOUND"),
         (_watched(stub, space), "UNKNOWN_MODEL_SPACE"),
     ):

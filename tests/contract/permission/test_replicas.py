@@ -16,7 +16,7 @@ from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from tests.contract.processes import Running, Site
 from tests.databases import PostgresServer
-from tests.unit.permission.world import ALICE, BASE, BOB, TENANT_ID, ref
+from tests.unit.permission.world import ALICE, BOB, TENANT_ID, WORKSPACE, ref
 
 WORKERS = 4
 KILLS = 2
@@ -82,19 +82,19 @@ class Load:
     async def work(self) -> None:
         while not self.stopping:
             number = self.begun = next(self.numbers)
-            base, at = ref("base", f"k{number}"), number % 2
-            granted = await self._insist(at, "GrantRole", _grant(base))
-            await self._seen(1 - at, base, granted.consistency_token, allowed=True)
+            workspace, at = ref("workspace", f"k{number}"), number % 2
+            granted = await self._insist(at, "GrantRole", _grant(workspace))
+            await self._seen(1 - at, workspace, granted.consistency_token, allowed=True)
             if number % 3:
-                self.kept.add(base)
+                self.kept.add(workspace)
                 continue
             name = granted.role_binding.name
             revoked = await self._insist(at, "RevokeRole", pb.RevokeRoleRequest(name=name, request_id=_id()))
-            await self._seen(1 - at, base, revoked.consistency_token, allowed=False)
+            await self._seen(1 - at, workspace, revoked.consistency_token, allowed=False)
 
-    async def _seen(self, at: int, base: str, token: str, *, allowed: bool) -> None:
+    async def _seen(self, at: int, workspace: str, token: str, *, allowed: bool) -> None:
         consistency = pb.Consistency(at_least_as_fresh=token)
-        request = pb.CheckPermissionRequest(resource=base, permission="read", subject=BOB, consistency=consistency)
+        request = pb.CheckPermissionRequest(resource=workspace, permission="read", subject=BOB, consistency=consistency)
         decision = (await self._insist(at, "CheckPermission", request)).decision
         assert (decision.result == Allowed) == allowed
 
@@ -119,8 +119,8 @@ class Load:
                 await asyncio.sleep(0.05)
 
 
-def _grant(base: str) -> pb.GrantRoleRequest:
-    return pb.GrantRoleRequest(role="roles/viewer", resource=base, subject=BOB, request_id=_id())
+def _grant(workspace: str) -> pb.GrantRoleRequest:
+    return pb.GrantRoleRequest(role="roles/viewer", resource=workspace, subject=BOB, request_id=_id())
 
 
 def _id() -> str:
@@ -144,7 +144,7 @@ async def test_kill_9_gives_no_wrong_answer_and_loses_no_acknowledged_write(
         assert load.repeated, "no call met a killed process"
         for stub in replicas.stubs:
             request = pb.LookupResourcesRequest(
-                resource_type="base",
+                resource_type="workspace",
                 permission="read",
                 subject=BOB,
                 consistency=pb.Consistency(fully_consistent=True),
@@ -159,14 +159,14 @@ async def test_what_one_replica_changes_another_soon_answers_without_a_token(
 ) -> None:
     async with _replicas(tmp_path, postgres_server) as replicas:
         load = Load(replicas)
-        question = pb.CheckPermissionRequest(resource=BASE, permission="read", subject=BOB)
+        question = pb.CheckPermissionRequest(resource=WORKSPACE, permission="read", subject=BOB)
 
         async def allowed() -> bool:
             answer = await replicas.stubs[1].CheckPermission(question, metadata=load.owner)
             return bool(answer.decision.result == Allowed)
 
         assert not await allowed()
-        await replicas.stubs[0].GrantRole(_grant(BASE), metadata=load.owner)
+        await replicas.stubs[0].GrantRole(_grant(WORKSPACE), metadata=load.owner)
         async with asyncio.timeout(5):
             while not await allowed():  # noqa: ASYNC110 - told by another process
                 await asyncio.sleep(0.005)

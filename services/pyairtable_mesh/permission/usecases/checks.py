@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from pyairtable_mesh.permission import schema
-from pyairtable_mesh.permission.decisions import DecisionLog
+from pyairtable_mesh.permission.decisions import DecisionLog, answer_of
 from pyairtable_mesh.permission.domain import Relationship, Resource, Subject, binding_name
 from pyairtable_mesh.permission.platform import State, as_relationship
 from pyairtable_mesh.permission.usecases.authority import denial
@@ -129,7 +129,7 @@ class Sight:
             subject,
             question.resource,
             f"{question.resource.partition(':')[0]}.{question.verb}",
-            "allowed" if decision.allowed else "conditional" if decision.missing else "denied",
+            answer_of(decision),
             grant,
             str(decision.revision),
         )

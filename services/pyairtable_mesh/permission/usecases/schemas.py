@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pyairtable_mesh.permission import schema, spaces
 from pyairtable_mesh.permission.changelog import PLATFORM
+from pyairtable_mesh.permission.decisions import answer_of
 from pyairtable_mesh.permission.domain import ModelSpace, Resource, SchemaVersion, SpaceRelationship
 from pyairtable_mesh.permission.spaces import SpaceView, as_relationship
 from pyairtable_mesh.permission.store import View
@@ -17,7 +18,7 @@ from pyairtable_mesh.runtime.authorization.language.difference import Difference
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
-from pyairtable_mesh.runtime.errors import InvalidArgument, MeshError, NotFound
+from pyairtable_mesh.runtime.errors import MeshError, NotFound
 
 PLATFORM_SCHEMA = SchemaVersion("platform-1", PLATFORM)
 """The product's schema; a release that changes it gives it another name."""
@@ -94,12 +95,12 @@ class Schemas:
         async with self._database.read(caller) as connection:
             view = SpaceView(connection, caller.tenant_id, space, self._clock())
             if await view.space() is None:
-                raise spaces.unknown(space)
+                raise NotFound("model_space", f"modelSpaces/{space}")
             return await view.schemas(size, after)
 
     async def diff(self, caller: RequestContext, before: Source, after: Source) -> list[tuple[Difference, int]]:
         """The differences, each with how many relationships that are stored under `before` it would orphan."""
-        old, new = await self._tree(caller, before, "before"), await self._tree(caller, after, "after")
+        old, new = await self._tree(caller, before), await self._tree(caller, after)
         orphans: dict[str, int] = {}
         for each in await self._orphans(caller, before, new):
             kind = each.resource.partition(":")[0]
@@ -125,7 +126,7 @@ class Schemas:
         """What the schema answers with these relationships and, for those who manage access, a space's stored ones;
         stored ones that it does not admit are left out.
         """
-        engine = RelationEngine(await self._tree(caller, source, "schema"))
+        engine = RelationEngine(await self._tree(caller, source))
         if space:
             await self._add_stored(caller, engine, space)
         changes = [Change(as_relationship(each)) for each in relationships]
@@ -146,16 +147,13 @@ class Schemas:
             async for part in view.everything():
                 engine.apply(0, [Change(as_relationship(each)) for each in part if each.key not in orphans])
 
-    async def _tree(self, caller: RequestContext, source: Source, field: str) -> Schema:
+    async def _tree(self, caller: RequestContext, source: Source) -> Schema:
         if source.text:
             return await spaces.parsed(source.text)
         if source.id.startswith(PLATFORM):
             _platform(source.id)
             return product.schema()
-        try:
-            return await spaces.parsed((await self.get(caller, source.id, "")).source)
-        except NotFound:
-            raise InvalidArgument.of_field(f"{field}.name", f"there is no schemas/{source.id}") from None
+        return await spaces.parsed((await self.get(caller, source.id, "")).source)
 
 
 def _platform(schema_id: str) -> SchemaVersion:
@@ -169,8 +167,3 @@ def _outcome(engine: RelationEngine, asserted: Assertion, caller: RequestContext
     asked = (question.resource, question.verb, question.subject or caller.user())
     (actual,) = engine.batch([asked], Circumstances(given.now, question.context))
     return Outcome(actual, isinstance(actual, Decision) and answer_of(actual) == asserted.expected)
-
-
-def answer_of(decision: Decision) -> str:
-    """``allowed``, ``denied`` or ``conditional``."""
-    return "allowed" if decision.allowed else "conditional" if decision.missing else "denied"

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from pyairtable_mesh.permission import changelog, domain, schema, spaces
+from pyairtable_mesh.permission.decisions import DecisionLog, answer_of
 from pyairtable_mesh.permission.domain import (
     Filter,
     ModelSpace,
@@ -32,7 +33,7 @@ from pyairtable_mesh.permission.usecases.checks import Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
 from pyairtable_mesh.permission.usecases.lookups import Part, Span, parts
 from pyairtable_mesh.permission.usecases.relationships import MOST_IN_ONE_WRITE
-from pyairtable_mesh.runtime import ids
+from pyairtable_mesh.runtime import auditing, ids
 from pyairtable_mesh.runtime.authorization import (
     Decision,
     RelationEngine,
@@ -52,6 +53,7 @@ from pyairtable_mesh.runtime.errors import (
     FailedPrecondition,
     InvalidArgument,
     MeshError,
+    NotFound,
     PreconditionViolation,
     ResourceExhausted,
 )
@@ -107,7 +109,9 @@ class Spaces:
         authority: Authority,
         tokens: Tokens,
         clock: Callable[[], datetime],
+        log: DecisionLog,
     ) -> None:
+        self._log = log
         self._database = database
         self._engines = engines
         self._states = States(engines, tokens)
@@ -144,6 +148,7 @@ class Spaces:
         scope = changelog.scope_of(caller.tenant_id, space)
         async with self._states.seen(scope, given.consistency) as state:
             decision = state.engine.check(_key(question, caller), self._given(given, question.context))
+        self._record(caller, space, question, decision)
         return decision, self._tokens.of(scope, decision.revision)
 
     async def batch(
@@ -156,7 +161,18 @@ class Spaces:
             found: list[Decision | MeshError] = []
             for each in questions:
                 found += state.engine.batch([_key(each, caller)], self._given(given, each.context))
-            return found, self._tokens.of(scope, state.revision)
+            revision = state.revision
+        for question, answer in zip(questions, found, strict=True):
+            if isinstance(answer, Decision):
+                self._record(caller, space, question, answer)
+        return found, self._tokens.of(scope, revision)
+
+    def _record(self, caller: RequestContext, space: str, question: Question, decision: Decision) -> None:
+        if self._log.wants(allowed=decision.allowed):
+            resource, permission, subject = _key(question, caller)
+            kind, answer = resource.partition(":")[0], answer_of(decision)
+            made = auditing.Decision(subject, resource, f"{kind}.{permission}", answer, revision=str(decision.revision))
+            self._log.take(caller, made, f"modelSpaces/{space}")
 
     async def explain(
         self, caller: RequestContext, space: str, question: Question, given: SpaceCircumstances
@@ -338,7 +354,7 @@ class Spaces:
         relationships would lose their meaning by it.
         """
         tree = await spaces.parsed(source)
-        async with self._begin(caller, space) as act:
+        async with self._begin(caller, space, missing=NotFound("model_space", f"modelSpaces/{space}")) as act:
             stored = await act.data.space()
             current = stored.schema if stored else ""
             domain.require_etag(expected.removeprefix("schemas/"), current, f"modelSpaces/{space}")
@@ -354,14 +370,16 @@ class Spaces:
         return self._tokens.of(changelog.scope_of(caller.tenant_id, space), revision)
 
     @asynccontextmanager
-    async def _begin(self, caller: RequestContext, space: str) -> AsyncIterator[SpaceAct]:
+    async def _begin(
+        self, caller: RequestContext, space: str, missing: MeshError | None = None
+    ) -> AsyncIterator[SpaceAct]:
         async with self._acts.refusals_audited(caller):
             async with self._database.transaction(caller) as transaction:
                 view = View(transaction.connection, caller.tenant_id, transaction.now)
                 await self._require_manager_in(view, caller)
                 change = await SpaceChange.begin(view.connection, caller.tenant_id, space, view.now)
                 if change is None:
-                    raise unknown(space)
+                    raise missing or unknown(space)
                 yield SpaceAct(change, self._tokens.of(change.scope, change.at), transaction)
             self._engines.committed(change.scope, change.at, change.changes)
 
