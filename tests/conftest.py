@@ -6,7 +6,7 @@ import pytest
 
 pytest_plugins = ["tests.databases"]
 
-# Ignored, as it is for a job in the background of a script, it would be so for every program that a test ends with Ctrl-C.
+# Ignored, as in a background job of a script, it would be so for every program that a test ends with Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
