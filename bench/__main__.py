@@ -18,7 +18,7 @@ from typing import Any
 from bench import figures
 from bench.measure import BenchmarkError
 
-BENCHMARKS = ("stack", "xds", "endpoint", "streams", "start", "platform", "generation", "permission")
+BENCHMARKS = ("stack", "xds", "endpoint", "streams", "start", "platform", "generation", "permission", "engine")
 
 
 def main() -> int:

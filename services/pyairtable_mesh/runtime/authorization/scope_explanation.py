@@ -1,0 +1,264 @@
+"""Why a subject holds a permission of the product, by the shortest way, or which grants are missing; in words too."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pyairtable_mesh.runtime.authorization.bindings import Bound
+from pyairtable_mesh.runtime.authorization.explanation import FailedCondition
+from pyairtable_mesh.runtime.authorization.facts import Circumstances, Decision
+from pyairtable_mesh.runtime.authorization.identities import MEMBER, View
+from pyairtable_mesh.runtime.authorization.roles import OWNER, ScopeMode
+from pyairtable_mesh.runtime.authorization.scopes import Question, ScopedEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`subject` stands in `relation` to `object`: a ``membership``, a ``role_binding`` (named by its id; the relation
+    is the role) or an ``inheritance`` (the subject is the parent).
+    """
+
+    kind: str
+    object: str
+    relation: str
+    subject: str
+    binding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingGrant:
+    """A role that would have to be bound at a resource for the sake of one permission; empty where none has it."""
+
+    resource: str
+    role: str
+    permission: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedExplanation:
+    """A decision with its reasons; `path` leads from the subject to the resource, `missing` is nearest first."""
+
+    decision: Decision
+    sentence: str
+    path: tuple[Step, ...] = ()
+    missing: tuple[MissingGrant, ...] = ()
+    failed: tuple[FailedCondition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A binding, the usersets from the subject to its subject, and the resources from its own to the one asked about;
+    under RESTRICT `above` is how the parent allows as well.
+    """
+
+    bound: Bound
+    usersets: tuple[int, ...]
+    resources: tuple[int, ...]
+    above: "_Way | None" = None
+
+    @property
+    def steps(self) -> int:
+        return len(self.usersets) + len(self.resources) + (self.above.steps if self.above else 0)
+
+    def layers(self) -> "Iterator[_Way]":
+        """This way and those above it that it needs."""
+        yield self
+        if self.above is not None:
+            yield from self.above.layers()
+
+
+def explain_scoped(
+    engine: ScopedEngine, question: Question, given: Circumstances, *, surroundings: bool = True
+) -> ScopedExplanation:
+    """Why the answer to a question is what `check` says; errors as for a check. Without `surroundings` a denial tells
+    nothing of what is above the resource, for callers who may not know of it.
+    """
+    with engine.view(given) as view:
+        target, verb, subject = question
+        resource = engine.graph.names.object(target, "resource")
+        who = engine.graph.names.subject(subject, "subject")
+        return _Reasons(engine, view, who, engine.verb(resource, verb)).of(resource, verb, surroundings=surroundings)
+
+
+class _Reasons:
+    def __init__(self, engine: ScopedEngine, view: View, subject: int, permission: int) -> None:
+        self._engine = engine
+        self._view = view
+        self._subject = subject
+        self._permission = permission
+        self._known = engine.identities.within(view, subject)
+        self._texts = engine.graph.names.texts
+        self._name = engine.policy.names(permission)[0]
+
+    def of(self, resource: int, verb: str, *, surroundings: bool) -> ScopedExplanation:
+        engine, subject, target = self._engine, self._texts[self._subject], self._texts[resource]
+        verdict = engine.verdict(self._view, self._subject, resource, self._permission)
+        decision = Decision.of(verdict, engine.revision)
+        failed = tuple(self._failed(resource)) if surroundings and not decision.allowed else ()
+        if isinstance(verdict, frozenset):
+            words = f"Whether {subject} may {verb} {target} depends on {', '.join(sorted(verdict))}."
+            return ScopedExplanation(decision, words, failed=failed)
+        if verdict:
+            way = self._why(resource)
+            because = "; ".join(self._because(each, verb) for each in way.layers()) if way else "by its roles"
+            return ScopedExplanation(decision, f"{subject} may {verb} {target}: {because}.", self._path(way))
+        missing = self._grants(resource) if surroundings else self._grants_at([resource], self._smallest_role())
+        words = (
+            self._denial(resource)
+            if surroundings
+            else f"no role with {self._name} that counts here is bound to {self._whom()}"
+        )
+        if failed:
+            words += f"; the condition {failed[0].condition} of {failed[0].carrier} is not met"
+        return ScopedExplanation(decision, f"{subject} may not {verb} {target}: {words}.", (), missing, failed)
+
+    def _allows(self, resource: int) -> bool:
+        return self._engine.verdict(self._view, self._subject, resource, self._permission) is True
+
+    def _own(self, resource: int) -> list[Bound]:
+        found = self._engine.own(resource, self._known, self._view.now, self._view.context)
+        return [bound for bound, holds in found if holds is True]
+
+    def _parent(self, resource: int) -> int | None:
+        return self._view.parents.get(resource, self._engine.parent(resource))
+
+    def _mode(self, resource: int) -> ScopeMode:
+        return self._engine.modes.get(resource, ScopeMode.INHERIT)
+
+    def _gives(self, bound: Bound) -> bool:
+        return self._engine.roles.get(bound.role, 0) & self._permission != 0
+
+    def _why(self, resource: int) -> _Way | None:
+        if not self._allows(resource):
+            return None
+        own = self._own(resource)
+        parent = self._parent(resource)
+        above = None if parent is None else self._why(parent)
+        ways = list(self._owning(resource))
+        nearest = min((self._by(each, resource) for each in own if self._gives(each)), key=_steps, default=None)
+        mode = self._mode(resource)
+        if nearest and mode is not ScopeMode.RESTRICT:
+            ways.append(nearest)
+        elif nearest and above:
+            ways.append(_Way(nearest.bound, nearest.usersets, nearest.resources, above))
+        if above and (mode is ScopeMode.INHERIT or (mode is ScopeMode.OVERRIDE and not own)):
+            ways.append(_Way(above.bound, above.usersets, (*above.resources, resource), above.above))
+        return min(ways, key=_steps, default=None)
+
+    def _owning(self, resource: int) -> Iterator[_Way]:
+        for each in self._engine.chain_in(self._view, resource):
+            for bound in self._own(each):
+                if bound.role == OWNER and self._gives(bound):
+                    yield self._by(bound, resource, each)
+
+    def _by(self, bound: Bound, resource: int, place: int | None = None) -> _Way:
+        chain = self._engine.chain_in(self._view, resource)
+        through = chain[: chain.index(resource if place is None else place) + 1]
+        return _Way(bound, self._usersets(bound.subject), tuple(reversed(through)))
+
+    def _usersets(self, goal: int) -> tuple[int, ...]:
+        """The shortest way from the subject through groups to what a binding names, without the subject."""
+        came: dict[int, int] = {self._subject: -1}
+        queue = deque([self._subject])
+        while queue:
+            here = queue.popleft()
+            if here == goal:
+                break
+            for userset, term in self._engine.identities.groups(here, self._view):
+                holds = self._engine.identities.term(term, self._view.now, self._view.context)
+                if holds is True and userset not in came:
+                    came[userset] = here
+                    queue.append(userset)
+        if goal not in came:
+            return ()
+        path: list[int] = []
+        while goal != self._subject:
+            path.append(goal)
+            goal = came[goal]
+        return tuple(reversed(path))
+
+    def _grants(self, resource: int) -> tuple[MissingGrant, ...]:
+        places = self._missing(resource)
+        last = places[-1]
+        if self._parent(last) is None and self._mode(last) is ScopeMode.RESTRICT:
+            # Restricted to what comes from nowhere: only an owner is not reduced.
+            return self._grants_at([last], OWNER)
+        role = self._smallest_role()
+        return self._grants_at([resource] if role == OWNER else places, role)
+
+    def _grants_at(self, places: Sequence[int], role: str) -> tuple[MissingGrant, ...]:
+        return tuple(MissingGrant(self._texts[each], role, self._name) for each in places)
+
+    def _missing(self, resource: int) -> list[int]:
+        """The fewest resources, nearest first, at which a role with the permission would have to be bound."""
+        if self._allows(resource):
+            return []
+        parent = self._parent(resource)
+        if parent is None or self._mode(resource) is not ScopeMode.RESTRICT:
+            return [resource]
+        here = any(map(self._gives, self._own(resource)))
+        return [*([] if here else [resource]), *self._missing(parent)]
+
+    def _failed(self, resource: int) -> Iterator[FailedCondition]:
+        engine, view = self._engine, self._view
+        for each in engine.chain_in(view, resource):
+            for bound in engine.bindings.here(each):
+                if not bound.term.condition or bound.subject not in self._known or not self._gives(bound):
+                    continue
+                holds = engine.identities.term(bound.term, view.now, view.context)
+                if holds is not True:
+                    names = holds if isinstance(holds, frozenset) else frozenset[str]()
+                    yield FailedCondition(bound.term.condition, bound.id, names)
+
+    def _smallest_role(self) -> str:
+        holders = [(mask.bit_count(), name) for name, mask in self._engine.roles.items() if mask & self._permission]
+        return min(holders, default=(0, ""))[1]
+
+    def _because(self, way: _Way, verb: str) -> str:
+        texts, place = self._texts, self._texts[way.resources[0]]
+        clauses = [f"roles/{way.bound.role} is bound to {texts[way.bound.subject]} at {place}"]
+        if way.usersets:
+            groups = ", which is in ".join(texts[each].removesuffix(f"#{MEMBER}") for each in way.usersets)
+            clauses.append(f"{texts[self._subject]} is in {groups}")
+        if len(way.resources) > 1:
+            clauses.append(f"{texts[way.resources[-1]]} inherits from {self._way_up(way.resources)}")
+        if way.above is not None:
+            clauses.append(f"{place} is restricted to those who may {verb} above it as well")
+        return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])}, and {clauses[-1]}"
+
+    def _way_up(self, resources: Sequence[int]) -> str:
+        first, *between = [self._texts[each] for each in resources[:-1]]
+        return f"{first} through {' and '.join(reversed(between))}" if between else first
+
+    def _denial(self, resource: int) -> str:
+        chain = self._engine.chain_in(self._view, resource)
+        for each, parent in pairwise(chain):
+            if not self._allows(each) and self._allows(parent):
+                words = f"{self._texts[self._subject]} has {self._name} at {self._texts[parent]}, but"
+                if self._mode(each) is ScopeMode.RESTRICT:
+                    words += f" {self._texts[each]} is restricted to roles that are bound there"
+                    return f"{words}, and none of these has it"
+                return f"{words} the roles that are bound at {self._texts[each]} override that"
+        everywhere = " or ".join(self._texts[each] for each in chain)
+        return f"no role with {self._name} is bound to {self._whom()} at {everywhere}"
+
+    def _whom(self) -> str:
+        return f"{self._texts[self._subject]} or a group of it"
+
+    def _path(self, way: _Way | None) -> tuple[Step, ...]:
+        texts, steps = self._texts, list[Step]()
+        for each in reversed(list(way.layers())) if way else ():
+            members = [self._subject, *each.usersets]
+            for member, userset in zip(members, each.usersets, strict=False):
+                steps.append(Step("membership", texts[userset].removesuffix(f"#{MEMBER}"), MEMBER, texts[member]))
+            place = texts[each.resources[0]]
+            steps.append(Step("role_binding", place, each.bound.role, texts[each.bound.subject], each.bound.id))
+            for parent, child in pairwise(each.resources):
+                relation = self._engine.policy.links[texts[child].partition(":")[0]]
+                steps.append(Step("inheritance", texts[child], relation, texts[parent]))
+        return tuple(steps)
+
+
+def _steps(way: _Way) -> int:
+    return way.steps
