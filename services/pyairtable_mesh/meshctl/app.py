@@ -19,6 +19,7 @@ COMMANDS = {
     "services": ("mesh", "List the services that clients can reach by name."),
     "endpoints": ("mesh", "List the addresses that services answer at."),
     "clients": ("mesh", "List who is connected to the control plane, and who refuses what it serves."),
+    "permission": ("permission.commands", "Ask who may do what, and why; try and compare schemas."),
     "call": ("call", "Call a method of a service with a request in JSON."),
     "login": ("login", "Get and keep a token of the development issuer."),
     "logout": ("login", "Forget tokens."),

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import re
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -12,14 +11,11 @@ import click
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
-from pyairtable_mesh.meshctl import control_plane, descriptors, failures, output, payload, reflection, rpc
-from pyairtable_mesh.meshctl.credentials import Credentials
+from pyairtable_mesh.meshctl import caller, control_plane, descriptors, failures, output, payload, reflection, rpc
 from pyairtable_mesh.meshctl.descriptors import Target
 from pyairtable_mesh.meshctl.environment import Environment, control_plane_option
-from pyairtable_mesh.meshctl.failures import CallError
 from pyairtable_mesh.meshctl.problems import USAGE, Problem
 
-UNARY_SECONDS = 10.0
 _BODY = re.compile(r"^\s*[\[{]|^@|^-$")
 _KEY = re.compile(r"^[a-z0-9._-]+$")
 
@@ -44,14 +40,9 @@ class Wanted:
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="KEY:VALUE", help="Metadata to send; may be repeated."
 )
-@click.option("--as", "user", metavar="USER", default="", help="Call as this user, who has logged in before.")
-@click.option("--address", metavar="HOST:PORT", default="", help="Call this address; the control plane is not asked.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Deadline. [default: 10; none for streams]",
-)
+@caller.user_option
+@caller.address_option
+@caller.timeout_option
 @click.option(
     "-o",
     "--output",
@@ -90,15 +81,10 @@ def call(
     names, body = split(words)
     metadata = [header(text) for text in headers]
     if not any(key == "authorization" for key, _ in metadata):
-        metadata += authorization(environment, user)
+        metadata += caller.authorization(environment, user)
     wanted = Wanted(Target.parse(names), address, plane, metadata, timeout)
-    try:
+    with failures.told(form):
         asyncio.run(perform(environment, wanted, body, form or "json"))
-    except CallError as error:
-        if form is None:
-            raise
-        click.echo(output.dumps(form, failures.to_data(error.status)), err=True)
-        sys.exit(error.exit_code)
 
 
 def split(words: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
@@ -125,31 +111,19 @@ def header(text: str) -> tuple[str, str | bytes]:
     raise Problem(f"{key or text} is no header that can be sent.", "write -H 'key: value'", exit_code=USAGE)
 
 
-def authorization(environment: Environment, user: str) -> list[tuple[str, str | bytes]]:
-    """The header with the token in use; none without a login. Raises `Problem` when it has expired."""
-    token = Credentials(environment.variables).token(user)
-    if token is None:
-        return []
-    if token.expired(environment.now()):
-        raise Problem("The token has expired.", f"meshctl login --user {user or 'NAME'}")
-    return [("authorization", f"Bearer {token.text}")]
-
-
 async def perform(environment: Environment, wanted: Wanted, body: str, form: Literal["json", "yaml"]) -> None:
     """Find the method and its server, call, and print what comes."""
     target = wanted.target
     known = descriptors.candidates(target, descriptors.installed())
     method = descriptors.choose(target, known) if known else None
     address = wanted.address or await locate(environment, wanted, method)
-    if not rpc.is_loopback(address) and any(key == "authorization" for key, _ in wanted.metadata):
-        words = f"A token does not go to {address} unencrypted."
-        raise Problem(words, "forward a port (kubectl port-forward) and name it with --address 127.0.0.1:PORT")
+    caller.require_private(address, wanted.metadata)
     async with environment.connect(address) as connection:
         if method is None:
             full_name = target.grpc_service if "." in target.grpc_service else ""
             method = descriptors.choose(target, await reflection.services(connection, address, full_name))
         text = await asyncio.to_thread(payload.read, body)
-        seconds = wanted.timeout or (None if method.server_streaming else UNARY_SECONDS)
+        seconds = wanted.timeout or (None if method.server_streaming else caller.UNARY_SECONDS)
         responses = connection.call(method, payload.requests(method, text), metadata=wanted.metadata, seconds=seconds)
         async for response in responses:
             show(response, form, lines=method.server_streaming)
@@ -162,8 +136,7 @@ async def locate(environment: Environment, wanted: Wanted, method: MethodDescrip
     names = [target.service] if target.service else descriptors.guessed_names(full_name)
     if names[0] == descriptors.CONTROL_PLANE:
         return wanted.plane
-    async with control_plane.opened(environment.connect, wanted.plane, environment.control_plane_token) as plane:
-        inventory = await plane.inventory()
+    inventory = await caller.inventory(environment, wanted.plane)
     served = [name for name in names if any(control_plane.matches(service, name) for service in inventory.services)]
     if not served and not target.service:
         words = f"It is not known which service of the mesh serves {full_name}."

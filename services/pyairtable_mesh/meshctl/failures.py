@@ -1,14 +1,18 @@
 """A call's failure, with everything that the server told about it in ``google.rpc`` details (AIP-193)."""
 
 import base64
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import click
 import grpc
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from pyairtable_mesh.meshctl import output
 from pyairtable_mesh.meshctl.problems import STATUS_BASE, Problem
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -101,6 +105,18 @@ def to_data(status: status_pb2.Status) -> dict[str, Any]:
         "message": status.message,
         "details": [_detail_data(packed) for packed in status.details],
     }
+
+
+@contextmanager
+def told(form: output.Form | None) -> Iterator[None]:
+    """Tell a call's failure in the form of its responses: in words, where that is not one for programs."""
+    try:
+        yield
+    except CallError as error:
+        if form is None or form == "table":
+            raise
+        click.echo(output.dumps(form, to_data(error.status)), err=True)
+        sys.exit(error.exit_code)
 
 
 def _detail_data(packed: Any) -> dict[str, Any]:

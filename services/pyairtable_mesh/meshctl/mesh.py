@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pyairtable.mesh.v1 import mesh_pb2
-from pyairtable_mesh.meshctl import control_plane, output
+from pyairtable_mesh.meshctl import caller, control_plane, output
 from pyairtable_mesh.meshctl.control_plane import Inventory
 from pyairtable_mesh.meshctl.environment import Environment, control_plane_option
 from pyairtable_mesh.meshctl.output import Form, Table
@@ -28,7 +28,7 @@ State = tuple[Inventory, list[mesh_pb2.Client]]
 @click.pass_obj
 def services(environment: Environment, form: Form, plane: str) -> None:
     """List the services that clients can reach by name, `xds:///NAME`."""
-    inventory = asyncio.run(fetch_inventory(environment, plane))
+    inventory = asyncio.run(caller.inventory(environment, plane))
     output.emit(form, [output.to_data(service) for service in inventory.services], lambda: services_table(inventory))
 
 
@@ -39,7 +39,7 @@ def services(environment: Environment, form: Form, plane: str) -> None:
 @click.pass_obj
 def endpoints(environment: Environment, service: str | None, form: Form, plane: str) -> None:
     """List the addresses that services answer at, of all services or of SERVICE."""
-    inventory = asyncio.run(fetch_inventory(environment, plane))
+    inventory = asyncio.run(caller.inventory(environment, plane))
     shown = [control_plane.find(inventory, service)] if service else inventory.services
     data = [{"service": known.name, **output.to_data(endpoint)} for known in shown for endpoint in known.endpoints]
     output.emit(form, data, lambda: endpoints_table(shown))
@@ -53,12 +53,6 @@ def clients(environment: Environment, form: Form, plane: str) -> None:
     """List who is connected to the control plane, and who refuses what it serves."""
     connected = asyncio.run(_clients(environment, plane))
     output.emit(form, [output.to_data(client) for client in connected], lambda: clients_table(connected))
-
-
-async def fetch_inventory(environment: Environment, address: str) -> Inventory:
-    """The services that a control plane knows."""
-    async with control_plane.opened(environment.connect, address, environment.control_plane_token) as plane:
-        return await plane.inventory()
 
 
 async def _clients(environment: Environment, address: str) -> list[mesh_pb2.Client]:

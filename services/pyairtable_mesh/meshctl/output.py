@@ -33,6 +33,12 @@ COLOURS = {
     "unhealthy": "red",
     "no endpoints": "red",
     "problem": "red",
+    "allowed": "green",
+    "conditional": "yellow",
+    "denied": "red",
+    "compatible": "green",
+    "other answers": "yellow",
+    "breaking": "red",
 }
 """Words of state, and their colour on a terminal."""
 
