@@ -1,8 +1,9 @@
 """Stored relationships: parent links and group memberships, written as one, read by filter."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import (
@@ -98,7 +99,7 @@ class Relationships:
         answer: Callable[[str], M],
     ) -> M:
         """Apply all updates or none; `answer` gets the token of the new state."""
-        _refuse_repeated(updates)
+        refuse_repeated([each.relationship.key for each in updates])
         async with self._acts.begin(caller) as act:
             for index, each in enumerate(updates):
                 expiring = each.operation is not Operation.DELETE
@@ -159,7 +160,7 @@ class Relationships:
     async def add(self, caller: RequestContext, relationships: Sequence[Relationship]) -> tuple[int, str]:
         """Store those that are not there, all or none; how many these were, and the token of the state after it."""
         updates = [Update(Operation.TOUCH, each) for each in relationships]
-        _refuse_repeated(updates)
+        refuse_repeated([each.relationship.key for each in updates])
         async with self._acts.begin(caller) as act:
             tenant = Resource(schema.TENANT, caller.tenant_id)
             await self._authority.require(act.data, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
@@ -182,7 +183,7 @@ class Relationships:
         await self._authority.require(act.data, subject, needs, pending=plan.first_links)
         if plan.joined and not await self._authority.is_tenant_owner(act.data, subject):
             await self._require_within_groups(act.data, subject, plan.joined)
-        await _require_preconditions(act.data, preconditions)
+        await require_preconditions(act.data, preconditions)
         await _refuse_existing(act.data, updates)
         _refuse_second_parents(plan)
         await act.data.delete_relationships(plan.removals)
@@ -240,16 +241,22 @@ def _to_read(wanted: Filter, subject: str, view: View) -> list[Need]:
     return [(Resource(schema.TENANT, view.tenant_id), schema.MANAGE_ACCESS)]
 
 
-def _refuse_repeated(updates: Sequence[Update]) -> None:
-    seen: dict[Relationship, int] = {}
-    for index, each in enumerate(updates):
-        first = seen.setdefault(each.relationship.key, index)
+def refuse_repeated(keys: Sequence[Hashable]) -> None:
+    """`InvalidArgument` where two updates of a write have the same key."""
+    seen: dict[Hashable, int] = {}
+    for index, key in enumerate(keys):
+        first = seen.setdefault(key, index)
         if first != index:
             words = f"is the relationship of updates[{first}]; one write changes a relationship once"
             raise InvalidArgument.of_field(f"updates[{index}].relationship", words)
 
 
-async def _require_preconditions(view: View, preconditions: Sequence[Precondition]) -> None:
+class _Reads(Protocol):
+    async def relationships(self, wanted: Filter, limit: int) -> Sequence[object]: ...
+
+
+async def require_preconditions(view: _Reads, preconditions: Sequence[Precondition]) -> None:
+    """`FailedPrecondition` for the first that does not hold."""
     for index, each in enumerate(preconditions):
         if bool(await view.relationships(each.filter, 1)) != each.must_match:
             words = "nothing matches" if each.must_match else "something matches"

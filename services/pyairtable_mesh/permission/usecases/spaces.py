@@ -32,7 +32,11 @@ from pyairtable_mesh.permission.usecases.changes import Acts, M
 from pyairtable_mesh.permission.usecases.checks import Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
 from pyairtable_mesh.permission.usecases.lookups import Part, Span, parts
-from pyairtable_mesh.permission.usecases.relationships import MOST_IN_ONE_WRITE
+from pyairtable_mesh.permission.usecases.relationships import (
+    MOST_IN_ONE_WRITE,
+    refuse_repeated,
+    require_preconditions,
+)
 from pyairtable_mesh.runtime import auditing, ids
 from pyairtable_mesh.runtime.authorization import (
     Decision,
@@ -272,10 +276,10 @@ class Spaces:
         answer: Callable[[str], M],
     ) -> M:
         """Apply all updates or none; `answer` gets the token of the new state."""
-        _refuse_repeated(updates)
+        refuse_repeated([each.relationship.key for each in updates])
         async with self._begin(caller, space) as act:
             await self._validate(act.data, updates)
-            await _require_preconditions(act.data, preconditions)
+            await require_preconditions(act.data, preconditions)
             created = [each.relationship.key for each in updates if each.operation is Operation.CREATE]
             now = act.data.now
             for there in (await act.data.at_keys(created)).values():
@@ -296,7 +300,7 @@ class Spaces:
     ) -> M:
         """Delete what matches; `answer` gets how many there were and the token of the new state."""
         async with self._begin(caller, space) as act:
-            await _require_preconditions(act.data, preconditions)
+            await require_preconditions(act.data, preconditions)
             found = await act.data.relationships(wanted, MOST_IN_ONE_WRITE + 1)
             if len(found) > MOST_IN_ONE_WRITE:
                 words = f"the filter matches more than {MOST_IN_ONE_WRITE} relationships: narrow it down"
@@ -332,7 +336,7 @@ class Spaces:
     ) -> tuple[int, str]:
         """Store those that are not there, all or none; how many these were, and the token of the state after it."""
         updates = [SpaceUpdate(Operation.TOUCH, each) for each in relationships]
-        _refuse_repeated(updates)
+        refuse_repeated([each.relationship.key for each in updates])
         async with self._begin(caller, space) as act:
             await self._validate(act.data, updates)
             there = await act.data.at_keys([each.key for each in relationships])
@@ -446,21 +450,3 @@ def _key(question: Question, caller: RequestContext) -> tuple[str, str, str]:
 
 def _key_of(update: SpaceUpdate) -> Key:
     return update.relationship.key
-
-
-def _refuse_repeated(updates: Sequence[SpaceUpdate]) -> None:
-    seen: dict[Key, int] = {}
-    for index, each in enumerate(updates):
-        first = seen.setdefault(each.relationship.key, index)
-        if first != index:
-            words = f"is the relationship of updates[{first}]; one write changes a relationship once"
-            raise InvalidArgument.of_field(f"updates[{index}].relationship", words)
-
-
-async def _require_preconditions(view: SpaceView, preconditions: Sequence[Precondition]) -> None:
-    for index, each in enumerate(preconditions):
-        if bool(await view.relationships(each.filter, 1)) != each.must_match:
-            words = "nothing matches" if each.must_match else "something matches"
-            violation = PreconditionViolation("PRECONDITION", f"preconditions[{index}]", words)
-            sentence = f"preconditions[{index}] does not hold: {words}"
-            raise FailedPrecondition(sentence, [violation], reason="PRECONDITION_FAILED")
