@@ -27,7 +27,7 @@ from pyairtable_mesh.runtime.moments import utc_now
 Key = tuple[str, str, str]
 """Resource, relation and subject: the order that relationships are listed in."""
 _KEYS_IN_ONE_STATEMENT = 500
-_ROWS_OF_A_PART = 2_000
+_ROWS_OF_A_PART = 500
 _KEY = (SPACE_RELATIONSHIP.c.resource, SPACE_RELATIONSHIP.c.relation, SPACE_RELATIONSHIP.c.subject)
 
 

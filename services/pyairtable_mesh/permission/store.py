@@ -48,7 +48,7 @@ from pyairtable_mesh.runtime.columns import Timestamp, insert_missing
 RelationshipKey = tuple[str, str, str]
 """Resource, relation and subject: the order that relationships are listed in."""
 
-_ROWS_OF_A_PART = 2_000
+_ROWS_OF_A_PART = 500
 _LISTED = {
     "sqlite": "json_each(:{0}) AS listed",
     "postgresql": "unnest(CAST(:{0} AS text[])) AS listed(value)",
