@@ -43,7 +43,7 @@ from pyairtable_mesh.permission.domain import (
 )
 from pyairtable_mesh.permission.evaluator import Closure, Grant, Held
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
-from pyairtable_mesh.runtime.columns import Timestamp, insert_missing
+from pyairtable_mesh.runtime.columns import Timestamp
 
 RelationshipKey = tuple[str, str, str]
 """Resource, relation and subject: the order that relationships are listed in."""
@@ -284,9 +284,11 @@ class Change(View):
     @classmethod
     async def begin(cls, connection: AsyncConnection, tenant_id: str, now: datetime) -> "Change":
         """Take the tenant's next revision; writes of one tenant are serial, so no other change has the same."""
-        await connection.execute(insert_missing(REVISION), {"tenant_id": tenant_id, "revision": 0})
         raised = update(REVISION).where(REVISION.c.tenant_id == tenant_id).values(revision=REVISION.c.revision + 1)
-        revision: int = (await connection.execute(raised.returning(REVISION.c.revision))).scalar_one()
+        revision = (await connection.execute(raised.returning(REVISION.c.revision))).scalar_one_or_none()
+        if revision is None:
+            revision = 1
+            await connection.execute(insert(REVISION), {"tenant_id": tenant_id, "revision": revision})
         return cls(connection, tenant_id, now, revision)
 
     async def put_role(self, role: Role) -> None:
@@ -316,9 +318,10 @@ class Change(View):
         resource, subject = str(binding.resource), str(binding.subject)
         columns = ROLE_BINDING.c
         same = (columns.resource == resource, columns.subject == subject, columns.role == binding.role)
-        replaced = map(_binding, await self._rows(select(ROLE_BINDING).where(*same), ROLE_BINDING))
+        replaced = [_binding(row) for row in await self._rows(select(ROLE_BINDING).where(*same), ROLE_BINDING)]
         await self._record([*(Changed(each, kept=False, before=each) for each in replaced), Changed(binding)])
-        await self._delete(ROLE_BINDING, *same)
+        if replaced:
+            await self._delete(ROLE_BINDING, *same)
         values = {
             "binding_id": binding.id,
             "role": binding.role,

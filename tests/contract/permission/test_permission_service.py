@@ -403,9 +403,9 @@ BAD = [
         "TestSchema",
         pb.TestSchemaRequest(schema=pb.SchemaSource(name="schemas/sch" + "0" * 26)),
         OWNER,
-        "INVALID_ARGUMENT",
-        "VALIDATION_FAILED",
-        ["schema.name"],
+        "NOT_FOUND",
+        "NOT_FOUND",
+        [],
     ),
 ]
 

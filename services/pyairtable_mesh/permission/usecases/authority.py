@@ -57,19 +57,24 @@ class Authority:
         *,
         pending: Sequence[Relationship] = (),
         hidden_as: str = "",
-    ) -> None:
+    ) -> Answers:
         """PermissionDenied for the first need that is not met, or NotFound where the subject may not even read;
-        `hidden_as` is what is not found then, if not the resource. Links that are `pending` count as stored.
+        `hidden_as` is what is not found then, if not the resource. Links that are `pending` count as stored. Gives what
+        was asked, for `require_within` at the same resources.
         """
         answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
         for resource, verb in needs:
             if not answers.allowed(subject, str(resource), resource.permission(verb)):
                 visible = answers.allowed(subject, str(resource), resource.permission(schema.READ))
                 raise denial(subject, resource, verb, visible=visible, hidden_as=hidden_as)
+        return answers
 
-    async def require_within(self, view: View, subject: str, given: Mapping[Resource, frozenset[str]]) -> None:
+    async def require_within(
+        self, view: View, subject: str, given: Mapping[Resource, frozenset[str]], answers: Answers | None = None
+    ) -> None:
         """PermissionDenied GRANT_EXCEEDS_OWN unless the subject has each of the permissions given at each resource."""
-        answers = await self.answers(view, given, [subject])
+        if answers is None:
+            answers = await self.answers(view, given, [subject])
         for resource, permissions in given.items():
             domain.require_within(permissions, answers.effective(subject, str(resource)), resource)
 

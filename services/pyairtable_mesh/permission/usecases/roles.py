@@ -101,9 +101,10 @@ class Roles:
             if caller.actor.kind == "workload":
                 await _require_first_owner(act.data, binding)
             else:
-                await self._authority.require(act.data, caller.user(), [(grant.resource, schema.MANAGE_ACCESS)])
-                role = await _role(act.data, grant.role)
-                await self._authority.require_within(act.data, caller.user(), {grant.resource: role.permissions})
+                me, needs = caller.user(), [(grant.resource, schema.MANAGE_ACCESS)]
+                answers = await self._authority.require(act.data, me, needs)
+                given = {grant.resource: (await _role(act.data, grant.role)).permissions}
+                await self._authority.require_within(act.data, me, given, answers)
             await _refuse_second_binding(act.data, binding)
             await act.data.put_binding(binding)
             act.announce_binding(binding, "granted", kept=True)
