@@ -23,9 +23,6 @@ CAPACITY = 10_000
 _AT_ONCE = 500
 _INTERVAL_SECONDS = 1.0
 _logger = logging.getLogger(__name__)
-_dropped = metrics.get_meter("pyairtable_mesh").create_counter(
-    "permission.audit.dropped", unit="{decision}", description="Decisions that did not fit into the audit buffer."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +59,10 @@ class DecisionLog:
         self._chance = chance
         self._waiting: list[Recorded] = []
         self._full = asyncio.Event()
+        meter = metrics.get_meter("pyairtable_mesh")
+        self._dropped = meter.create_counter(
+            "permission.audit.dropped", unit="{decision}", description="Decisions that did not fit into the buffer."
+        )
         self.dropped = 0
         """Decisions that did not fit, since the last that were written."""
 
@@ -73,7 +74,7 @@ class DecisionLog:
         """Keep a decision (in a model space by its name, else the platform's) to be written; never waits."""
         if len(self._waiting) >= self._capacity:
             self.dropped += 1
-            _dropped.add(1)
+            self._dropped.add(1)
             return
         self._waiting.append(Recorded(caller, self._clock(), decision, space))
         if len(self._waiting) >= _AT_ONCE:
