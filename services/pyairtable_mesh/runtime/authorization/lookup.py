@@ -271,7 +271,7 @@ def lookup_subjects(
         sure = _certain(graph, query, key >> SHIFT)
         known = _named(graph, query, key) if sure else _mentioned(graph, query, key)
         known.discard(query.subject)
-        everyone = graph.names.wildcards.get(graph.names.types[query.subject], -1)
+        everyone = graph.names.wildcard(query.subject)
         known = BitMap(each for each in known if each == everyone or graph.names.kind(each) == kind)
         deciding = _Deciding(engine, query)
 
