@@ -50,7 +50,7 @@ Question = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many there are, of bases and below in each of what they are in; and how often it is asked."""
+    """How many there are, of bases and below in each of what they are in; how many rounds of how many seconds."""
 
     workspaces: int = 2
     bases: int = 4
@@ -60,11 +60,11 @@ class Size:
     groups: int = 10
     bindings: int = 300
     questions: int = 200
-    calls: int = 800
+    seconds: float = 2.0
     rounds: int = 6
 
 
-QUICK = Size(1, 2, 2, 3, 10, 2, 24, 20, 32, 1)
+QUICK = Size(1, 2, 2, 3, 10, 2, 24, 20, 0.05, 1)
 
 
 class Data:
@@ -291,12 +291,11 @@ def _rates(
     own = [_request(each).SerializeToString() for each in questions]
     mine = [_client(stack, each, CHECK, own, service.owner) for each in endpoints]
     contenders = {"OpenFGA Check": theirs, "CheckPermission": mine}
+    calls = {name: _calls(clients, size.seconds) for name, clients in contenders.items()}
     rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(size.rounds + 1):
+    for number in range(size.rounds):
         for name, clients in sorted(contenders.items(), reverse=bool(number % 2)):
-            rate = _rate(clients, size.calls)
-            if number:  # the first one warms up
-                rates[name].append(rate)
+            rates[name].append(_rate(clients, calls[name]))
     for name, found in rates.items():
         yield Figure(f"{what}: {name}, {ENDPOINTS * IN_FLIGHT} in flight", middle(found), "calls/s")
     ratio = middle_ratio(rates["CheckPermission"], rates["OpenFGA Check"])
@@ -317,6 +316,12 @@ def _rate(clients: Sequence[Process], calls: int) -> float:
     with ThreadPoolExecutor(len(clients)) as threads:
         seconds = max(map(float, threads.map(lambda client: client.ask(calls), clients)))
     return calls * len(clients) / seconds
+
+
+def _calls(clients: Sequence[Process], seconds: float) -> int:
+    """How many calls of each client take so long: a first round says how fast they are, and warms up."""
+    share = _rate(clients, 4 * IN_FLIGHT) * seconds / len(clients)
+    return max(1, round(share / IN_FLIGHT)) * IN_FLIGHT
 
 
 def _in_process(engine: az.ScopedEngine, questions: Sequence[Question], rounds: int = 20) -> float:

@@ -138,6 +138,16 @@ def test_who_is_in_a_large_set_takes_no_check_for_each() -> None:
     assert len(lookup_subjects(large, "folder:2", "viewer", "user", NOW).entries) == len(members)
 
 
+def test_usersets_are_listed_without_the_wildcard_of_their_type() -> None:
+    text = "model\n  schema 1.1\ntype user\ntype team\n  relations\n    define member: [user, team:*, team#member]\n"
+    teams = RelationEngine(parse(text))
+    facts = [("team:a", "member", "team:*"), ("team:a", "member", "team:b#member")]
+    teams.apply(1, [Change(Relationship(*each)) for each in facts])
+    usersets = lookup_subjects(teams, "team:a", "member", "team", NOW, subject_relation="member").entries
+    assert [each.reference for each in usersets] == ["team:b#member"]
+    assert [each.reference for each in lookup_subjects(teams, "team:a", "member", "team", NOW).entries] == ["team:*"]
+
+
 def test_a_cycle_ends_and_its_parts_answer_alike_in_any_order() -> None:
     looped = engine("folder:1#parent@folder:2", "folder:2#parent@folder:1", "folder:2#viewer@user:a")
     batch = looped.batch([(f"folder:{n}", "reader", user) for n in (1, 2) for user in ("user:a", "user:b")], NOW)
