@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.runtime.authorization import product
-from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Relationship, Term, Verdict
+from pyairtable_mesh.runtime.authorization.facts import (
+    Change,
+    Circumstances,
+    Decision,
+    Limits,
+    Relationship,
+    Term,
+    Verdict,
+)
 from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
@@ -325,6 +333,16 @@ def test_a_snapshot_answers_as_the_engine_that_it_was_taken_from(
         assert [copy.check(each, given) for each in QUESTIONS] == [engine.check(each, given) for each in QUESTIONS]
         engine.apply(8, more)
         copy.apply(8, more)
+
+
+def test_a_list_whose_steps_are_spent_ends_there_and_can_be_resumed() -> None:
+    engine = ScopedEngine(product.policy(), TENANT, Limits(list_steps=1))
+    engine.apply(1, [*START, BindingChange(Binding("1", "viewer", TENANT, "user:a"))])
+    lookup = ScopedLookup(engine)
+    first = lookup.resources("record", "read", "user:a", Circumstances(NOW))
+    assert first == Listing((Found("record:1"),), complete=False, resume="record:1")
+    rest = lookup.resources("record", "read", "user:a", Circumstances(NOW), after=first.resume)
+    assert [each.reference for each in rest.entries] == ["record:2"]
 
 
 def test_a_move_is_one_write_and_children_move_along() -> None:
