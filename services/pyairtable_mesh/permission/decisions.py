@@ -20,7 +20,7 @@ from pyairtable_mesh.runtime.database import Database, background
 
 CAPACITY = 10_000
 """Decisions that wait to be written."""
-_AT_ONCE = 500
+_AT_ONCE = 100
 _INTERVAL_SECONDS = 1.0
 _logger = logging.getLogger(__name__)
 
