@@ -18,7 +18,18 @@ from typing import Any
 from bench import figures
 from bench.measure import BenchmarkError
 
-BENCHMARKS = ("stack", "xds", "endpoint", "streams", "start", "platform", "generation", "permission", "engine")
+BENCHMARKS = (
+    "stack",
+    "xds",
+    "endpoint",
+    "streams",
+    "start",
+    "platform",
+    "generation",
+    "permission",
+    "engine",
+    "openfga",
+)
 
 
 def main() -> int:

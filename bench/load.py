@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 import grpc
@@ -23,14 +24,19 @@ OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.client_idle_timeout_ms", 2**31 
 
 
 def arguments(
-    target: str, method: str, in_flight: int, request: bytes = b"", metadata: Sequence[tuple[str, str]] = ()
+    target: str,
+    method: str,
+    in_flight: int,
+    request: bytes = b"",
+    metadata: Sequence[tuple[str, str]] = (),
+    others: Sequence[bytes] = (),
 ) -> tuple[str, ...]:
-    """The arguments of a process that calls `target` so."""
+    """The arguments of a process that calls `target` so; with `others`, these requests take turns with the first."""
     settings = {
         "target": target,
         "method": method,
         "in_flight": in_flight,
-        "request": request.hex(),
+        "requests": [each.hex() for each in (request, *others)],
         "metadata": metadata,
     }
     return ("-m", "bench.load", json.dumps(settings))
@@ -70,14 +76,14 @@ def alternate(contenders: Mapping[str, Contender], calls: int, rounds: int) -> d
 
 
 async def serve(settings: Mapping[str, Any]) -> None:
-    request, metadata = bytes.fromhex(settings["request"]), tuple(map(tuple, settings["metadata"]))
+    requests, metadata = cycle(map(bytes.fromhex, settings["requests"])), tuple(map(tuple, settings["metadata"]))
     async with grpc.aio.insecure_channel(settings["target"], OPTIONS) as channel:
         call: Any = channel.unary_unary(settings["method"])
-        await call(request, metadata=metadata, timeout=CALL_SECONDS, wait_for_ready=True)
+        await call(next(requests), metadata=metadata, timeout=CALL_SECONDS, wait_for_ready=True)
 
         async def work(number: int) -> None:
             for _ in range(number):
-                await call(request, metadata=metadata, timeout=CALL_SECONDS)
+                await call(next(requests), metadata=metadata, timeout=CALL_SECONDS)
 
         loop = asyncio.get_running_loop()
         print("ready", flush=True)

@@ -11,6 +11,7 @@ from pyairtable_mesh.runtime.authorization.explanation import expand
 from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Limits, Relationship, Term
 from pyairtable_mesh.runtime.authorization.language.errors import SchemaError
 from pyairtable_mesh.runtime.authorization.language.parser import parse
+from pyairtable_mesh.runtime.authorization.lookup import lookup_resources, lookup_subjects
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 from pyairtable_mesh.runtime.authorization.snapshot import SnapshotError, dump, load_relations, load_scoped
@@ -116,6 +117,35 @@ def test_what_is_too_broad_is_an_error_too() -> None:
     links = [f"folder:0#viewer@folder:{n}#viewer" for n in range(1, 100)]
     with pytest.raises(ResourceExhausted):
         engine(*links, limits=Limits(steps=50)).check(("folder:0", "viewer", "user:a"), NOW)
+
+
+def test_a_list_that_takes_too_many_steps_ends_early_and_can_be_resumed() -> None:
+    shared = [f"folder:{n}#viewer@user:a" for n in range(10)]
+    limited = engine(*shared, "folder:0#blocked@user:a", limits=Limits(list_steps=30))
+    found, after = list[str](), ""
+    for _ in range(20):
+        part = lookup_resources(limited, "folder", "reader", "user:a", NOW, after=after)
+        found += [each.reference for each in part.entries]
+        if part.complete:
+            break
+        after = part.resume
+    assert found == [f"folder:{n}" for n in range(1, 10)]
+
+
+def test_who_is_in_a_large_set_takes_no_check_for_each() -> None:
+    members = [f"folder:1#viewer@user:{n}" for n in range(2_000)]
+    large = engine(*members, "folder:2#parent@folder:1", limits=Limits(steps=10))
+    assert len(lookup_subjects(large, "folder:2", "viewer", "user", NOW).entries) == len(members)
+
+
+def test_usersets_are_listed_without_the_wildcard_of_their_type() -> None:
+    text = "model\n  schema 1.1\ntype user\ntype team\n  relations\n    define member: [user, team:*, team#member]\n"
+    teams = RelationEngine(parse(text))
+    facts = [("team:a", "member", "team:*"), ("team:a", "member", "team:b#member")]
+    teams.apply(1, [Change(Relationship(*each)) for each in facts])
+    usersets = lookup_subjects(teams, "team:a", "member", "team", NOW, subject_relation="member").entries
+    assert [each.reference for each in usersets] == ["team:b#member"]
+    assert [each.reference for each in lookup_subjects(teams, "team:a", "member", "team", NOW).entries] == ["team:*"]
 
 
 def test_a_cycle_ends_and_its_parts_answer_alike_in_any_order() -> None:

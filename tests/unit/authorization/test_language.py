@@ -1,7 +1,7 @@
 """The modelling language: what is refused and where, and that a printed model is the same model."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from pyairtable_mesh.runtime.authorization.language import document
 from pyairtable_mesh.runtime.authorization.language.difference import Difference, Kind, differences
@@ -101,7 +101,7 @@ condition c(names: list<string>, sizes: map<int>) {
     assert list(schema.types["type"].relations) == ["relations", "model", "extend"]
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@worlds.many
 @given(worlds.schemas())
 def test_what_is_printed_or_made_a_document_is_the_same_model(schema: Schema) -> None:
     assert parse(str(schema)) == schema

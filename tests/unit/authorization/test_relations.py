@@ -4,20 +4,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyairtable_mesh.runtime.authorization.compiler import monotone
 from pyairtable_mesh.runtime.authorization.derivation import solve
 from pyairtable_mesh.runtime.authorization.explanation import explain
 from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Relationship
+from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing, lookup_resources, lookup_subjects
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
 from pyairtable_mesh.runtime.authorization.snapshot import dump, load_relations
 from tests.unit.authorization import worlds
 from tests.unit.authorization.oracle import Oracle
 
-many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 contexts = st.sampled_from([{}, {"x": True}, {"x": False, "y": 1}, {"y": 5}])
 
 
@@ -30,7 +30,7 @@ def stored(changes: list[Change]) -> list[Relationship]:
     return list(found.values())
 
 
-@many
+@worlds.many
 @given(st.data(), contexts)
 def test_checks_agree_with_the_oracle_at_every_revision(data: st.DataObject, context: dict[str, object]) -> None:
     schema = data.draw(worlds.schemas())
@@ -56,7 +56,33 @@ def test_checks_agree_with_the_oracle_at_every_revision(data: st.DataObject, con
             assert (solved.allowed, bool(solved.missing)) == (expected.allowed, bool(expected.missing))
 
 
-@many
+EXCLUSIVE = """model
+  schema 1.1
+type user
+type folder
+  relations
+    define parent: [folder]
+    define named: [user]
+    define reader: named but not less
+    define less: [user] or reader from parent
+"""
+
+
+@worlds.many
+@given(st.sets(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=2), st.sets(st.integers(1, 3), min_size=1))
+def test_cycles_through_exclusions_agree_with_the_oracle(links: set[tuple[int, int]], named: set[int]) -> None:
+    schema = parse(EXCLUSIVE)
+    facts = [Relationship(f"folder:{one}", "parent", f"folder:{other}") for one, other in sorted(links)]
+    facts += [Relationship(f"folder:{each}", "named", "user:a") for each in named]
+    engine = RelationEngine(schema)
+    engine.apply(1, map(Change, facts))
+    oracle = Oracle(schema, worlds.evaluate, worlds.NOW)
+    for folder in worlds.FOLDERS:
+        expected = oracle.check(facts, folder, "reader", "user:a")
+        assert engine.check((folder, "reader", "user:a"), Circumstances(worlds.NOW)).allowed == expected
+
+
+@worlds.many
 @given(st.data())
 def test_contextual_relationships_answer_as_if_they_were_stored(data: st.DataObject) -> None:
     schema = data.draw(worlds.schemas())
@@ -74,7 +100,7 @@ def test_contextual_relationships_answer_as_if_they_were_stored(data: st.DataObj
     assert len(engine.graph.names) == names
 
 
-@many
+@worlds.many
 @given(st.data(), contexts, st.integers(1, 3))
 def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
     data: st.DataObject, context: dict[str, object], limit: int
@@ -109,6 +135,9 @@ def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
                 assert (decision.allowed, decision.missing) == (
                     (False, frozenset()) if entry is None else (not entry.missing, entry.missing)
                 )
+            for each in lookup_subjects(engine, target, relation, "group", given, subject_relation="member").entries:
+                decision = engine.check((target, relation, each.reference), given)
+                assert decision.allowed or decision.missing == each.missing
 
 
 def pages(page: Callable[..., Listing], **bounds: int) -> list[Found]:
@@ -122,7 +151,7 @@ def pages(page: Callable[..., Listing], **bounds: int) -> list[Found]:
         after = listing.resume
 
 
-@many
+@worlds.many
 @given(st.data(), contexts)
 def test_explanations_say_what_checks_say_and_name_relationships_that_matter(
     data: st.DataObject, context: dict[str, object]
@@ -154,7 +183,7 @@ def test_explanations_say_what_checks_say_and_name_relationships_that_matter(
                     assert not engine.check(question, replace(given, contextual=fewer)).allowed
 
 
-@many
+@worlds.many
 @given(st.data())
 def test_a_snapshot_answers_as_the_engine_that_it_was_taken_from(data: st.DataObject) -> None:
     schema = data.draw(worlds.schemas())

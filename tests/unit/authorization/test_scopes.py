@@ -5,12 +5,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.runtime.authorization import product
-from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Relationship, Term, Verdict
+from pyairtable_mesh.runtime.authorization.facts import (
+    Change,
+    Circumstances,
+    Decision,
+    Limits,
+    Relationship,
+    Term,
+    Verdict,
+)
 from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
@@ -29,8 +37,8 @@ from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 from pyairtable_mesh.runtime.authorization.snapshot import dump, load_scoped
 from pyairtable_mesh.runtime.authorization.verdicts import both, either, negation
 from pyairtable_mesh.runtime.errors import InvalidArgument
+from tests.unit.authorization import worlds
 
-many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 NOW = 100.0
 TENANT, WORKSPACE, BASES = "tenant:t", "workspace:w", ["base:a", "base:b"]
 TABLES, RECORDS = ["table:a", "table:b"], ["record:1", "record:2", "record:3"]
@@ -177,7 +185,7 @@ QUESTIONS = [
 ]
 
 
-@many
+@worlds.many
 @given(histories, contexts)
 def test_checks_agree_with_the_definition_at_every_revision(
     history: list[ScopedChange], context: dict[str, str]
@@ -202,7 +210,7 @@ def test_checks_agree_with_the_definition_at_every_revision(
                 assert engine.allowed(*handles, NOW) == sure
 
 
-@many
+@worlds.many
 @given(histories, contexts, st.integers(1, 2))
 def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
     history: list[ScopedChange], context: dict[str, str], limit: int
@@ -237,7 +245,7 @@ def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
             assert bool(entry and entry.missing) == bool(found and found.missing)
 
 
-@many
+@worlds.many
 @given(histories, contexts)
 def test_explanations_say_what_checks_say_and_their_grants_turn_denials_around(
     history: list[ScopedChange], context: dict[str, str]
@@ -287,7 +295,7 @@ def test_the_document_is_that_of_the_model() -> None:
     assert parse(product.source()) == product.schema()
 
 
-@many
+@worlds.many
 @given(st.lists(bindings.filter(lambda each: not each.term), max_size=6))
 def test_without_modes_roles_say_what_relations_of_the_model_say(bound: list[Binding]) -> None:
     """A binding stands for a relationship to each permission: any tool that reads the model answers the same."""
@@ -311,7 +319,7 @@ def expanded(binding: Binding) -> Iterable[Relationship]:
             yield Relationship(binding.resource, relation, binding.subject)
 
 
-@many
+@worlds.many
 @given(histories, contexts)
 def test_a_snapshot_answers_as_the_engine_that_it_was_taken_from(
     history: list[ScopedChange], context: dict[str, str]
@@ -325,6 +333,16 @@ def test_a_snapshot_answers_as_the_engine_that_it_was_taken_from(
         assert [copy.check(each, given) for each in QUESTIONS] == [engine.check(each, given) for each in QUESTIONS]
         engine.apply(8, more)
         copy.apply(8, more)
+
+
+def test_a_list_whose_steps_are_spent_ends_there_and_can_be_resumed() -> None:
+    engine = ScopedEngine(product.policy(), TENANT, Limits(list_steps=1))
+    engine.apply(1, [*START, BindingChange(Binding("1", "viewer", TENANT, "user:a"))])
+    lookup = ScopedLookup(engine)
+    first = lookup.resources("record", "read", "user:a", Circumstances(NOW))
+    assert first == Listing((Found("record:1"),), complete=False, resume="record:1")
+    rest = lookup.resources("record", "read", "user:a", Circumstances(NOW), after=first.resume)
+    assert [each.reference for each in rest.entries] == ["record:2"]
 
 
 def test_a_move_is_one_write_and_children_move_along() -> None:

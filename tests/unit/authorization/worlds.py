@@ -1,8 +1,10 @@
 """Schemas, relationships and histories for hypothesis, small enough to meet each other often."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from pyairtable_mesh.runtime.authorization.facts import Change, Relationship, Term, Verdict
@@ -23,6 +25,11 @@ from pyairtable_mesh.runtime.authorization.language.syntax import (
 )
 from pyairtable_mesh.runtime.authorization.language.validation import validate
 
+many = settings(
+    max_examples=int(os.environ.get("PYAIRTABLE_TEST_EXAMPLES", "25")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 USERS = ["user:a", "user:b", "user:c"]
 GROUPS = ["group:g", "group:h"]
 FOLDERS = ["folder:1", "folder:2", "folder:3"]

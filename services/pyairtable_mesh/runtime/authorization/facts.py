@@ -85,6 +85,8 @@ class Limits:
     """How many questions may be open within each other."""
     steps: int = 100_000
     """How many relationships and questions may be looked at; about 1,000 to a millisecond."""
+    list_steps: int = 2_000_000
+    """How many of these a part of a list may take: where they are spent, the part ends there and can be resumed."""
 
 
 def exhausted(words: str, path: Sequence[str]) -> ResourceExhausted:

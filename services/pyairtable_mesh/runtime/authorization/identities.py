@@ -27,6 +27,8 @@ class View:
         self.parents: dict[int, int] = {}
         self.groups: dict[int, list[tuple[int, Term]]] = {}
         """For each subject the groups that it is in by a contextual relationship."""
+        self.known: dict[int, Known] = {}
+        """What was found of subjects in this view."""
 
     def __enter__(self) -> Self:
         self._mark = len(self._graph.names)
@@ -79,7 +81,10 @@ class Identities:
 
     def within(self, view: View, subject: int) -> Known:
         """What a subject counts as in a view."""
-        return self._follow(subject, view.now, view.context, view.groups)
+        known = view.known.get(subject)
+        if known is None:
+            known = view.known[subject] = self._follow(subject, view.now, view.context, view.groups)
+        return known
 
     def term(self, term: Term, now: float, context: Mapping[str, Any]) -> Verdict:
         """Whether a term holds."""

@@ -13,8 +13,8 @@ from pyroaring import BitMap
 
 from pyairtable_mesh.runtime.authorization.compiler import monotone
 from pyairtable_mesh.runtime.authorization.derivation import Own, equations, flat, stored
-from pyairtable_mesh.runtime.authorization.facts import Circumstances, Verdict
-from pyairtable_mesh.runtime.authorization.graph import Graph, every
+from pyairtable_mesh.runtime.authorization.facts import Circumstances, Verdict, exhausted
+from pyairtable_mesh.runtime.authorization.graph import Graph, bitmap, every
 from pyairtable_mesh.runtime.authorization.language.syntax import Computed, Indirect, leaves
 from pyairtable_mesh.runtime.authorization.query import SHIFT, Query
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
@@ -58,16 +58,32 @@ class Certain(Sequence[Found]):
         return Certain(self.names[index]) if isinstance(index, slice) else Found(self.names[index])
 
 
-def part(names: Iterable[str], decide: Callable[[str], Found | None], limit: int, budget: int = 0) -> Listing:
+class Allowance:
+    """What a part of a list may still cost; each candidate is a step, and what deciding it takes are more."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def spend(self, steps: int) -> None:
+        """Count steps."""
+        self.left -= steps
+
+
+def part(
+    names: Iterable[str], decide: Callable[[str], Found | None], limit: int, budget: int, allowance: Allowance
+) -> Listing:
     """The first `limit` (0: all) of the names, in their order, that are decided to be entries. After `budget` (0: any
-    number) of decisions it stops too, so that a list in which little is allowed holds nobody up.
+    number) of decisions, or when the allowance is spent, it stops too, so that a list in which little is allowed holds
+    nobody up.
     """
     entries: list[Found] = []
     last = ""
     for number, name in enumerate(names):
-        if (limit and len(entries) == limit) or (budget and number == budget):
+        stopped = number > 0 and (allowance.left <= 0 or number == budget)
+        if stopped or (limit and len(entries) == limit):
             return Listing(tuple(entries), complete=False, resume=last)
         found = decide(name)
+        allowance.spend(1)
         if found is not None:
             entries.append(found)
         last = name
@@ -108,25 +124,47 @@ def lookup_resources(
     # A placeholder of the type makes the question one that `asked` can read; it is forgotten with the others.
     with engine.asked((f"{type_name}:_", relation, subject), given) as (query, key):
         slot = key >> SHIFT
-        candidates = _reached(graph, query, slot)
-        sure = monotone(graph, slot) and query.extra is None and not any(each.terms for each in graph.edges)
-        texts = graph.names.texts
+        query.steps = engine.limits.list_steps
+        texts, candidates = graph.names.texts, _reached(graph, query, slot)
+        sure = _certain(graph, query, slot)
+        deciding = _Deciding(engine, query)
         names = ordered((texts[each] for each in candidates), after, limit)
 
         def decide(name: str) -> Found | None:
             if sure:
                 return Found(name)
-            again = engine.query(query.subject, given.now, given.context)
-            again.extra = query.extra
-            return _entry(name, engine.verdict(again, slot << SHIFT | graph.names.handles[name]))
+            return deciding.entry(name, query.subject, slot << SHIFT | graph.names.handles[name])
 
-        return part(names, decide, limit, budget)
+        return part(names, decide, limit, budget, deciding.allowance)
 
 
-def _entry(name: str, verdict: Verdict) -> Found | None:
-    if verdict is True:
-        return Found(name)
-    return None if verdict is False else Found(name, verdict)
+def _certain(graph: Graph, query: Query, slot: int) -> bool:
+    """Whether what leads to a question is all that its answer takes: nothing intersects, excludes or has a term."""
+    return monotone(graph, slot) and query.extra is None and not any(each.terms for each in graph.edges)
+
+
+class _Deciding:
+    """Checks of one list's candidates, which share the allowance of the list."""
+
+    def __init__(self, engine: RelationEngine, query: Query) -> None:
+        self._engine = engine
+        self._query = query
+        self.allowance = Allowance(query.steps)
+
+    def verdict(self, subject: int, key: int) -> Verdict:
+        """The answer for one candidate; ResourceExhausted as for a check."""
+        query = self._engine.query(subject, self._query.now, self._query.context)
+        query.extra = self._query.extra
+        verdict = self._engine.verdict(query, key)
+        self.allowance.spend(self._engine.limits.steps - query.steps)
+        return verdict
+
+    def entry(self, name: str, subject: int, key: int) -> Found | None:
+        """The candidate's entry, if it is allowed or may be."""
+        verdict = self.verdict(subject, key)
+        if verdict is True:
+            return Found(name)
+        return None if verdict is False else Found(name, verdict)
 
 
 class _Reach:
@@ -173,6 +211,7 @@ class _Reach:
             for other in self.computed[slot]:
                 self.put(other, new)
             for other, link in self.indirect[slot]:
+                self.query.spend(len(new))
                 self.put(other, BitMap.union(BitMap(), *(self.named(link, each) for each in new)))
             for target in new if userset_of else ():
                 if (userset := userset_of.get((target, slot))) is not None:
@@ -224,29 +263,62 @@ def lookup_subjects(
 
     A wildcard is listed beside the subjects that are named; who is allowed and not listed is covered by it.
     """
-    graph = engine.graph
+    graph, texts = engine.graph, engine.graph.names.texts
     placeholder = f"{subject_type}:_#{subject_relation}" if subject_relation else f"{subject_type}:_"
     with engine.asked((target, relation, placeholder), given) as (query, key):
+        query.steps = engine.limits.list_steps
         kind = graph.names.kind(query.subject)
-        known = {graph.names.texts[each] for each in _mentioned(graph, query, key)}
-        known.discard(placeholder)
-
-        def verdict(name: str) -> Verdict:
-            again = engine.query(graph.names.subject(name), given.now, given.context)
-            again.extra = query.extra
-            return engine.verdict(again, key)
+        sure = _certain(graph, query, key >> SHIFT)
+        known = _named(graph, query, key) if sure else _mentioned(graph, query, key)
+        known.discard(query.subject)
+        everyone = graph.names.wildcard(query.subject)
+        known = BitMap(each for each in known if each == everyone or graph.names.kind(each) == kind)
+        deciding = _Deciding(engine, query)
 
         def decide(name: str) -> Found | None:
-            if not name.endswith(":*"):
-                return _entry(name, verdict(name))
-            excluded = sorted(each for each in known if each != name and verdict(each) is False)
-            found = _entry(name, verdict(name))
-            return None if found is None else Found(found.reference, found.missing, tuple(excluded))
+            subject = graph.names.handles[name]
+            found = Found(name) if sure else deciding.entry(name, subject, key)
+            if found is None or sure or subject != everyone:
+                return found
+            excluded = sorted(texts[each] for each in known if each != everyone and is_excluded(each))
+            return Found(found.reference, found.missing, tuple(excluded))
 
-        wanted = {kind, f"{kind}:*"}
-        names = [name for name in known if graph.names.kind(graph.names.handles[name]) in wanted]
-        known = set(names)
-        return part(ordered(names, after, limit), decide, limit, budget)
+        def is_excluded(subject: int) -> bool:
+            if deciding.allowance.left <= 0:
+                raise exhausted(f"who is excluded from {subject_type}:* takes too many steps", [f"{target}#{relation}"])
+            return deciding.verdict(subject, key) is False
+
+        return part(ordered((texts[each] for each in known), after, limit), decide, limit, budget, deciding.allowance)
+
+
+def _named(graph: Graph, query: Query, key: int) -> BitMap:
+    """As `_mentioned`, in whole sets: for what nothing is needed but to be led to."""
+    slots, names = graph.slots, graph.names
+    found, seen, waiting = BitMap(), {key}, [key]
+    while waiting:
+        here = waiting.pop()
+        slot, target = here >> SHIFT, here & 0xFFFFFFFF
+        if (userset := names.userset_of.get((target, slot))) is not None:
+            found.add(userset)
+        own, further = slots.by_type[slots.owner[slot]], list[int]()
+        for leaf in leaves(slots.relations[slot].rewrite):
+            match leaf:
+                case Computed(relation):
+                    further.append(own[relation] << SHIFT | target)
+                case Indirect(relation, tupleset):
+                    for parent in every(graph.edges[own[tupleset]].subjects.get(target)):
+                        if (other := slots.by_type[names.types[parent]].get(relation)) is not None:
+                            further.append(other << SHIFT | parent)
+                case _:
+                    found |= bitmap(graph.edges[slot].subjects.get(target))
+                    for userset in every(graph.edges[slot].sets.get(target)):
+                        owner, other = names.usersets[userset]
+                        found.add(userset)
+                        further.append(other << SHIFT | owner)
+        query.spend(1 + len(further))
+        waiting += set(further) - seen
+        seen.update(further)
+    return found
 
 
 def _mentioned(graph: Graph, query: Query, key: int) -> BitMap:

@@ -14,7 +14,7 @@ from pyairtable_mesh.runtime.authorization.crowds import EVERYBODY, NOBODY, Crow
 from pyairtable_mesh.runtime.authorization.facts import Circumstances, Verdict
 from pyairtable_mesh.runtime.authorization.graph import bitmap, every
 from pyairtable_mesh.runtime.authorization.identities import GROUP, MEMBER, View
-from pyairtable_mesh.runtime.authorization.lookup import Certain, Found, Listing, ordered, part
+from pyairtable_mesh.runtime.authorization.lookup import Allowance, Certain, Found, Listing, ordered, part
 from pyairtable_mesh.runtime.authorization.roles import OWNER, ScopeMode
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 
@@ -54,6 +54,7 @@ class ScopedLookup:
             who = names.subject(subject, "subject")
             # Without a request's circumstances, and where nothing hangs on context, the fast way is exact.
             plain = not given.context and not given.contextual
+            allowance = Allowance(engine.limits.list_steps)
 
             def decide(name: str) -> Found | None:
                 handle = names.handles[name]
@@ -62,9 +63,10 @@ class ScopedLookup:
                 if plain and not engine.held(who, handle, given.now).possible & permission:
                     return None
                 verdict = engine.verdict(view, who, handle, permission)
+                allowance.spend(len(engine.identities.within(view, who)))
                 return None if verdict is False else Found(name, frozenset() if verdict is True else verdict)
 
-            return part(self._candidates(type_name, who, view, after, limit), decide, limit, budget)
+            return part(self._candidates(type_name, who, view, after, limit), decide, limit, budget, allowance)
 
     def _candidates(self, type_name: str, who: int, view: View, after: str, limit: int) -> Iterable[str]:
         engine, names = self._engine, self._engine.graph.names
@@ -124,9 +126,11 @@ class ScopedLookup:
         *,
         after: str = "",
         limit: int = 0,
+        budget: int = 0,
     ) -> Listing:
-        """The subjects of a type that hold a verb on a resource, behind `after`, in byte order. ``type:*`` stands for
-        all that are not excluded, also those that nothing is stored about.
+        """The subjects of a type that hold a verb on a resource, behind `after`, in byte order; at most `limit` of them
+        and, where context decides, from at most `budget` candidates. ``type:*`` stands for all that are not excluded,
+        also those that nothing is stored about.
         """
         engine, names = self._engine, self._engine.graph.names
         with engine.view(given) as view:
@@ -154,7 +158,7 @@ class ScopedLookup:
                     return Found(name, self._missing(view, name, target, permission, sure=sure.inverted), tuple(named))
                 return Found(name, self._missing(view, name, target, permission, sure=sure.has(names.handles[name])))
 
-            return part(ordered(found, after, limit), decide, limit)
+            return part(ordered(found, after, limit), decide, limit, budget, Allowance(engine.limits.list_steps))
 
     def _missing(self, view: View, name: str, target: int, permission: int, *, sure: bool) -> frozenset[str]:
         if sure:

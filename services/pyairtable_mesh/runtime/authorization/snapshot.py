@@ -212,7 +212,7 @@ def _fill(graph: Graph, sections: Iterator[memoryview]) -> list[int]:
     # In place: the compiled closures hold on to these very objects.
     names = graph.names
     names.rollback(0)
-    names.texts[:] = bytes(next(sections)).decode().splitlines()
+    names.texts += str(next(sections), "ascii").splitlines()
     names.handles.update(zip(names.texts, range(len(names.texts)), strict=True))
     shared = list(names.handles.values())
     triples = _unpacked("I", next(sections))
