@@ -75,7 +75,7 @@ class Watching:
     ) -> AsyncIterator[Snapshot | Beat]:
         """A snapshot, then what changes; the changes alone behind a checkpoint that is still kept."""
         _require_known(types)
-        wanted = _with_ancestors(types)
+        wanted = with_ancestors(types)
         after = self._tokens.revision(tenant_id, token, "checkpoint_token") if token else None
         while not self._leaving.is_set():
             if after is None:
@@ -137,7 +137,7 @@ def _require_known(types: Collection[str]) -> None:
             raise InvalidArgument.of_field(f"resource_types[{index}]", words, reason="UNKNOWN_TYPE")
 
 
-def _with_ancestors(types: Collection[str]) -> frozenset[str]:
+def with_ancestors(types: Collection[str]) -> frozenset[str]:
     """The types, all that they inherit from, and groups; empty where none are named."""
     found = set(types)
     for name in types:
