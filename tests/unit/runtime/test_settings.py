@@ -39,7 +39,7 @@ DEFAULTS = {
     "authorizer": "replica",
     "replica_budget_seconds": 5.0,
     "replica_idle_seconds": 600.0,
-    "replica_tenants": 500,
+    "replica_tenants": 100,
     "replica_facts": 1_000_000,
     "audit_allowed_ratio": 0.001,
     "reflection": True,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from pyairtable_mesh.runtime.access import Question
+from pyairtable_mesh.runtime.authorization.facts import Circumstances
 from pyairtable_mesh.runtime.authorizer import PeerAuthorizer
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.decisions import DecisionLog, recorded
@@ -84,8 +85,6 @@ class ReplicaAuthorizer:
 
     def _doubt(self, follower: Follower, caller: RequestContext, questions: Sequence[Question]) -> str:
         """Why "allowed" cannot be said; empty where every question was answered with it."""
-        from pyairtable_mesh.runtime.authorization import Circumstances  # noqa: PLC0415 # there with the first copy
-
         engine = follower.copy.engine
         if engine is None:
             return "loading"
