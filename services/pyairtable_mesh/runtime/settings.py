@@ -104,7 +104,7 @@ class Settings:
     replica_idle_seconds: Annotated[float, Meta(ge=10, le=86_400)] = 600.0
     """How long a tenant's replica is kept without a call that asks it."""
     replica_tenants: Annotated[int, Meta(ge=1, le=10_000)] = 100
-    """Tenants whose permissions are held at once; for others the permission service is asked. Each is a stream there."""
+    """Tenants whose permissions are held at once, each a stream; for others the permission service is asked."""
     replica_facts: Annotated[int, Meta(ge=1_000, le=1_000_000_000)] = 1_000_000
     """Relationships, bindings and names that are held of all tenants; about 150 bytes each."""
     audit_allowed_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.001
