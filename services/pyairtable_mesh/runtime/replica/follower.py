@@ -20,6 +20,7 @@ _LONGEST_REFUSED = 30.0
 """The same where it answers, but not with what can be followed: a snapshot costs it more than a refusal."""
 _BEGIN_SECONDS = 60.0
 """How long the first message and each part of a snapshot may take."""
+_ORDERLY = "the server ended it"
 _logger = logging.getLogger(__name__)
 
 
@@ -80,7 +81,7 @@ class Follower:
             longest = _LONGEST_REFUSED
             try:
                 await self._follow()
-                reason = "it ended"
+                reason = _ORDERLY
             except (TimeoutError, Unavailable) as error:
                 longest, reason = _LONGEST_AWAY, getattr(error, "reason", "no sign of life")
             except TooLargeError:
@@ -101,7 +102,9 @@ class Follower:
             await self._pause(reason, longest)
 
     async def _pause(self, reason: str, longest: float) -> None:
-        level = logging.WARNING if self._delay == _FIRST_DELAY else logging.DEBUG
+        level = logging.DEBUG
+        if self._delay == _FIRST_DELAY:
+            level = logging.INFO if reason == _ORDERLY else logging.WARNING
         _logger.log(level, "the stream of permissions of %s is interrupted: %s", self.copy.tenant_id, reason)
         self.interruptions += 1
         await asyncio.sleep(self._delay * (0.5 + random.random()))  # noqa: S311 - spreads reconnects
