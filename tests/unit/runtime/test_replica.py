@@ -252,6 +252,21 @@ async def test_what_is_kept_no_longer_begins_anew_with_a_snapshot() -> None:
         assert it.replicas.loads == 2
 
 
+async def test_a_snapshot_that_breaks_off_is_begun_anew() -> None:
+    sent: list[pb.StreamReplicaResponse] = []
+
+    def cut(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+        sent.append(message)
+        if len(sent) == 2:
+            raise ConnectionError
+        return message
+
+    async with running() as it:
+        it.server.spoil = cut
+        await it.holds(1)
+        assert len(it.server.streams) == 2
+
+
 def _flipped(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
     if message.HasField("snapshot"):
         message.snapshot.data = bytes(each ^ 1 for each in message.snapshot.data)

@@ -58,6 +58,10 @@ class Copy:
     def forget(self) -> None:
         """Hold nothing: the next stream begins with a snapshot."""
         self.engine, self.checkpoint, self.heard = None, "", -inf
+        self.resume()
+
+    def resume(self) -> None:
+        """Be ready for a new stream: of a snapshot that the last one broke off nothing is kept."""
         self._parts = bytearray()
 
     async def take(self, message: pb.StreamReplicaResponse, since: float) -> None:
@@ -96,7 +100,7 @@ class Copy:
             return
         # To read a large one takes seconds, while calls go on; what it says was true when the server began to read.
         engine = await asyncio.to_thread(_loaded, bytes(self._parts), self.tenant_id)
-        self._parts = bytearray()
+        self.resume()
         if engine.revision != message.revision:
             raise DamagedError("a snapshot has another revision than it says")
         self.engine, self.checkpoint, self.heard = engine, message.checkpoint_token, since

@@ -112,6 +112,7 @@ class Follower:
 
     async def _follow(self) -> None:
         since = self._clock()
+        self.copy.resume()
         call = self._stub.StreamReplica(self._wanted.request(self.copy))
         try:
             messages = aiter(call)
