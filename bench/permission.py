@@ -1,4 +1,4 @@
-"""CheckPermission over gRPC against an echo on the same runtime: what the evaluator and its database cost.
+"""CheckPermission over gRPC against an echo on the same runtime: what an answer of the engine costs; batches, grants.
 
 The permission service runs as `make run` starts it, with a role that a user holds two levels above the table that is
 asked about. The echo is a service with the same settings that answers the same RPC with nothing. Both verify the
@@ -8,6 +8,7 @@ same token; servers and clients are processes of their own; rounds alternate.
 import asyncio
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typing import Any
 import grpc
 
 from bench import load
-from bench.figures import Figure
+from bench.figures import Figure, Goal
 from bench.measure import middle, middle_ratio, process
 from bench.mesh import wait_until_serving
 from bench.start import plans, running
@@ -26,11 +27,13 @@ from pyairtable_laptop import issuer, people
 from pyairtable_laptop.folder import DataFolder
 from pyairtable_laptop.plan import Plan
 from pyairtable_mesh import runtime
-from pyairtable_mesh.runtime import access
+from pyairtable_mesh.runtime import access, ids
 
 SERVICE = "pyairtable.permission.v1.PermissionService"
 REQUEST = permission_pb2.CheckPermissionRequest(resource=people.TABLE, permission="create_record")
 IN_FLIGHT = 16
+BATCH = 1_000
+VERBS = ("read", "create_record", "delete", "manage_access")
 CALLS, ROUNDS = 1_600, 10
 QUICK_CALLS, QUICK_ROUNDS = 32, 1
 
@@ -69,11 +72,15 @@ def measure(*, quick: bool) -> Iterator[Figure]:
                     "echo": load.Contender(echoes, echoing),
                 }
                 samples = load.alternate(contenders, calls, rounds)
+            batch, grant = asyncio.run(_latencies(permission.address, folder, ROUNDS if not quick else QUICK_ROUNDS))
     for name, each in samples.items():
         yield Figure(f"{name}, {IN_FLIGHT} in flight", middle(each.rates), "calls/s")
         yield Figure(f"server CPU of a call, {name}", middle(each.microseconds), "us")
     ratio = middle_ratio(samples["CheckPermission"].rates, samples["echo"].rates)
-    yield Figure("CheckPermission against an echo on the same runtime, calls/s", ratio)
+    yield Figure("CheckPermission against an echo on the same runtime, calls/s", ratio, goal=Goal("at least", 0.85))
+    words = f"BatchCheckPermissions of {BATCH:,} items at the client, median"
+    yield Figure(words, batch * 1_000, "ms", goal=Goal("at most", 5))
+    yield Figure("GrantRole at the client, durable on SQLite, median", grant * 1_000, "ms", goal=Goal("at most", 2))
 
 
 async def _prepare(address: str, folder: DataFolder) -> None:
@@ -94,6 +101,25 @@ async def _prepare(address: str, folder: DataFolder) -> None:
             request = permission_pb2.WriteRelationshipsRequest(updates=[update], request_id=str(uuid.uuid4()))
             await stub.WriteRelationships(request, metadata=_bearer(owner), timeout=load.CALL_SECONDS)
         await _grant(stub, owner, "roles/editor", people.BASE, people.BOB.subject)
+
+
+async def _latencies(address: str, folder: DataFolder, rounds: int) -> tuple[float, float]:
+    """Seconds of a batch and of a grant, one after the other."""
+    items = [permission_pb2.CheckItem(resource=people.TABLE, permission=VERBS[at % len(VERBS)]) for at in range(BATCH)]
+    many = permission_pb2.BatchCheckPermissionsRequest(items=items)
+    owner, editor = (_token(folder, person) for person in (people.ALICE, people.BOB))
+    batches, grants = list[float](), list[float]()
+    async with grpc.aio.insecure_channel(address, load.OPTIONS) as channel:
+        stub = permission_pb2_grpc.PermissionServiceStub(channel)
+        for _ in range(10 * rounds):
+            begin = time.perf_counter()
+            await _grant(stub, owner, "roles/viewer", people.BASE, f"user:{ids.new_id('usr')}")
+            grants.append(time.perf_counter() - begin)
+        for _ in range(10 * rounds):
+            begin = time.perf_counter()
+            await stub.BatchCheckPermissions(many, metadata=_bearer(editor), timeout=load.CALL_SECONDS)
+            batches.append(time.perf_counter() - begin)
+    return middle(batches), middle(grants)
 
 
 async def _grant(

@@ -42,6 +42,7 @@ MARK = "Zanzibar-7319"
 """In every text of tenant A, and in no request of B's."""
 LEFT_EMPTY = {
     *("etag", "page_token", "order_by", "space", "cursor", "consistency", "read_mask", "tenant"),
+    *("start_token", "checkpoint_token", "expected_current", "subject_relation"),
     *(
         "condition",
         "contextual_relationships",
@@ -52,7 +53,12 @@ LEFT_EMPTY = {
         "subject_type",
     ),
 }
+FILLED = {("LookupSubjectsRequest", "subject_type"), ("LookupResourcesRequest", "resource_type")}
+"""What is not left empty where a request says nothing without it."""
+MODEL = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define reader: [user]\n"
 SHOWS_THE_MARK = {
+    "GetModelSpace",
+    "ListModelSpaces",
     "GetUser",
     "BatchGetUsers",
     "ListUsers",
@@ -151,7 +157,20 @@ async def furnish(services: Services, tenant: Tenant) -> None:
     bound = await services.permission.GrantRole(
         permission_pb2.GrantRoleRequest(role=role.name, resource=base, subject=members), **more
     )
+    space = await services.permission.CreateModelSpace(
+        permission_pb2.CreateModelSpaceRequest(model_space=permission_pb2.ModelSpace(display_name=MARK)), **more
+    )
+    schema = await services.permission.WriteSchema(
+        permission_pb2.WriteSchemaRequest(space=space.name, source=MODEL), **more
+    )
+    document = permission_pb2.Relationship(resource="doc:plan", relation="reader", subject=f"user:{tenant.owner}")
+    update = permission_pb2.RelationshipUpdate(operation=touch, relationship=document)
+    await services.permission.WriteRelationships(
+        permission_pb2.WriteRelationshipsRequest(updates=[update], space=space.name), **more
+    )
     tenant.names += [
+        space.name,
+        schema.schema.name,
         f"users/{tenant.owner}",
         f"user:{tenant.owner}",
         group.name,
@@ -193,6 +212,14 @@ async def state(services: Services, tenant: Tenant) -> list[str]:
             user_pb2.GetPreferencesRequest(name=f"users/{tenant.owner}/preferences"), **more
         ),
         await services.permission.ListRoles(permission_pb2.ListRolesRequest(), **more),
+        await services.permission.ListModelSpaces(permission_pb2.ListModelSpacesRequest(), **more),
+        await services.permission.ReadRelationships(
+            permission_pb2.ReadRelationshipsRequest(
+                filter=permission_pb2.RelationshipFilter(resource_type="doc"),
+                space=next(name for name in tenant.names if name.startswith("modelSpaces/")),
+            ),
+            **more,
+        ),
         *[
             await services.permission.ReadRelationships(permission_pb2.ReadRelationshipsRequest(filter=which), **more)
             for which in (everything, members)
@@ -214,11 +241,26 @@ def requests(method: MethodDescriptor, names: Sequence[str]) -> Iterator[Any]:
     """For each name of the other tenant a request that has it wherever the schema's rules let it stand."""
     for name in names:
         kind = message_factory.GetMessageClass(method.input_type)
-        yield aimed(kind(), [name, *names, str(uuid.uuid4()), "base.read", "Mallory"])
+        request = aimed(kind(), [name, *names, str(uuid.uuid4()), "base.read", "Mallory"])
+        yield request
+        if "space" in request.DESCRIPTOR.fields_by_name:
+            within = kind()
+            within.CopyFrom(request)
+            within.space = next(each for each in names if each.startswith("modelSpaces/"))
+            yield within
 
 
 VALIDATOR = SchemaValidator()
-WORDS = {"permission": "read", "relation": "member", "paths": "*"}
+WORDS = {
+    "permission": "read",
+    "relation": "member",
+    "paths": "*",
+    "resource_types": "base",
+    "resource_type": "base",
+    "subject_type": "user",
+    "source": MODEL,
+    "text": MODEL,
+}
 """What stands in fields that name no resource."""
 
 
@@ -227,7 +269,8 @@ def aimed(message: Any, texts: Sequence[str], depth: int = 4) -> Any:
     for each in message.DESCRIPTOR.fields:
         inner = each.message_type
         if (
-            each.name in LEFT_EMPTY
+            (each.name in LEFT_EMPTY and (message.DESCRIPTOR.name, each.name) not in FILLED)
+            or (each.containing_oneof and message.WhichOneof(each.containing_oneof.name))
             or (each.name == "filter" and not inner)
             or (inner and (not depth or inner.GetOptions().map_entry))
         ):

@@ -1,18 +1,29 @@
 """The permission service, put together."""
 
+from datetime import timedelta
+
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission import claim_code, messages
 from pyairtable_mesh.permission.authorizer import LocalAuthorizer
+from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
+from pyairtable_mesh.permission.maintenance import Maintenance
+from pyairtable_mesh.permission.platform import Loader
 from pyairtable_mesh.permission.servicer import ACCESS, PermissionServicer
 from pyairtable_mesh.permission.settings import PermissionSettings
+from pyairtable_mesh.permission.spaces import SpaceLoader
 from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.changes import Acts
 from pyairtable_mesh.permission.usecases.checks import Checks
-from pyairtable_mesh.permission.usecases.consistency import Tokens
+from pyairtable_mesh.permission.usecases.consistency import States, Tokens
+from pyairtable_mesh.permission.usecases.lookups import Lookups
 from pyairtable_mesh.permission.usecases.ownership import Ownership
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles
+from pyairtable_mesh.permission.usecases.schemas import Schemas
+from pyairtable_mesh.permission.usecases.spaces import Spaces
+from pyairtable_mesh.permission.usecases.watching import Watching
+from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.service import Parts, Runtime, Service
 
 
@@ -20,14 +31,31 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
     """The servicer on the service's database, which is also what authorizes calls to it."""
     tokens = Tokens(runtime.sealer)
     authority = Authority(NaiveEvaluator())
-    acts = Acts(runtime.database, tokens, messages.changed)
-    checks = Checks(runtime.database, authority, tokens, runtime.clock)
+    loader = Loader(runtime.database)
+    engines = Engines(runtime.database, loader, runtime.settings.engine_facts)
+    acts = Acts(runtime.database, tokens, messages.changed, engines)
+    states = States(engines, tokens)
+    log = DecisionLog(runtime.database, runtime.clock, runtime.settings.audit_allowed_ratio)
+    checks = Checks(states, tokens, runtime.clock, log)
+    lookups = Lookups(states, tokens, runtime.clock)
+    watching = Watching(runtime.database, loader, authority, tokens, runtime.leaving)
     relationships = Relationships(runtime.database, acts, authority, tokens, runtime.clock)
     roles = Roles(runtime.database, acts, authority, tokens, runtime.clock)
+    models = Engines(runtime.database, SpaceLoader(runtime.database), runtime.settings.engine_facts)
+    spaces = Spaces(runtime.database, models, states, acts, authority, tokens, runtime.clock, log)
+    schemas = Schemas(runtime.database, authority, runtime.clock)
     ownership = Ownership(runtime.database, acts, claim_code.reader(runtime.settings.first_administrator_code_file))
-    servicer = PermissionServicer(checks, relationships, roles, ownership, runtime.sealer)
+    servicer = PermissionServicer(
+        checks, lookups, watching, relationships, roles, ownership, spaces, schemas, runtime.sealer
+    )
+    window = timedelta(seconds=runtime.settings.history_seconds)
+    maintenance = Maintenance(runtime.database, window, runtime.settings.history_changes, runtime.clock)
     registration = (permission_pb2_grpc.add_PermissionServiceServicer_to_server, servicer)
-    return Parts(servicers=[registration], authorizer=LocalAuthorizer(checks))
+    return Parts(
+        servicers=[registration],
+        authorizer=LocalAuthorizer(checks),
+        background=[engines.follow, models.follow, maintenance.run, log.run],
+    )
 
 
 service = Service(

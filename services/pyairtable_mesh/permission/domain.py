@@ -166,6 +166,18 @@ class Filter:
     subject_type: str = ""
     subject: str = ""
 
+    def matches(self, each: Relationship) -> bool:
+        """Whether it selects a relationship."""
+        return self.selects(str(each.resource), each.relation, str(each.subject))
+
+    def selects(self, resource: str, relation: str, subject: str) -> bool:
+        """The same, in text form."""
+        exact = ((self.resource, resource), (self.relation, relation), (self.subject, subject))
+        types = ((self.resource_type, resource), (self.subject_type, subject))
+        return all(wanted in {"", found} for wanted, found in exact) and all(
+            wanted in {"", found.partition(":")[0]} for wanted, found in types
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
@@ -267,6 +279,96 @@ class RoleBinding:
         """Whether it alone is enough for its resource to have an owner: one actor, for good."""
         owned = self.role == schema.OWNER and self.resource.type in schema.OWNED
         return owned and self.subject.is_principal and self.expire_time is None
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """The scope mode of a resource."""
+
+    resource: Resource
+    mode: ScopeMode
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceRelationship:
+    """A relationship of a model that a tenant brings: `condition` with its values as JSON, where it has one."""
+
+    resource: str
+    relation: str
+    subject: str
+    condition: str = ""
+    context: str = ""
+    expire_time: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.resource}#{self.relation}@{self.subject}"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What can be stored only once."""
+        return self.resource, self.relation, self.subject
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaVersion:
+    """One version of a space's schema; `source` is left out where only its name is of interest."""
+
+    id: str
+    space: str
+    create_time: datetime | None = None
+    creator: str = ""
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """The resource name, ``schemas/…``."""
+        return f"schemas/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpace:
+    """A schema with relationships and revisions of its own; `schema` is the id of the current version, if any."""
+
+    id: str
+    display_name: str
+    schema: str = ""
+    revision: int = 0
+    create_time: datetime | None = None
+    creator: str = ""
+
+    @property
+    def name(self) -> str:
+        """The resource name, ``modelSpaces/…``."""
+        return f"modelSpaces/{self.id}"
+
+
+Fact = Relationship | RoleBinding | Role | Inheritance | SpaceRelationship | SchemaVersion
+"""What permissions are made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A fact that was stored (`kept`) or removed, and what was in its place `before`."""
+
+    what: Fact
+    kept: bool = True
+    before: Fact | None = None
+
+    @property
+    def undone(self) -> "Changed":
+        """The change that takes this one back."""
+        if self.before is None:
+            return Changed(self.what, kept=False, before=self.what)
+        return Changed(self.before, before=self.what if self.kept else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The changes of one revision, in their order, and when they were made."""
+
+    number: int
+    time: datetime
+    changes: Sequence[Changed]
 
 
 def binding_name(binding_id: str) -> str:

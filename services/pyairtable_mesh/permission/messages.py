@@ -1,25 +1,42 @@
 """Protos to domain objects and back; the only place besides the servicer that knows the generated messages."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pyairtable.permission.v1 import events_pb2
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import domain
-from pyairtable_mesh.permission.domain import Operation, Relationship, Resource, Role, RoleBinding, ScopeMode, Subject
-from pyairtable_mesh.permission.explanation import Explanation, StepKind
-from pyairtable_mesh.permission.usecases.changes import Changed, Inheritance
+from pyairtable_mesh.permission.domain import (
+    Changed,
+    Inheritance,
+    Operation,
+    Relationship,
+    Resource,
+    Role,
+    RoleBinding,
+    SchemaVersion,
+    ScopeMode,
+    SpaceRelationship,
+    Subject,
+)
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Effective, Question
-from pyairtable_mesh.permission.usecases.consistency import NOW, Consistency
+from pyairtable_mesh.permission.usecases.consistency import NEAREST, NEWEST, Consistency
+from pyairtable_mesh.permission.usecases.lookups import Part, Place
 from pyairtable_mesh.permission.usecases.roles import Grant, RolePatch
 from pyairtable_mesh.runtime import moments, status
+from pyairtable_mesh.runtime.authorization import Decision, Found
+from pyairtable_mesh.runtime.authorization.explanation import Node
+from pyairtable_mesh.runtime.authorization.scope_explanation import ScopedExplanation, Step
 from pyairtable_mesh.runtime.errors import InvalidArgument, MeshError
 
 _PLATFORM = {"", "modelSpaces/platform"}
-_OPERATIONS = {
+OPERATIONS = {
     pb.RelationshipUpdate.OPERATION_CREATE: Operation.CREATE,
     pb.RelationshipUpdate.OPERATION_TOUCH: Operation.TOUCH,
     pb.RelationshipUpdate.OPERATION_DELETE: Operation.DELETE,
@@ -31,14 +48,30 @@ _MODES = {
 }
 _MODE_NUMBERS = {mode: number for number, mode in _MODES.items()}
 _STEPS = {
-    StepKind.MEMBERSHIP: pb.ExplanationStep.KIND_MEMBERSHIP,
-    StepKind.ROLE_BINDING: pb.ExplanationStep.KIND_ROLE_BINDING,
-    StepKind.INHERITANCE: pb.ExplanationStep.KIND_INHERITANCE,
+    "membership": pb.ExplanationStep.KIND_MEMBERSHIP,
+    "role_binding": pb.ExplanationStep.KIND_ROLE_BINDING,
+    "inheritance": pb.ExplanationStep.KIND_INHERITANCE,
 }
+_DECIDED = {
+    allowed: pb.CheckResult(decision=pb.Decision(result=result))
+    for allowed, result in ((True, pb.Decision.RESULT_ALLOWED), (False, pb.Decision.RESULT_DENIED))
+}
+_OPERATIONS_OF_NODES = {
+    "leaf": pb.ExpansionNode.OPERATION_LEAF,
+    "union": pb.ExpansionNode.OPERATION_UNION,
+    "intersection": pb.ExpansionNode.OPERATION_INTERSECTION,
+    "exclusion": pb.ExpansionNode.OPERATION_EXCLUSION,
+}
+_NO_CONTEXT: Mapping[str, Any] = {}
 _MUTABLE = ("display_name", "description", "permissions")
 
 
-class _Asks(Protocol):
+class _HasContext(Protocol):
+    @property
+    def context(self) -> Struct: ...
+
+
+class _Asks(_HasContext, Protocol):
     @property
     def resource(self) -> str: ...
     @property
@@ -49,31 +82,36 @@ class _Asks(Protocol):
 
 def question(asked: _Asks) -> Question:
     """The question of a request or of an item."""
-    return Question(asked.resource, asked.permission, asked.subject)
+    return Question(asked.resource, asked.permission, asked.subject, context(asked))
 
 
-def circumstances(contextual: Sequence[pb.Relationship], wanted: pb.Consistency, space: str = "") -> Circumstances:
-    """What a check is asked under; `InvalidArgument` for another model space than the platform's."""
-    require_platform(space)
+def context(asked: _HasContext) -> Mapping[str, Any]:
+    """The values for conditions."""
+    return json_format.MessageToDict(asked.context) if asked.context.ByteSize() else _NO_CONTEXT
+
+
+def circumstances(contextual: Sequence[pb.Relationship], wanted: pb.Consistency) -> Circumstances:
+    """What a check is asked under."""
     stored = [relationship(each, f"contextual_relationships[{at}]") for at, each in enumerate(contextual)]
     return Circumstances(stored, consistency(wanted))
 
 
-def require_platform(space: str) -> None:
-    """`InvalidArgument` for a model space that is not there."""
-    if space not in _PLATFORM:
-        raise InvalidArgument.of_field("space", f"there is no {space}", reason="UNKNOWN_MODEL_SPACE")
+def own_space(name: str) -> str:
+    """The id of a model space of the tenant, ``spc…``; empty for the platform's."""
+    return "" if name in _PLATFORM else name.removeprefix("modelSpaces/")
 
 
 def consistency(wanted: pb.Consistency) -> Consistency:
-    """The present, unless a token says more."""
+    """What is nearest, unless more is asked for."""
     match wanted.WhichOneof("requirement"):
         case "at_least_as_fresh":
             return Consistency(wanted.at_least_as_fresh)
         case "at_exact_snapshot":
             return Consistency(wanted.at_exact_snapshot, exact=True)
+        case "fully_consistent":
+            return NEWEST
         case _:
-            return NOW
+            return NEAREST
 
 
 def relationship(message: pb.Relationship, field: str) -> Relationship:
@@ -83,14 +121,14 @@ def relationship(message: pb.Relationship, field: str) -> Relationship:
         Resource.parse(message.resource, f"{field}.resource"),
         message.relation,
         Subject.parse(message.subject, f"{field}.subject"),
-        _time(message.expire_time, f"{field}.expire_time") if message.HasField("expire_time") else None,
+        time(message.expire_time, f"{field}.expire_time") if message.HasField("expire_time") else None,
     )
 
 
 def updates(messages: Iterable[pb.RelationshipUpdate]) -> list[domain.Update]:
     """The changes of a write."""
     return [
-        domain.Update(_OPERATIONS[each.operation], relationship(each.relationship, f"updates[{at}].relationship"))
+        domain.Update(OPERATIONS[each.operation], relationship(each.relationship, f"updates[{at}].relationship"))
         for at, each in enumerate(messages)
     ]
 
@@ -111,7 +149,7 @@ def preconditions(messages: Iterable[pb.Precondition]) -> list[domain.Preconditi
 def grant(request: pb.GrantRoleRequest) -> Grant:
     """What to bind."""
     _refuse_condition(request.HasField("condition"), "condition")
-    expire_time = _time(request.expire_time, "expire_time") if request.HasField("expire_time") else None
+    expire_time = time(request.expire_time, "expire_time") if request.HasField("expire_time") else None
     return Grant(
         domain.role_id(request.role), Resource.parse(request.resource), Subject.parse(request.subject), expire_time
     )
@@ -143,38 +181,54 @@ def inheritance(request: pb.SetInheritanceRequest) -> Inheritance:
     return Inheritance(Resource.parse(request.resource), _MODES[request.mode])
 
 
-def from_decision(allowed: bool, token: str = "") -> pb.Decision:
+def from_decision(decision: Decision, token: str = "") -> pb.Decision:
     """An answer."""
-    result = pb.Decision.RESULT_ALLOWED if allowed else pb.Decision.RESULT_DENIED
-    return pb.Decision(result=result, consistency_token=token)
+    result = pb.Decision.RESULT_ALLOWED if decision.allowed else pb.Decision.RESULT_DENIED
+    if decision.missing:
+        result = pb.Decision.RESULT_CONDITIONAL
+    return pb.Decision(result=result, missing_context=sorted(decision.missing), consistency_token=token)
 
 
-def from_result(result: bool | MeshError) -> pb.CheckResult:
+def from_result(result: Decision | MeshError) -> pb.CheckResult:
     """The answer to one question of many, or why there is none."""
     if isinstance(result, MeshError):
         return pb.CheckResult(error=status.to_status(result))
-    return pb.CheckResult(decision=from_decision(result))
+    return pb.CheckResult(decision=from_decision(result)) if result.missing else _DECIDED[result.allowed]
 
 
-def from_explanation(explained: Explanation, token: str) -> pb.ExplainPermissionResponse:
+def from_explanation(explained: ScopedExplanation, token: str) -> pb.ExplainPermissionResponse:
     """An answer with its reasons."""
     return pb.ExplainPermissionResponse(
-        decision=from_decision(explained.allowed, token),
+        decision=from_decision(explained.decision, token),
         sentence=explained.sentence,
-        path=[
-            pb.ExplanationStep(
-                kind=_STEPS[step.kind],
-                object=step.object,
-                relation=step.relation,
-                subject=step.subject,
-                role_binding=domain.binding_name(step.role_binding) if step.role_binding else "",
-            )
-            for step in explained.path
-        ],
+        path=[_step(each) for each in explained.path],
         missing_grants=[
-            pb.MissingGrant(resource=each.resource, role=each.role, permission=each.permission)
+            pb.MissingGrant(
+                resource=each.resource,
+                role=domain.role_name(each.role) if each.role else "",
+                permission=each.permission,
+            )
             for each in explained.missing
         ],
+        failed_conditions=[
+            pb.FailedCondition(
+                condition=each.condition,
+                carrier=domain.binding_name(each.carrier),
+                missing_context=sorted(each.missing),
+            )
+            for each in explained.failed
+        ],
+    )
+
+
+def _step(step: Step) -> pb.ExplanationStep:
+    bound = step.kind == "role_binding"
+    return pb.ExplanationStep(
+        kind=_STEPS[step.kind],
+        object=step.object,
+        relation=domain.role_name(step.relation) if bound else step.relation,
+        subject=step.subject,
+        role_binding=domain.binding_name(step.binding) if bound else "",
     )
 
 
@@ -195,6 +249,22 @@ def from_relationship(stored: Relationship) -> pb.Relationship:
         resource=str(stored.resource),
         relation=stored.relation,
         subject=str(stored.subject),
+        expire_time=_timestamp(stored.expire_time),
+    )
+
+
+def from_space_relationship(stored: SpaceRelationship) -> pb.Relationship:
+    """A relationship of a model that a tenant brings."""
+    condition = None
+    if stored.condition:
+        context = Struct()
+        context.update(json.loads(stored.context) if stored.context else {})
+        condition = pb.ConditionReference(name=stored.condition, context=context)
+    return pb.Relationship(
+        resource=stored.resource,
+        relation=stored.relation,
+        subject=stored.subject,
+        condition=condition,
         expire_time=_timestamp(stored.expire_time),
     )
 
@@ -234,9 +304,71 @@ def from_inheritance(inheritance: Inheritance) -> pb.Inheritance:
     return pb.Inheritance(resource=str(inheritance.resource), mode=_MODE_NUMBERS[inheritance.mode])
 
 
+def resources_of(part: Part, cursor: Callable[[Place], str]) -> Iterator[pb.LookupResourcesResponse]:
+    """A part of a list of resources, each with the cursor behind it."""
+    for place, each in part.places():
+        yield pb.LookupResourcesResponse(resource=from_found_resource(each), cursor=cursor(place))
+    if part.complete is not None:
+        resumes = "" if part.complete else cursor(part.place)
+        yield pb.LookupResourcesResponse(summary=from_end(part), cursor=resumes)
+
+
+def subjects_of(part: Part, cursor: Callable[[Place], str]) -> Iterator[pb.LookupSubjectsResponse]:
+    """The same of a list of subjects."""
+    for place, each in part.places():
+        yield pb.LookupSubjectsResponse(subject=from_found_subject(each), cursor=cursor(place))
+    if part.complete is not None:
+        resumes = "" if part.complete else cursor(part.place)
+        yield pb.LookupSubjectsResponse(summary=from_end(part), cursor=resumes)
+
+
+def from_found_resource(found: Found) -> pb.FoundResource:
+    """An entry of a list of resources."""
+    return pb.FoundResource(
+        resource=found.reference, result=_found(found), missing_context=sorted(found.missing) if found.missing else ()
+    )
+
+
+def from_found_subject(found: Found) -> pb.FoundSubject:
+    """An entry of a list of subjects."""
+    return pb.FoundSubject(
+        subject=found.reference,
+        result=_found(found),
+        missing_context=sorted(found.missing),
+        excluded_subjects=found.excluded,
+    )
+
+
+def _found(found: Found) -> pb.Decision.Result.ValueType:
+    return pb.Decision.RESULT_CONDITIONAL if found.missing else pb.Decision.RESULT_ALLOWED
+
+
+def from_end(part: Part) -> pb.LookupSummary:
+    """The end of a list."""
+    return pb.LookupSummary(count=part.place.count, complete=bool(part.complete), consistency_token=part.token)
+
+
+def from_node(node: Node) -> pb.ExpansionNode:
+    """A tree of subjects."""
+    resource, _, relation = node.name.partition("#")
+    return pb.ExpansionNode(
+        operation=_OPERATIONS_OF_NODES[node.operation],
+        resource=resource,
+        relation=relation,
+        subjects=node.subjects,
+        children=map(from_node, node.children),
+        truncated=node.truncated,
+    )
+
+
+def from_changes(changes: Sequence[Changed]) -> list[pb.PermissionChange]:
+    """The changes of a revision; another schema is not one of relationships."""
+    return [_change(each) for each in changes if not isinstance(each.what, SchemaVersion)]
+
+
 def changed(changes: Sequence[Changed]) -> events_pb2.PermissionsChanged:
     """The data of an event."""
-    return events_pb2.PermissionsChanged(changes=[_change(each) for each in changes])
+    return events_pb2.PermissionsChanged(changes=from_changes(changes))
 
 
 def _change(change: Changed) -> pb.PermissionChange:
@@ -250,6 +382,10 @@ def _change(change: Changed) -> pb.PermissionChange:
             return pb.PermissionChange(kind=kind, role=from_role(change.what))
         case Inheritance():
             return pb.PermissionChange(kind=kind, inheritance=from_inheritance(change.what))
+        case SpaceRelationship():
+            return pb.PermissionChange(kind=kind, relationship=from_space_relationship(change.what))
+        case SchemaVersion():
+            raise ValueError("a schema is no relationship")
 
 
 def _refuse_condition(given: bool, field: str) -> None:
@@ -258,7 +394,8 @@ def _refuse_condition(given: bool, field: str) -> None:
         raise InvalidArgument.of_field(field, words, reason="UNKNOWN_CONDITION")
 
 
-def _time(message: Timestamp, field: str) -> datetime:
+def time(message: Timestamp, field: str) -> datetime:
+    """A moment of a request; `InvalidArgument` on `field` for one that is out of range."""
     try:
         return moments.from_timestamp(message)
     except (ValueError, OverflowError):

@@ -6,10 +6,17 @@ from typing import Any
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission import domain, messages
-from pyairtable_mesh.permission.usecases.checks import Checks
+from pyairtable_mesh.permission.cursors import Cursors
+from pyairtable_mesh.permission.models import SchemaRpcs, SpaceRpcs
+from pyairtable_mesh.permission.streams import StreamingRpcs
+from pyairtable_mesh.permission.usecases.checks import Checks, Question
+from pyairtable_mesh.permission.usecases.lookups import Lookups
 from pyairtable_mesh.permission.usecases.ownership import Ownership
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles, Wanted
+from pyairtable_mesh.permission.usecases.schemas import Schemas
+from pyairtable_mesh.permission.usecases.spaces import Spaces
+from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime import access, pagination
 from pyairtable_mesh.runtime.context import current
 
@@ -32,20 +39,45 @@ ACCESS = {
     "UpdateRole": access.authenticated(),
     "DeleteRole": access.authenticated(),
     "SetInheritance": access.authenticated(),
+    "StreamCheckPermissions": access.authenticated(),
+    "ExpandPermission": access.authenticated(),
+    "LookupResources": access.authenticated(),
+    "LookupSubjects": access.authenticated(),
+    "WatchRelationships": access.authenticated(),
+    "StreamReplica": access.workload(access.ANY),
+    "ExportRelationships": access.authenticated(),
+    "ImportRelationships": access.authenticated(),
+    "GetRoleBinding": access.authenticated(),
+    "CreateModelSpace": access.authenticated(),
+    "GetModelSpace": access.tenant("read"),
+    "ListModelSpaces": access.tenant("read"),
+    "GetSchema": access.tenant("read"),
+    "ListSchemaVersions": access.tenant("read"),
+    "WriteSchema": access.authenticated(),
+    "DiffSchemas": access.tenant("read"),
+    "TestSchema": access.tenant("read"),
 }
 
 
-class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
+class PermissionServicer(StreamingRpcs, SchemaRpcs, permission_pb2_grpc.PermissionServiceServicer):
     """Permissions of the caller's tenant."""
 
     def __init__(
         self,
         checks: Checks,
+        lookups: Lookups,
+        watching: Watching,
         relationships: Relationships,
         roles: Roles,
         ownership: Ownership,
+        spaces: Spaces,
+        schemas: Schemas,
         sealer: pagination.Sealer,
     ) -> None:
+        cursors = Cursors(sealer)
+        in_spaces = SpaceRpcs(spaces, cursors, sealer)
+        StreamingRpcs.__init__(self, checks, lookups, watching, relationships, in_spaces, cursors)
+        SchemaRpcs.__init__(self, spaces, schemas, sealer)
         self._checks = checks
         self._relationships = relationships
         self._roles = roles
@@ -53,14 +85,18 @@ class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
         self._sealer = sealer
 
     async def CheckPermission(self, request: pb.CheckPermissionRequest, context: Any) -> pb.CheckPermissionResponse:
-        given = messages.circumstances(request.contextual_relationships, request.consistency, request.space)
-        allowed, token = await self._checks.check(current(), messages.question(request), given)
-        return pb.CheckPermissionResponse(decision=messages.from_decision(allowed, token))
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.check(space, request)
+        given = messages.circumstances(request.contextual_relationships, request.consistency)
+        decision, token = await self._checks.check(current(), messages.question(request), given)
+        return pb.CheckPermissionResponse(decision=messages.from_decision(decision, token))
 
     async def BatchCheckPermissions(
         self, request: pb.BatchCheckPermissionsRequest, context: Any
     ) -> pb.BatchCheckPermissionsResponse:
-        given = messages.circumstances(request.contextual_relationships, request.consistency, request.space)
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.batch(space, request)
+        given = messages.circumstances(request.contextual_relationships, request.consistency)
         questions = [messages.question(item) for item in request.items]
         results, token = await self._checks.batch(current(), questions, given)
         found = [messages.from_result(result) for result in results]
@@ -69,9 +105,19 @@ class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
     async def ExplainPermission(
         self, request: pb.ExplainPermissionRequest, context: Any
     ) -> pb.ExplainPermissionResponse:
-        given = messages.circumstances(request.contextual_relationships, request.consistency, request.space)
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.explain(space, request)
+        given = messages.circumstances(request.contextual_relationships, request.consistency)
         explanation, token = await self._checks.explain(current(), messages.question(request), given)
         return messages.from_explanation(explanation, token)
+
+    async def ExpandPermission(self, request: pb.ExpandPermissionRequest, context: Any) -> pb.ExpandPermissionResponse:
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.expand(space, request)
+        asked = Question(request.resource, request.permission)
+        consistency = messages.consistency(request.consistency)
+        root, token = await self._lookups.expand(current(), asked, request.max_depth, consistency)
+        return pb.ExpandPermissionResponse(root=messages.from_node(root), consistency_token=token)
 
     async def GetEffectivePermissions(
         self, request: pb.GetEffectivePermissionsRequest, context: Any
@@ -83,7 +129,8 @@ class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
     async def WriteRelationships(
         self, request: pb.WriteRelationshipsRequest, context: Any
     ) -> pb.WriteRelationshipsResponse:
-        messages.require_platform(request.space)
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.write(space, request)
         updates, preconditions = messages.updates(request.updates), messages.preconditions(request.preconditions)
         return await self._relationships.write(
             current(), updates, preconditions, lambda token: pb.WriteRelationshipsResponse(consistency_token=token)
@@ -92,8 +139,9 @@ class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
     async def ReadRelationships(
         self, request: pb.ReadRelationshipsRequest, context: Any
     ) -> pb.ReadRelationshipsResponse:
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.read(space, request)
         caller = current()
-        messages.require_platform(request.space)
         page = pagination.page_of(self._sealer, caller, request)
         wanted, consistency = messages.relationship_filter(request.filter), messages.consistency(request.consistency)
         after = (str(page.after[0]), str(page.after[1]), str(page.after[2])) if page.after else None
@@ -108,7 +156,8 @@ class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
     async def DeleteRelationships(
         self, request: pb.DeleteRelationshipsRequest, context: Any
     ) -> pb.DeleteRelationshipsResponse:
-        messages.require_platform(request.space)
+        if space := messages.own_space(request.space):
+            return await self._in_spaces.delete(space, request)
         wanted, preconditions = (
             messages.relationship_filter(request.filter),
             messages.preconditions(request.preconditions),
@@ -156,6 +205,9 @@ class PermissionServicer(permission_pb2_grpc.PermissionServiceServicer):
             next_page_token=page.next_token((found[page.size - 1].id,) if more else None),
             consistency_token=token,
         )
+
+    async def GetRoleBinding(self, request: pb.GetRoleBindingRequest, context: Any) -> pb.RoleBinding:
+        return messages.from_binding(await self._roles.binding(current(), request.name))
 
     async def CreateRole(self, request: pb.CreateRoleRequest, context: Any) -> pb.Role:
         return await self._roles.create(current(), messages.role_draft(request.role), messages.from_role)

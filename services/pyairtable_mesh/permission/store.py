@@ -5,8 +5,8 @@ inside of a transaction that also writes; everything that it writes has one revi
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,6 @@ from sqlalchemy import (
     bindparam,
     column,
     delete,
-    exists,
     insert,
     or_,
     select,
@@ -29,15 +28,27 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.permission import schema
-from pyairtable_mesh.permission.domain import Filter, Relationship, Resource, Role, RoleBinding, ScopeMode, Subject
+from pyairtable_mesh.permission import changelog, schema
+from pyairtable_mesh.permission.domain import (
+    Changed,
+    Fact,
+    Filter,
+    Inheritance,
+    Relationship,
+    Resource,
+    Role,
+    RoleBinding,
+    ScopeMode,
+    Subject,
+)
 from pyairtable_mesh.permission.evaluator import Closure, Grant, Held
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
-from pyairtable_mesh.runtime.columns import Timestamp, insert_missing
+from pyairtable_mesh.runtime.columns import Timestamp
 
 RelationshipKey = tuple[str, str, str]
 """Resource, relation and subject: the order that relationships are listed in."""
 
+_ROWS_OF_A_PART = 500
 _LISTED = {
     "sqlite": "json_each(:{0}) AS listed",
     "postgresql": "unnest(CAST(:{0} AS text[])) AS listed(value)",
@@ -209,13 +220,18 @@ class View:
 
     async def stored(self, keys: Collection[Relationship]) -> set[Relationship]:
         """Which of these keys are there."""
+        found = await self.at_keys(keys)
+        return {key for key, each in found.items() if each.expire_time is None or each.expire_time > self.now}
+
+    async def at_keys(self, keys: Collection[Relationship]) -> dict[Relationship, Relationship]:
+        """The relationships that are stored at these keys, expired or not, by their key."""
         subjects = {str(key.subject) for key in keys}
         resources = {str(key.resource) for key in keys}
         columns = RELATIONSHIP.c
-        near = select(RELATIONSHIP).where(
-            self._in(columns.resource, resources), self._in(columns.subject, subjects), self._alive(RELATIONSHIP)
-        )
-        return {_relationship(row).key for row in await self._rows(near, RELATIONSHIP)} & set(keys)
+        near = select(RELATIONSHIP).where(self._in(columns.resource, resources), self._in(columns.subject, subjects))
+        found = map(_relationship, await self._rows(near, RELATIONSHIP))
+        wanted = set(keys)
+        return {each.key: each for each in found if each.key in wanted}
 
     async def parents(self, children: Collection[str]) -> dict[str, Relationship]:
         """The links of these children to their parents, by child."""
@@ -225,21 +241,17 @@ class View:
         )
         return {row.resource: _relationship(row) for row in await self._rows(links, RELATIONSHIP)}
 
-    async def children_with_own(self, parent: str, relation: str, child_type: str, limit: int) -> list[str]:
-        """Children of a type that have role bindings or a scope mode of their own, in byte order."""
-        columns = RELATIONSHIP.c
-        own = [
-            exists().where(table.c.tenant_id == self.tenant_id, table.c.resource == columns.resource)
-            for table in (ROLE_BINDING, INHERITANCE)
-        ]
-        children = select(columns.resource).where(
-            columns.subject == parent,
-            columns.relation == relation,
-            columns.resource.between(f"{child_type}:", f"{child_type};"),
-            or_(*own),
-        )
-        rows = await self._rows(children.order_by(columns.resource).limit(limit), RELATIONSHIP)
-        return [row.resource for row in rows]
+    async def everything(self) -> AsyncIterator[Sequence[Fact]]:
+        """All facts of the tenant, expired or not, in parts of some thousand: roles, modes, relationships, bindings."""
+        custom = await self._rows(select(ROLE), ROLE)
+        modes = await self._rows(select(INHERITANCE), INHERITANCE)
+        yield [_role(row) for row in custom]
+        yield [Inheritance(_resource(row.resource), ScopeMode(row.mode)) for row in modes]
+        of: Callable[[Any], Fact]
+        for table, of in ((RELATIONSHIP, _relationship), (ROLE_BINDING, _binding)):
+            rows = await self.connection.stream(select(table).where(table.c.tenant_id == self.tenant_id))
+            async for part in rows.partitions(_ROWS_OF_A_PART):
+                yield [of(row) for row in part]
 
     async def _rows(self, statement: Select[Any], table: Table) -> Sequence[Any]:
         found: Sequence[Any] = (
@@ -266,17 +278,22 @@ class Change(View):
     """A view inside of a transaction that writes; what it writes carries `at`."""
 
     at: int
+    changes: list[Changed] = field(default_factory=list)
+    """What was written so far, as it stands in the changelog."""
 
     @classmethod
     async def begin(cls, connection: AsyncConnection, tenant_id: str, now: datetime) -> "Change":
         """Take the tenant's next revision; writes of one tenant are serial, so no other change has the same."""
-        await connection.execute(insert_missing(REVISION), {"tenant_id": tenant_id, "revision": 0})
         raised = update(REVISION).where(REVISION.c.tenant_id == tenant_id).values(revision=REVISION.c.revision + 1)
-        revision: int = (await connection.execute(raised.returning(REVISION.c.revision))).scalar_one()
+        revision = (await connection.execute(raised.returning(REVISION.c.revision))).scalar_one_or_none()
+        if revision is None:
+            revision = 1
+            await connection.execute(insert(REVISION), {"tenant_id": tenant_id, "revision": revision})
         return cls(connection, tenant_id, now, revision)
 
     async def put_role(self, role: Role) -> None:
         """Store a custom role in the place of the one with its id."""
+        await self._record([Changed(role, before=await self.role(role.id))])
         await self._delete(ROLE, ROLE.c.role_id == role.id)
         values = {
             "role_id": role.id,
@@ -292,6 +309,8 @@ class Change(View):
 
     async def delete_role(self, role_id: str) -> None:
         """Delete a custom role."""
+        if (role := await self.role(role_id)) is not None:
+            await self._record([Changed(role, kept=False, before=role)])
         await self._delete(ROLE, ROLE.c.role_id == role_id)
 
     async def put_binding(self, binding: RoleBinding) -> None:
@@ -299,7 +318,10 @@ class Change(View):
         resource, subject = str(binding.resource), str(binding.subject)
         columns = ROLE_BINDING.c
         same = (columns.resource == resource, columns.subject == subject, columns.role == binding.role)
-        await self._delete(ROLE_BINDING, *same)
+        replaced = [_binding(row) for row in await self._rows(select(ROLE_BINDING).where(*same), ROLE_BINDING)]
+        await self._record([*(Changed(each, kept=False, before=each) for each in replaced), Changed(binding)])
+        if replaced:
+            await self._delete(ROLE_BINDING, *same)
         values = {
             "binding_id": binding.id,
             "role": binding.role,
@@ -313,31 +335,48 @@ class Change(View):
 
     async def delete_binding(self, binding_id: str) -> None:
         """Delete a role binding."""
+        if (binding := await self.binding(binding_id)) is not None:
+            await self._record([Changed(binding, kept=False, before=binding)])
         await self._delete(ROLE_BINDING, ROLE_BINDING.c.binding_id == binding_id)
 
     async def put_relationships(self, relationships: Sequence[Relationship]) -> None:
         """Store relationships in the place of those with their keys."""
         if relationships:
-            await self.delete_relationships(relationships)
+            before = await self.at_keys([each.key for each in relationships])
+            await self._record([Changed(each, before=before.get(each.key)) for each in relationships])
+            await self._delete_by_key(relationships)
             rows = [{**_key(each), "expire_time": each.expire_time} for each in relationships]
             await self._insert(RELATIONSHIP, rows)
 
     async def delete_relationships(self, relationships: Sequence[Relationship]) -> None:
         """Delete relationships by their keys."""
         if relationships:
-            names = ("resource", "relation", "subject")
-            by_key = delete(RELATIONSHIP).where(
-                RELATIONSHIP.c.tenant_id == self.tenant_id,
-                *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in names),
-            )
-            keys = [{f"at_{name}": value for name, value in _key(each).items()} for each in relationships]
-            await self.connection.execute(by_key, keys)
+            gone = (await self.at_keys([each.key for each in relationships])).values()
+            await self._record([Changed(each, kept=False, before=each) for each in gone])
+            await self._delete_by_key(relationships)
+
+    async def _delete_by_key(self, relationships: Sequence[Relationship]) -> None:
+        names = ("resource", "relation", "subject")
+        by_key = delete(RELATIONSHIP).where(
+            RELATIONSHIP.c.tenant_id == self.tenant_id,
+            *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in names),
+        )
+        keys = [{f"at_{name}": value for name, value in _key(each).items()} for each in relationships]
+        await self.connection.execute(by_key, keys)
 
     async def set_mode(self, resource: str, mode: ScopeMode) -> None:
         """Set the scope mode of a resource."""
+        place = Resource.parse(resource)
+        stored = await self._rows(select(INHERITANCE).where(INHERITANCE.c.resource == resource), INHERITANCE)
+        before = ScopeMode(stored[0].mode) if stored else ScopeMode.INHERIT
+        await self._record([Changed(Inheritance(place, mode), before=Inheritance(place, before))])
         await self._delete(INHERITANCE, INHERITANCE.c.resource == resource)
         if mode is not ScopeMode.INHERIT:
             await self._insert(INHERITANCE, [{"resource": resource, "mode": mode.value}])
+
+    async def _record(self, changes: Sequence[Changed]) -> None:
+        await changelog.append(self.connection, self.tenant_id, self.at, self.now, len(self.changes), changes)
+        self.changes.extend(changes)
 
     async def _delete(self, table: Table, *conditions: ColumnElement[bool]) -> None:
         await self.connection.execute(delete(table).where(table.c.tenant_id == self.tenant_id, *conditions))

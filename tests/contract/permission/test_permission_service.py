@@ -23,6 +23,7 @@ ELSEWHERE = bearer(ALICE, "ten" + "2" * 26)
 TENANT_SERVICE = bearer("tenant")
 GROUP, FIELD = ref("group"), ref("field")
 BINDING = "roleBindings/rbn" + "0" * 26
+NO_SPACE = "modelSpaces/spc" + "0" * 26
 Update = pb.RelationshipUpdate
 
 
@@ -282,12 +283,133 @@ BAD = [
     (
         "LookupSubjects",
         pb.LookupSubjectsRequest(resource=BASE, permission="read", subject_type="user"),
+        VIEWER,
+        "PERMISSION_DENIED",
+        "PERMISSION_DENIED",
+        [],
+    ),
+    (
+        "LookupResources",
+        pb.LookupResourcesRequest(resource_type="base", permission="read", cursor="forged"),
+        VIEWER,
+        "INVALID_ARGUMENT",
+        "CURSOR_INVALID",
+        ["cursor"],
+    ),
+    (
+        "LookupResources",
+        pb.LookupResourcesRequest(resource_type="base", permission="read", subject=ALICE),
+        VIEWER,
+        "PERMISSION_DENIED",
+        "PERMISSION_DENIED",
+        [],
+    ),
+    (
+        "ExpandPermission",
+        pb.ExpandPermissionRequest(resource=BASE, permission="read"),
+        STRANGER,
+        "NOT_FOUND",
+        "NOT_FOUND",
+        [],
+    ),
+    (
+        "StreamCheckPermissions",
+        pb.StreamCheckPermissionsRequest(consistency=pb.Consistency()),
         OWNER,
-        "UNIMPLEMENTED",
-        "UNIMPLEMENTED",
+        "INVALID_ARGUMENT",
+        "VALIDATION_FAILED",
+        ["consistency.requirement"],
+    ),
+    ("WatchRelationships", pb.WatchRelationshipsRequest(), VIEWER, "PERMISSION_DENIED", "PERMISSION_DENIED", []),
+    (
+        "WatchRelationships",
+        pb.WatchRelationshipsRequest(start_token="forged"),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "INVALID_CONSISTENCY_TOKEN",
+        ["start_token"],
+    ),
+    (
+        "StreamReplica",
+        pb.StreamReplicaRequest(tenant=f"tenants/{TENANT_ID}"),
+        OWNER,
+        "PERMISSION_DENIED",
+        "PERMISSION_DENIED",
+        [],
+    ),
+    ("ExportRelationships", pb.ExportRelationshipsRequest(), VIEWER, "PERMISSION_DENIED", "PERMISSION_DENIED", []),
+    (
+        "ImportRelationships",
+        pb.ImportRelationshipsRequest(
+            relationships=[pb.Relationship(resource=GROUP, relation="member", subject=BASE)],
+        ),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "SUBJECT_NOT_ADMITTED",
+        ["relationships[0].subject"],
+    ),
+    ("GetSchema", pb.GetSchemaRequest(name="schemas/platform-9"), OWNER, "NOT_FOUND", "NOT_FOUND", []),
+    (
+        "ListSchemaVersions",
+        pb.ListSchemaVersionsRequest(space=NO_SPACE),
+        OWNER,
+        "NOT_FOUND",
+        "NOT_FOUND",
+        [],
+    ),
+    ("GetRoleBinding", pb.GetRoleBindingRequest(name=BINDING), OWNER, "NOT_FOUND", "ROLE_BINDING_NOT_FOUND", []),
+    ("GetModelSpace", pb.GetModelSpaceRequest(name=NO_SPACE), OWNER, "NOT_FOUND", "NOT_FOUND", []),
+    (
+        "ListModelSpaces",
+        pb.ListModelSpacesRequest(page_token="forged"),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "PAGE_TOKEN_INVALID",
+        ["page_token"],
+    ),
+    (
+        "CreateModelSpace",
+        pb.CreateModelSpaceRequest(model_space=pb.ModelSpace(display_name="x")),
+        VIEWER,
+        "PERMISSION_DENIED",
+        "PERMISSION_DENIED",
+        [],
+    ),
+    (
+        "WriteSchema",
+        pb.WriteSchemaRequest(space="modelSpaces/platform", source="model"),
+        OWNER,
+        "PERMISSION_DENIED",
+        "PERMISSION_DENIED",
+        [],
+    ),
+    (
+        "WriteSchema",
+        pb.WriteSchemaRequest(space=NO_SPACE, source="model\n  schema 1.1\ntype user"),
+        OWNER,
+        "NOT_FOUND",
+        "NOT_FOUND",
+        [],
+    ),
+    (
+        "DiffSchemas",
+        pb.DiffSchemasRequest(before=pb.SchemaSource(text="model\n  schema 9.9"), after=pb.SchemaSource(text="x")),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "INVALID_SCHEMA",
+        ["source"],
+    ),
+    (
+        "TestSchema",
+        pb.TestSchemaRequest(schema=pb.SchemaSource(name="schemas/sch" + "0" * 26)),
+        OWNER,
+        "NOT_FOUND",
+        "NOT_FOUND",
         [],
     ),
 ]
+
+OF_STREAMS = {"StreamCheckPermissions", "ImportRelationships"}
 
 
 async def test_bad_input_and_missing_permissions_get_typed_errors(stub: Stub) -> None:
@@ -301,7 +423,8 @@ async def test_bad_input_and_missing_permissions_get_typed_errors(stub: Stub) ->
 
 
 async def _call(stub: Stub, method: str, request: Any, metadata: Metadata) -> Any:
-    call = getattr(stub, method)(request, metadata=metadata)
+    given = iter([request]) if method in OF_STREAMS else request
+    call = getattr(stub, method)(given, metadata=metadata)
     return [message async for message in call] if hasattr(call, "__aiter__") else await call
 
 
@@ -376,13 +499,11 @@ async def test_a_token_tells_how_fresh_an_answer_must_be(stub: Stub) -> None:
     fresh = pb.Consistency(at_least_as_fresh=granted.consistency_token)
     seen = await stub.CheckPermission(_check(TABLE, "create_record", consistency=fresh), metadata=VIEWER)
     assert seen.decision.result == pb.Decision.RESULT_ALLOWED
-    for metadata, consistency, reason in (
-        (VIEWER, now, "REVISION_EXPIRED"),
-        (ELSEWHERE, fresh, "INVALID_CONSISTENCY_TOKEN"),
-    ):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.CheckPermission(_check(BASE, "read", consistency=consistency), metadata=metadata)
-        assert _details(caught.value)[0] == reason
+    then = await stub.CheckPermission(_check(TABLE, "create_record", consistency=now), metadata=VIEWER)
+    assert then.decision == pb.Decision(result=pb.Decision.RESULT_DENIED, consistency_token=before)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.CheckPermission(_check(BASE, "read", consistency=fresh), metadata=ELSEWHERE)
+    assert _details(caught.value)[0] == "INVALID_CONSISTENCY_TOKEN"
 
 
 async def test_a_retried_grant_is_answered_alike(stub: Stub) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import messages
 from pyairtable_mesh.permission.domain import (
+    Inheritance,
     Operation,
     Relationship,
     Resource,
@@ -18,16 +19,19 @@ from pyairtable_mesh.permission.domain import (
     Subject,
     Update,
 )
+from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
+from pyairtable_mesh.permission.platform import Loader, State
 from pyairtable_mesh.permission.usecases.authority import Authority
-from pyairtable_mesh.permission.usecases.changes import Acts, Inheritance
+from pyairtable_mesh.permission.usecases.changes import Acts
 from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Question
-from pyairtable_mesh.permission.usecases.consistency import Tokens
+from pyairtable_mesh.permission.usecases.consistency import States, Tokens
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Grant, Roles
 from pyairtable_mesh.runtime import outbox
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database import Database, background
+from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.pagination import Sealer
 from tests.unit.permission.world import ALICE, BASE, TABLE, TENANT, TENANT_ID, WORKSPACE
 
@@ -61,6 +65,10 @@ class Permissions:
     database: Database
     clock: Clock
     tokens: Tokens = field(init=False)
+    engines: Engines[State] = field(init=False)
+    states: States[State] = field(init=False)
+    log: DecisionLog = field(init=False)
+    acts: Acts = field(init=False)
     checks: Checks = field(init=False)
     relationships: Relationships = field(init=False)
     roles: Roles = field(init=False)
@@ -68,8 +76,11 @@ class Permissions:
     def __post_init__(self) -> None:
         self.tokens = Tokens(Sealer(b"k" * 32))
         authority = Authority(NaiveEvaluator())
-        acts = Acts(self.database, self.tokens, messages.changed)
-        self.checks = Checks(self.database, authority, self.tokens, self.clock)
+        self.engines = Engines(self.database, Loader(self.database))
+        self.log = DecisionLog(self.database, self.clock, 0.5, capacity=20, chance=lambda: 0.4)
+        self.states = States(self.engines, self.tokens)
+        acts = self.acts = Acts(self.database, self.tokens, messages.changed, self.engines)
+        self.checks = Checks(self.states, self.tokens, self.clock, self.log)
         self.relationships = Relationships(self.database, acts, authority, self.tokens, self.clock)
         self.roles = Roles(self.database, acts, authority, self.tokens, self.clock)
 
@@ -124,8 +135,8 @@ class Permissions:
         return answer.consistency_token
 
     async def may(self, subject: str, verb: str, resource: str, tenant_id: str = TENANT_ID) -> bool:
-        allowed, _ = await self.checks.check(caller(subject, tenant_id), Question(resource, verb), Circumstances())
-        return allowed
+        decision, _ = await self.checks.check(caller(subject, tenant_id), Question(resource, verb), Circumstances())
+        return decision.allowed
 
     async def events(self) -> list[outbox.Event]:
         async with self.database.read(background()) as connection:

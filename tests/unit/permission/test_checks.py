@@ -1,10 +1,15 @@
 """Asking about permissions: what a question may assume, and what it may not reveal."""
 
+from datetime import timedelta
+
 import pytest
 
+from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Operation, Relationship
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import Consistency
+from pyairtable_mesh.runtime.authorization import Decision
+from pyairtable_mesh.runtime.database import background
 from pyairtable_mesh.runtime.errors import (
     InvalidArgument,
     MeshError,
@@ -21,7 +26,7 @@ NEW_RECORD, GROUP = ref("record", "new"), ref("group")
 
 async def allowed(permissions: Permissions, by: str, question: Question, *assumed: Relationship) -> bool:
     answer, _ = await permissions.checks.check(caller(by), question, Circumstances(assumed))
-    return answer
+    return answer.allowed
 
 
 async def test_what_is_not_stored_yet_can_be_assumed(permissions: Permissions) -> None:
@@ -66,32 +71,48 @@ async def test_a_batch_holds_answers_and_errors_apart(permissions: Permissions) 
     questions = [Question(TABLE, "read"), Question("table:", "read"), Question(TABLE, "read", ALICE)]
     results, token = await permissions.checks.batch(caller(BOB), questions, Circumstances())
     assert isinstance(results[1], InvalidArgument)
-    assert results[0] is False
+    assert isinstance(results[0], Decision)
+    assert not results[0].allowed
     assert isinstance(results[2], NotFound)
     assert token
 
 
-async def test_a_token_is_bound_to_its_tenant_and_its_moment(permissions: Permissions) -> None:
-    tokens = permissions.tokens
-    token = tokens.of(TENANT_ID, 3)
-    tokens.require(Consistency(token), TENANT_ID, 4)
-    tokens.require(Consistency(token, exact=True), TENANT_ID, 3)
-    with pytest.raises(InvalidArgument):
-        tokens.require(Consistency(token), "ten" + "9" * 26, 4)
-    with pytest.raises(InvalidArgument):
-        tokens.require(Consistency(token[:-2] + "AA"), TENANT_ID, 4)
+async def test_a_token_is_bound_to_its_tenant(permissions: Permissions) -> None:
+    token = permissions.tokens.of(TENANT_ID, 3)
+    assert permissions.tokens.wanted(TENANT_ID, Consistency(token)) == 3
+    for tenant_id, forged in (("ten" + "9" * 26, token), (TENANT_ID, token[:-2] + "AA")):
+        with pytest.raises(InvalidArgument):
+            permissions.tokens.wanted(tenant_id, Consistency(forged))
+
+
+async def test_a_state_that_is_not_there_yet_is_not_answered_from(permissions: Permissions) -> None:
+    ahead = Circumstances(consistency=Consistency(permissions.tokens.of(TENANT_ID, 1_000)))
     with pytest.raises(Unavailable):
-        tokens.require(Consistency(token), TENANT_ID, 2)
-    with pytest.raises(OutOfRange) as expired:
-        tokens.require(Consistency(token, exact=True), TENANT_ID, 4)
-    tokens.require(Consistency(expired.value.metadata["oldest_token"], exact=True), TENANT_ID, 4)
+        await permissions.checks.check(caller(BOB), Question(BASE, "read"), ahead)
 
 
-async def test_each_write_has_a_newer_token(permissions: Permissions) -> None:
+async def test_every_state_of_the_window_can_be_asked_again(permissions: Permissions) -> None:
+    await permissions.grant(ALICE, "viewer", BASE, members())
+    tokens, expected = [], []
+    for step in range(8):
+        operation = Operation.DELETE if step % 2 else Operation.CREATE
+        tokens.append(await permissions.write(ALICE, (operation, member(GROUP, BOB))))
+        expected.append(not step % 2)
+    for token, allowed_then in [*zip(tokens, expected, strict=True), *zip(tokens, expected, strict=True)][::3]:
+        then = Circumstances(consistency=Consistency(token, exact=True))
+        decision, of = await permissions.checks.check(caller(BOB), Question(BASE, "read"), then)
+        assert (decision.allowed, of) == (allowed_then, token)
+
+
+async def test_a_state_older_than_the_window_is_refused_with_the_oldest_that_is_kept(permissions: Permissions) -> None:
     first = await permissions.write(ALICE, (Operation.CREATE, member(GROUP, BOB)))
-    second = await permissions.write(ALICE, (Operation.DELETE, member(GROUP, BOB)))
-    fresh = Circumstances(consistency=Consistency(second, exact=True))
-    await permissions.checks.check(caller(BOB), Question(BASE, "read"), fresh)
-    stale = Circumstances(consistency=Consistency(first, exact=True))
-    with pytest.raises(OutOfRange):
-        await permissions.checks.check(caller(BOB), Question(BASE, "read"), stale)
+    permissions.clock.forward(timedelta(hours=2))
+    await permissions.write(ALICE, (Operation.DELETE, member(GROUP, BOB)))
+    async with permissions.database.transaction(background()) as transaction:
+        await changelog.prune(transaction.connection, permissions.clock() - timedelta(hours=1), 1_000)
+    old = Circumstances(consistency=Consistency(permissions.tokens.of(TENANT_ID, 1), exact=True))
+    with pytest.raises(OutOfRange) as expired:
+        await permissions.checks.check(caller(BOB), Question(BASE, "read"), old)
+    assert expired.value.metadata["oldest_token"] == first
+    oldest = Circumstances(consistency=Consistency(first, exact=True))
+    await permissions.checks.check(caller(BOB), Question(BASE, "read"), oldest)

@@ -7,7 +7,6 @@ import pytest
 
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import messages, schema
-from pyairtable_mesh.permission.usecases.changes import Acts
 from pyairtable_mesh.permission.usecases.ownership import MAX_FAILURES, WINDOW, Ownership
 from pyairtable_mesh.runtime.auditing import EVENT_TYPE
 from pyairtable_mesh.runtime.context import RequestContext
@@ -37,7 +36,7 @@ async def claim(
     async def read() -> str:
         return expected
 
-    ownership = Ownership(permissions.database, Acts(permissions.database, permissions.tokens, messages.changed), read)
+    ownership = Ownership(permissions.database, permissions.acts, read)
     context = by if isinstance(by, RequestContext) else caller(by, tenant_id, method="ClaimOwnership")
     return await ownership.claim(
         context,

@@ -7,7 +7,7 @@ import pytest
 from pyairtable.common.v1 import audit_pb2
 from pyairtable.permission.v1 import events_pb2
 from pyairtable_mesh.permission.domain import Filter, Operation, Precondition, Relationship
-from pyairtable_mesh.permission.usecases.consistency import NOW
+from pyairtable_mesh.permission.usecases.consistency import NEAREST
 from pyairtable_mesh.runtime.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -25,7 +25,7 @@ GROUP, BASE_2, WORKSPACE_2 = ref("group"), ref("base", 2), ref("workspace", 2)
 
 
 async def read(permissions: Permissions, by: str, wanted: Filter, size: int = 10) -> list[Relationship]:
-    found, _ = await permissions.relationships.read(caller(by), wanted, NOW, size, None)
+    found, _ = await permissions.relationships.read(caller(by), wanted, NEAREST, size, None)
     return found
 
 
@@ -194,7 +194,7 @@ async def test_tenants_do_not_meet(permissions: Permissions) -> None:
     other = ref("tenant", 2).removeprefix("tenant:")
     await permissions.write(ALICE, (CREATE, member(GROUP, ALICE)))
     stranger = caller(ALICE, other)
-    found, _ = await permissions.relationships.read(stranger, Filter(subject=ALICE), NOW, 10, None)
+    found, _ = await permissions.relationships.read(stranger, Filter(subject=ALICE), NEAREST, 10, None)
     assert found == []
     await permissions.write(stranger, (DELETE, member(GROUP, ALICE)))
     assert await read(permissions, ALICE, Filter(resource=GROUP)) == [member(GROUP, ALICE)]

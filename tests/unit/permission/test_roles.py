@@ -9,7 +9,7 @@ import pytest
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import messages, schema
 from pyairtable_mesh.permission.domain import Operation, ScopeMode
-from pyairtable_mesh.permission.usecases.consistency import NOW
+from pyairtable_mesh.permission.usecases.consistency import NEAREST
 from pyairtable_mesh.permission.usecases.roles import RolePatch, Wanted
 from pyairtable_mesh.runtime.errors import (
     Aborted,
@@ -113,7 +113,7 @@ async def test_the_tenant_service_binds_the_first_owner_and_nothing_else(permiss
 
 
 async def owners(permissions: Permissions, at: str) -> dict[str, str]:
-    found, _ = await permissions.roles.bindings(caller(ALICE), Wanted(at, "", "owner"), NOW, 10, "")
+    found, _ = await permissions.roles.bindings(caller(ALICE), Wanted(at, "", "owner"), NEAREST, 10, "")
     return {str(each.subject): each.name for each in found}
 
 
@@ -234,11 +234,11 @@ async def test_who_may_list_bindings(permissions: Permissions) -> None:
     await permissions.write(ALICE, (Operation.CREATE, member(ref("group"), BOB)))
     await permissions.grant(ALICE, "viewer", BASE, BOB)
     roles = permissions.roles
-    own, _ = await roles.bindings(caller(BOB), Wanted(subject=BOB), NOW, 10, "")
+    own, _ = await roles.bindings(caller(BOB), Wanted(subject=BOB), NEAREST, 10, "")
     assert [str(each.resource) for each in own] == [BASE]
     with pytest.raises(PermissionDenied):
-        await roles.bindings(caller(BOB), Wanted(resource=BASE), NOW, 10, "")
+        await roles.bindings(caller(BOB), Wanted(resource=BASE), NEAREST, 10, "")
     with pytest.raises(PermissionDenied):
-        await roles.bindings(caller(BOB), Wanted(), NOW, 10, "")
-    everything, _ = await roles.bindings(caller(ALICE), Wanted(), NOW, 10, "")
+        await roles.bindings(caller(BOB), Wanted(), NEAREST, 10, "")
+    everything, _ = await roles.bindings(caller(ALICE), Wanted(), NEAREST, 10, "")
     assert [str(each.subject) for each in everything] == [ALICE, BOB]

@@ -14,7 +14,7 @@ Need = tuple[Resource, str]
 
 
 class Evaluator(Protocol):
-    """Answers about permissions; the naive one reads the facts of each request, the engine will hold them."""
+    """Answers about permissions; the naive one reads the facts in the view of the change itself."""
 
     async def answers(
         self,
@@ -57,18 +57,24 @@ class Authority:
         *,
         pending: Sequence[Relationship] = (),
         hidden_as: str = "",
-    ) -> None:
+    ) -> Answers:
         """PermissionDenied for the first need that is not met, or NotFound where the subject may not even read;
-        `hidden_as` is what is not found then, if not the resource. Links that are `pending` count as stored.
+        `hidden_as` is what is not found then, if not the resource. Links that are `pending` count as stored. Gives what
+        was asked, for `require_within` at the same resources.
         """
         answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
         for resource, verb in needs:
             if not answers.allowed(subject, str(resource), resource.permission(verb)):
-                raise denial(answers, subject, resource, verb, hidden_as)
+                visible = answers.allowed(subject, str(resource), resource.permission(schema.READ))
+                raise denial(subject, resource, verb, visible=visible, hidden_as=hidden_as)
+        return answers
 
-    async def require_within(self, view: View, subject: str, given: Mapping[Resource, frozenset[str]]) -> None:
+    async def require_within(
+        self, view: View, subject: str, given: Mapping[Resource, frozenset[str]], answers: Answers | None = None
+    ) -> None:
         """PermissionDenied GRANT_EXCEEDS_OWN unless the subject has each of the permissions given at each resource."""
-        answers = await self.answers(view, given, [subject])
+        if answers is None:
+            answers = await self.answers(view, given, [subject])
         for resource, permissions in given.items():
             domain.require_within(permissions, answers.effective(subject, str(resource)), resource)
 
@@ -80,10 +86,9 @@ class Authority:
 
 
 def denial(
-    answers: Answers, subject: str, resource: Resource, verb: str, hidden_as: str = ""
+    subject: str, resource: Resource, verb: str, *, visible: bool, hidden_as: str = ""
 ) -> PermissionDenied | HiddenError:
-    """What to answer to a subject that may not: not found where it may not read either."""
-    visible = answers.allowed(subject, str(resource), resource.permission(schema.READ))
+    """What to answer to a subject that may not: not found where the resource is not `visible` to it."""
     if not visible and resource.type != schema.TENANT:
         metadata = {"resource": hidden_as or str(resource)}
         return HiddenError(resource.type, hidden_as or str(resource), metadata=metadata)

@@ -8,7 +8,9 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from pyairtable_mesh.permission import domain
-from pyairtable_mesh.permission.domain import Relationship, Resource, Role, RoleBinding, ScopeMode
+from pyairtable_mesh.permission.domain import Changed, Resource, RoleBinding
+from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.platform import State
 from pyairtable_mesh.permission.store import Change
 from pyairtable_mesh.permission.usecases.authority import HiddenError
 from pyairtable_mesh.permission.usecases.consistency import Tokens
@@ -18,22 +20,6 @@ from pyairtable_mesh.runtime.errors import PermissionDenied
 
 M = TypeVar("M", bound=Message)
 _CHANGES_IN_ONE_EVENT = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Inheritance:
-    """The scope mode of a resource."""
-
-    resource: Resource
-    mode: ScopeMode
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """Something that was stored (`kept`) or removed."""
-
-    what: Relationship | RoleBinding | Role | Inheritance
-    kept: bool = True
 
 
 Describe = Callable[[Sequence[Changed]], Message]
@@ -78,19 +64,27 @@ class Act:
 class Acts:
     """Begins acts; a refusal leaves nothing but its entry in the audit log."""
 
-    def __init__(self, database: Database, tokens: Tokens, describe: Describe) -> None:
+    def __init__(self, database: Database, tokens: Tokens, describe: Describe, engines: Engines[State]) -> None:
         self._database = database
         self._tokens = tokens
         self._describe = describe
+        self._engines = engines
 
     @asynccontextmanager
     async def begin(self, caller: RequestContext) -> AsyncIterator[Act]:
         """A transaction of the caller's tenant at its next revision."""
-        try:
+        async with self.refusals_audited(caller):
             async with self._database.transaction(caller) as transaction:
                 change = await Change.begin(transaction.connection, caller.tenant_id, transaction.now)
                 token = self._tokens.of(caller.tenant_id, change.at)
                 yield Act(change, token, transaction, self._describe)
+            self._engines.committed(caller.tenant_id, change.at, change.changes)
+
+    @asynccontextmanager
+    async def refusals_audited(self, caller: RequestContext) -> AsyncIterator[None]:
+        """Write a refusal of the block to the audit log before it is passed on."""
+        try:
+            yield
         except (PermissionDenied, HiddenError) as refusal:
             details = {key: refusal.metadata[key] for key in ("permission",) if key in refusal.metadata}
             async with self._database.transaction(caller) as transaction:

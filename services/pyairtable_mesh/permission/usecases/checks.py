@@ -1,40 +1,42 @@
 """Questions about permissions: check, batch, explain, and all that a subject may do on a resource.
 
 Who asks about itself needs nothing; who asks about another needs `manage_access` there. A contextual membership would
-be a way around that, to ask what a group may do, and so is for those who manage groups.
+be a way around that, to ask what a group may do, and so is for those who manage groups. What a caller may ask is
+decided by stored facts alone, and never by what it assumes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from typing import TypeVar
+from typing import Any
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Relationship, Resource, Subject
-from pyairtable_mesh.permission.evaluator import Answers
-from pyairtable_mesh.permission.explanation import Explanation, explain
-from pyairtable_mesh.permission.store import View
-from pyairtable_mesh.permission.usecases.authority import Authority, denial
-from pyairtable_mesh.permission.usecases.consistency import NOW, Consistency, Tokens
+from pyairtable_mesh.permission.platform import State, as_relationship
+from pyairtable_mesh.permission.usecases.authority import denial
+from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
+from pyairtable_mesh.runtime import auditing
+from pyairtable_mesh.runtime.authorization import Decision, explain_scoped, facts
+from pyairtable_mesh.runtime.authorization.scope_explanation import ScopedExplanation
 from pyairtable_mesh.runtime.context import RequestContext
-from pyairtable_mesh.runtime.database import Database
+from pyairtable_mesh.runtime.decisions import DecisionLog, recorded
 from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted
 
-T = TypeVar("T")
 _ITEMS_BEFORE_YIELD = 1_000
 _MOST_FIELDS = 1_000
+_NO_CONTEXT: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Whether a subject (empty: the caller) holds a verb at a resource, as it came."""
+    """Whether a subject (empty: the caller) holds a verb at a resource, as it came, with values for conditions."""
 
     resource: str
     verb: str
     subject: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Circumstances:
     """What a question is asked under: relationships that count as stored, and the state that must be seen."""
 
     contextual: Sequence[Relationship] = ()
-    consistency: Consistency = NOW
+    consistency: Consistency = NEAREST
 
     def validate(self, now: datetime) -> None:
         """`InvalidArgument` for a relationship that could not be stored."""
@@ -60,143 +62,191 @@ class Effective:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
+    """A question that the schema has."""
+
     resource: Resource
     verb: str
     subject: str
 
     @classmethod
-    def of(cls, question: Question, caller: str) -> "_Asked":
+    def of(cls, question: Question, caller: str) -> "Asked":
+        """`InvalidArgument` for a question that it does not have."""
         resource = Resource.parse(question.resource)
         resource.permission(question.verb)
         return cls(resource, question.verb, str(Subject.parse(question.subject)) if question.subject else caller)
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The question as the engine takes it."""
+        return str(self.resource), self.verb, self.subject
 
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """Answers to what was asked, and those of stored facts alone: what the caller may ask is never hypothetical."""
 
-    answers: Answers
-    stored: Answers
-    caller: str
+class Sight:
+    """One state as a caller may ask it: at a moment, and with what the caller assumes."""
 
-    def decide(self, asked: _Asked) -> bool:
+    def __init__(self, state: State, caller: str, now: datetime, contextual: Sequence[Relationship]) -> None:
+        self.state = state
+        self.caller = caller
+        self.now = now.timestamp()
+        self._assumed = tuple(map(as_relationship, contextual))
+        self._stored = facts.Circumstances(self.now)
+        self._plain = self.given(_NO_CONTEXT)
+        if any(each.is_membership for each in contextual):
+            tenant = Resource.parse(state.engine.graph.names.texts[state.engine.root])
+            self.require(tenant, schema.MANAGE_GROUPS)
+
+    def given(self, context: Mapping[str, Any]) -> facts.Circumstances:
+        """What a question is asked under."""
+        return facts.Circumstances(self.now, context, self._assumed)
+
+    def decide(self, question: Question) -> Decision:
+        """The answer; errors as for a check."""
+        given = self._plain if not question.context else self.given(question.context)
+        resource = question.resource
+        # A name that the engine knows was validated when it was stored.
+        if not question.subject and resource in self.state.engine.graph.names.handles and _is_object(resource):
+            return self.state.engine.check((resource, question.verb, self.caller), given)
+        asked = Asked.of(question, self.caller)
         self.require_askable(asked)
-        return self.answers.allowed(asked.subject, str(asked.resource), asked.resource.permission(asked.verb))
+        return self.state.engine.check(asked.key, given)
 
-    def require_askable(self, asked: _Asked) -> None:
-        manages = asked.resource.permission(schema.MANAGE_ACCESS)
-        if asked.subject != self.caller and not self.stored.allowed(self.caller, str(asked.resource), manages):
-            raise denial(self.stored, self.caller, asked.resource, schema.MANAGE_ACCESS)
+    def attempt(self, question: Question) -> Decision | MeshError:
+        """The answer, or why there is none."""
+        try:
+            return self.decide(question)
+        except MeshError as error:
+            return error
+
+    def record(self, question: Question, decision: Decision) -> auditing.Decision:
+        """The decision as the audit log takes it, with the grant that it came through."""
+        key = (question.resource, question.verb, question.subject or self.caller)
+        return recorded(self.state.engine, key, decision, self._plain)
+
+    def require_askable(self, asked: Asked) -> None:
+        """PermissionDenied or NotFound for a question about another by one who does not manage the resource."""
+        if asked.subject != self.caller:
+            self.require(asked.resource, schema.MANAGE_ACCESS)
+
+    def require(self, resource: Resource, verb: str) -> None:
+        """PermissionDenied or NotFound where the caller does not hold a verb."""
+        if not self.holds(resource, verb):
+            raise denial(self.caller, resource, verb, visible=self.holds(resource, schema.READ))
+
+    def holds(self, resource: Resource, verb: str) -> bool:
+        """Whether the caller itself holds a verb, by what is stored."""
+        return self.state.engine.check((str(resource), verb, self.caller), self._stored).allowed
 
     def sees_around(self, resource: Resource) -> bool:
-        telling = {resource.permission(schema.READ), resource.permission(schema.MANAGE_ACCESS)}
-        return bool(telling & self.stored.effective(self.caller, str(resource)))
+        """Whether the caller may be told what is above a resource."""
+        return any(self.holds(resource, verb) for verb in (schema.READ, schema.MANAGE_ACCESS))
 
 
 class Checks:
-    """Answers from one snapshot each; a subject other than the caller is for those who manage access there."""
+    """Answers from one state each; a subject other than the caller is for those who manage access there."""
 
-    def __init__(self, database: Database, authority: Authority, tokens: Tokens, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._authority = authority
+    def __init__(self, states: States[State], tokens: Tokens, clock: Callable[[], datetime], log: DecisionLog) -> None:
+        self._states = states
         self._tokens = tokens
         self._clock = clock
+        self._log = log
 
-    async def check(self, caller: RequestContext, question: Question, given: Circumstances) -> tuple[bool, str]:
-        """Whether it is allowed, and the token of the state that says so."""
-        asked = _Asked.of(question, caller.user())
-        async with self._view(caller) as view:
-            sight = await self._sight(view, caller.user(), [asked], given)
-        return sight.decide(asked), self._token(view, sight)
+    async def check(self, caller: RequestContext, question: Question, given: Circumstances) -> tuple[Decision, str]:
+        """The answer, and the token of the state that gives it."""
+        async with self._seen(caller, given) as state:
+            sight = self._sight(state, caller, given)
+            decision = sight.decide(question)
+            self._record(caller, sight, question, decision)
+        return decision, self._tokens.of(caller.tenant_id, decision.revision)
+
+    def token(self, caller: RequestContext, revision: int) -> str:
+        """The token of a state."""
+        return self._tokens.of(caller.tenant_id, revision)
 
     async def batch(
         self, caller: RequestContext, questions: Sequence[Question], given: Circumstances
-    ) -> tuple[list[bool | MeshError], str]:
-        """For each question whether it is allowed, or why it cannot be said; and the token of the state."""
-        parsed = await _spread(_attempt(partial(_Asked.of, question, caller.user())) for question in questions)
-        async with self._view(caller) as view:
-            good = [each for each in parsed if isinstance(each, _Asked)]
-            sight = await self._sight(view, caller.user(), good, given)
-        answers = (_attempt(partial(sight.decide, each)) if isinstance(each, _Asked) else each for each in parsed)
-        return await _spread(answers), self._token(view, sight)
+    ) -> tuple[list[Decision | MeshError], str]:
+        """For each question the answer, or why there is none; all of one state, and its token."""
+        async with self._seen(caller, given) as state:
+            revision = state.revision
+            found = self._answers(state, caller, questions[:_ITEMS_BEFORE_YIELD], given)
+        for first in range(_ITEMS_BEFORE_YIELD, len(questions), _ITEMS_BEFORE_YIELD):
+            await asyncio.sleep(0)
+            async with self._states.at(caller.tenant_id, revision) as state:
+                found += self._answers(state, caller, questions[first : first + _ITEMS_BEFORE_YIELD], given)
+        return found, self._tokens.of(caller.tenant_id, revision)
+
+    def _answers(
+        self, state: State, caller: RequestContext, questions: Sequence[Question], given: Circumstances
+    ) -> list[Decision | MeshError]:
+        sight = self._sight(state, caller, given)
+        found = list(map(sight.attempt, questions))
+        for question, answer in zip(questions, found, strict=True):
+            if isinstance(answer, Decision):
+                self._record(caller, sight, question, answer)
+        return found
+
+    def _record(self, caller: RequestContext, sight: Sight, question: Question, decision: Decision) -> None:
+        if self._log.wants(allowed=decision.allowed):
+            self._log.take(caller, sight.record(question, decision))
 
     async def explain(
         self, caller: RequestContext, question: Question, given: Circumstances
-    ) -> tuple[Explanation, str]:
+    ) -> tuple[ScopedExplanation, str]:
         """The answer with its reasons. What is above a resource is told to those who may read or manage it."""
-        asked = _Asked.of(question, caller.user())
-        async with self._view(caller) as view:
-            sight = await self._sight(view, caller.user(), [asked], given)
-        sight.require_askable(asked)
-        around = sight.sees_around(asked.resource)
-        explanation = explain(sight.answers, asked.subject, asked.resource, asked.verb, surroundings=around)
-        return explanation, self._token(view, sight)
+        asked = Asked.of(question, caller.user())
+        async with self._seen(caller, given) as state:
+            sight = self._sight(state, caller, given)
+            sight.require_askable(asked)
+            around = sight.sees_around(asked.resource)
+            found = explain_scoped(state.engine, asked.key, sight.given(question.context), surroundings=around)
+        return found, self._tokens.of(caller.tenant_id, found.decision.revision)
 
     async def effective(
         self, caller: RequestContext, resource: str, subject: str, given: Circumstances
     ) -> tuple[Effective, str]:
         """All that the subject may do. ResourceExhausted when too many fields have permissions of their own."""
-        asked = _Asked.of(Question(resource, schema.READ, subject), caller.user())
-        async with self._view(caller) as view:
-            fields = await _special_fields(view, asked.resource)
-            questions = [asked, *(_Asked(field, schema.READ, asked.subject) for field in fields)]
-            sight = await self._sight(view, caller.user(), questions, given)
-        sight.require_askable(asked)
-        held = sight.answers.effective(asked.subject, str(asked.resource))
-        masks = {str(each): _verbs(sight.answers.effective(asked.subject, str(each)), each.type) for each in fields}
+        asked = Asked.of(Question(resource, schema.READ, subject), caller.user())
+        async with self._seen(caller, given) as state:
+            sight = self._sight(state, caller, given)
+            sight.require_askable(asked)
+            revision, fields = state.revision, _special_fields(state, asked.resource)
+
+            def held(place: str) -> list[str]:
+                return state.engine.effective(place, asked.subject, sight.given(_NO_CONTEXT))[0]
+
+            here = held(str(asked.resource))
+            masks = {each: _verbs(held(each), "field") for each in fields}
         below = schema.descendants(asked.resource.type) - {asked.resource.type}
-        inherited = sorted(permission for permission in held if permission.partition(".")[0] in below)
-        return Effective(_verbs(held, asked.resource.type), inherited, masks), self._token(view, sight)
+        inherited = sorted(permission for permission in here if permission.partition(".")[0] in below)
+        token = self._tokens.of(caller.tenant_id, revision)
+        return Effective(_verbs(here, asked.resource.type), inherited, masks), token
 
-    @asynccontextmanager
-    async def _view(self, caller: RequestContext) -> AsyncIterator[View]:
-        async with self._database.read(caller) as connection:
-            yield View(connection, caller.tenant_id, self._clock())
+    def _seen(self, caller: RequestContext, given: Circumstances) -> AbstractAsyncContextManager[State]:
+        at_hand = self._states.at_hand(caller.tenant_id, given.consistency)
+        if at_hand is not None:
+            return nullcontext(at_hand)
+        return self._states.seen(caller.tenant_id, given.consistency)
 
-    async def _sight(self, view: View, caller: str, asked: Sequence[_Asked], given: Circumstances) -> _Sight:
-        resources = {each.resource for each in asked}
-        subjects = {caller, *(each.subject for each in asked)}
-        stored = answers = await self._authority.answers(view, resources, subjects)
-        self._tokens.require(given.consistency, view.tenant_id, stored.revision)
-        if given.contextual:
-            given.validate(view.now)
-            if any(each.is_membership for each in given.contextual):
-                tenant = Resource(schema.TENANT, view.tenant_id)
-                await self._authority.require(view, caller, [(tenant, schema.MANAGE_GROUPS)])
-            answers = await self._authority.answers(view, resources, subjects, given.contextual)
-        return _Sight(answers, stored, caller)
-
-    def _token(self, view: View, sight: _Sight) -> str:
-        return self._tokens.of(view.tenant_id, sight.stored.revision)
+    def _sight(self, state: State, caller: RequestContext, given: Circumstances) -> Sight:
+        now = self._clock()
+        given.validate(now)
+        return Sight(state, caller.user(), now, given.contextual)
 
 
-async def _special_fields(view: View, resource: Resource) -> list[Resource]:
+def _is_object(text: str) -> bool:
+    return "#" not in text and text[-1] != schema.WILDCARD
+
+
+def _special_fields(state: State, resource: Resource) -> list[str]:
     if resource.type != "table":
         return []
-    found = await view.children_with_own(str(resource), "table", "field", _MOST_FIELDS + 1)
+    found = state.engine.exceptions(str(resource), "field")
     if len(found) > _MOST_FIELDS:
         words = f"more than {_MOST_FIELDS} fields of {resource} have permissions of their own"
         raise ResourceExhausted(words, reason="EVALUATION_LIMIT", metadata={"path": str(resource)})
-    return [Resource.parse(each) for each in found]
+    return found
 
 
 def _verbs(held: Iterable[str], resource_type: str) -> list[str]:
     return sorted(verb for kind, _, verb in (each.partition(".") for each in held) if kind == resource_type)
-
-
-def _attempt(answer: Callable[[], T]) -> T | MeshError:
-    try:
-        return answer()
-    except MeshError as error:
-        return error
-
-
-async def _spread(work: Iterable[T]) -> list[T]:
-    """The results of much work, with a turn for others in between."""
-    done: list[T] = []
-    for each in work:
-        done.append(each)
-        if len(done) % _ITEMS_BEFORE_YIELD == 0:
-            await asyncio.sleep(0)
-    return done

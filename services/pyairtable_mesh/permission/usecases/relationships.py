@@ -1,11 +1,13 @@
 """Stored relationships: parent links and group memberships, written as one, read by filter."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import (
+    Changed,
     Filter,
     Operation,
     Precondition,
@@ -15,8 +17,9 @@ from pyairtable_mesh.permission.domain import (
     Update,
 )
 from pyairtable_mesh.permission.store import RelationshipKey, View
+from pyairtable_mesh.permission.usecases import past
 from pyairtable_mesh.permission.usecases.authority import Authority, Need
-from pyairtable_mesh.permission.usecases.changes import Act, Acts, Changed, M
+from pyairtable_mesh.permission.usecases.changes import Act, Acts, M
 from pyairtable_mesh.permission.usecases.consistency import Consistency, Tokens
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
@@ -72,7 +75,7 @@ class Plan:
 
 
 class Relationships:
-    """Writes are atomic and decided in their own transaction; reads are of the present."""
+    """Writes are atomic and decided in their own transaction; who may read is decided by the present."""
 
     def __init__(
         self,
@@ -96,7 +99,7 @@ class Relationships:
         answer: Callable[[str], M],
     ) -> M:
         """Apply all updates or none; `answer` gets the token of the new state."""
-        _refuse_repeated(updates)
+        refuse_repeated([each.relationship.key for each in updates])
         async with self._acts.begin(caller) as act:
             for index, each in enumerate(updates):
                 expiring = each.operation is not Operation.DELETE
@@ -134,10 +137,39 @@ class Relationships:
         validate_filter(wanted, "filter")
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, self._clock())
-            revision = await view.revision()
-            self._tokens.require(consistency, caller.tenant_id, revision)
+            revision = self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
             await self._authority.require(view, caller.user(), _to_read(wanted, caller.user(), view))
-            return await view.relationships(wanted, size, after), self._tokens.of(caller.tenant_id, revision)
+            with self._tokens.kept(caller.tenant_id):
+                found = await past.relationships(view, revision, wanted, size, after)
+            return found, self._tokens.of(caller.tenant_id, revision)
+
+    async def export(
+        self, caller: RequestContext, consistency: Consistency, revision: int, after: RelationshipKey | None, size: int
+    ) -> tuple[list[Relationship], int]:
+        """Up to `size` of all relationships behind a key, as they were at a revision (0: the one that `consistency`
+        asks for), and that revision; for those who manage access in the tenant.
+        """
+        async with self._database.read(caller) as connection:
+            view = View(connection, caller.tenant_id, self._clock())
+            tenant = Resource(schema.TENANT, caller.tenant_id)
+            await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            at = revision or self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
+            with self._tokens.kept(caller.tenant_id):
+                return await past.relationships(view, at, Filter(), size, after), at
+
+    async def add(self, caller: RequestContext, relationships: Sequence[Relationship]) -> tuple[int, str]:
+        """Store those that are not there, all or none; how many these were, and the token of the state after it."""
+        updates = [Update(Operation.TOUCH, each) for each in relationships]
+        refuse_repeated([each.relationship.key for each in updates])
+        async with self._acts.begin(caller) as act:
+            tenant = Resource(schema.TENANT, caller.tenant_id)
+            await self._authority.require(act.data, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            for index, each in enumerate(relationships):
+                each.validate(f"relationships[{index}]", act.data.now)
+            there = await act.data.stored([each.key for each in relationships])
+            new = [each for each in updates if each.relationship.key not in there]
+            await self._apply(act, caller.user(), new, (), "relationships.written")
+            return len(new), act.token
 
     async def _apply(
         self, act: Act, subject: str, updates: Sequence[Update], preconditions: Sequence[Precondition], event: str
@@ -151,7 +183,7 @@ class Relationships:
         await self._authority.require(act.data, subject, needs, pending=plan.first_links)
         if plan.joined and not await self._authority.is_tenant_owner(act.data, subject):
             await self._require_within_groups(act.data, subject, plan.joined)
-        await _require_preconditions(act.data, preconditions)
+        await require_preconditions(act.data, preconditions)
         await _refuse_existing(act.data, updates)
         _refuse_second_parents(plan)
         await act.data.delete_relationships(plan.removals)
@@ -209,16 +241,22 @@ def _to_read(wanted: Filter, subject: str, view: View) -> list[Need]:
     return [(Resource(schema.TENANT, view.tenant_id), schema.MANAGE_ACCESS)]
 
 
-def _refuse_repeated(updates: Sequence[Update]) -> None:
-    seen: dict[Relationship, int] = {}
-    for index, each in enumerate(updates):
-        first = seen.setdefault(each.relationship.key, index)
+def refuse_repeated(keys: Sequence[Hashable]) -> None:
+    """`InvalidArgument` where two updates of a write have the same key."""
+    seen: dict[Hashable, int] = {}
+    for index, key in enumerate(keys):
+        first = seen.setdefault(key, index)
         if first != index:
             words = f"is the relationship of updates[{first}]; one write changes a relationship once"
             raise InvalidArgument.of_field(f"updates[{index}].relationship", words)
 
 
-async def _require_preconditions(view: View, preconditions: Sequence[Precondition]) -> None:
+class _Reads(Protocol):
+    async def relationships(self, wanted: Filter, limit: int) -> Sequence[object]: ...
+
+
+async def require_preconditions(view: _Reads, preconditions: Sequence[Precondition]) -> None:
+    """`FailedPrecondition` for the first that does not hold."""
     for index, each in enumerate(preconditions):
         if bool(await view.relationships(each.filter, 1)) != each.must_match:
             words = "nothing matches" if each.must_match else "something matches"

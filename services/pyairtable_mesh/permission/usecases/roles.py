@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pyairtable_mesh.permission import domain, schema
-from pyairtable_mesh.permission.domain import Resource, Role, RoleBinding, ScopeMode, Subject
+from pyairtable_mesh.permission.domain import Changed, Inheritance, Resource, Role, RoleBinding, ScopeMode, Subject
 from pyairtable_mesh.permission.store import View
+from pyairtable_mesh.permission.usecases import past
 from pyairtable_mesh.permission.usecases.authority import Authority
-from pyairtable_mesh.permission.usecases.changes import Act, Acts, Changed, Inheritance, M
+from pyairtable_mesh.permission.usecases.changes import Act, Acts, M
 from pyairtable_mesh.permission.usecases.consistency import Consistency, Tokens
 from pyairtable_mesh.runtime import ids
 from pyairtable_mesh.runtime.context import RequestContext
@@ -100,9 +101,10 @@ class Roles:
             if caller.actor.kind == "workload":
                 await _require_first_owner(act.data, binding)
             else:
-                await self._authority.require(act.data, caller.user(), [(grant.resource, schema.MANAGE_ACCESS)])
-                role = await _role(act.data, grant.role)
-                await self._authority.require_within(act.data, caller.user(), {grant.resource: role.permissions})
+                me, needs = caller.user(), [(grant.resource, schema.MANAGE_ACCESS)]
+                answers = await self._authority.require(act.data, me, needs)
+                given = {grant.resource: (await _role(act.data, grant.role)).permissions}
+                await self._authority.require_within(act.data, me, given, answers)
             await _refuse_second_binding(act.data, binding)
             await act.data.put_binding(binding)
             act.announce_binding(binding, "granted", kept=True)
@@ -127,6 +129,18 @@ class Roles:
             act.announce_binding(binding, "revoked", kept=False)
             return act.answer(answer(act.token))
 
+    async def binding(self, caller: RequestContext, name: str) -> RoleBinding:
+        """A binding that has not expired: one's own, or one at a resource that the caller manages."""
+        async with self._database.read(caller) as connection:
+            view = View(connection, caller.tenant_id, self._clock())
+            found = await view.binding(domain.binding_id(name))
+            if found is None or (found.expire_time is not None and found.expire_time <= view.now):
+                raise NotFound("role_binding", name, reason="ROLE_BINDING_NOT_FOUND")
+            if str(found.subject) != caller.user():
+                needs = [(found.resource, schema.MANAGE_ACCESS)]
+                await self._authority.require(view, caller.user(), needs, hidden_as=name)
+            return found
+
     async def bindings(
         self, caller: RequestContext, wanted: Wanted, consistency: Consistency, size: int, after: str
     ) -> tuple[list[RoleBinding], str]:
@@ -136,13 +150,13 @@ class Roles:
             Subject.parse(wanted.subject)
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, self._clock())
-            revision = await view.revision()
-            self._tokens.require(consistency, caller.tenant_id, revision)
+            revision = self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
             if wanted.subject != caller.user():
                 await self._authority.require(view, caller.user(), [(resource, schema.MANAGE_ACCESS)])
-            found = await view.bindings(
-                size, resource=wanted.resource, subject=wanted.subject, role=wanted.role, after=after
-            )
+            with self._tokens.kept(caller.tenant_id):
+                found = await past.bindings(
+                    view, revision, size, after, resource=wanted.resource, subject=wanted.subject, role=wanted.role
+                )
             return found, self._tokens.of(caller.tenant_id, revision)
 
     async def create(self, caller: RequestContext, draft: Role, answer: Callable[[Role, str], M]) -> M:

@@ -653,7 +653,7 @@ func (x SchemaDifference_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SchemaDifference_Kind.Descriptor instead.
 func (SchemaDifference_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{80, 0}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{84, 0}
 }
 
 // The state of the data that a read must see.
@@ -3912,6 +3912,309 @@ func (x *WatchRelationshipsResponse) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// Asks for the state of a tenant's engine and for what changes it.
+type StreamReplicaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tenant, `tenants/ten…`.
+	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Continues behind this checkpoint; empty begins with a snapshot.
+	CheckpointToken string `protobuf:"bytes,2,opt,name=checkpoint_token,json=checkpointToken,proto3" json:"checkpoint_token,omitempty"`
+	// The types of the resources that will be asked about; empty means all. What
+	// they inherit from, and groups, come with them.
+	ResourceTypes []string `protobuf:"bytes,3,rep,name=resource_types,json=resourceTypes,proto3" json:"resource_types,omitempty"`
+	// How often to send a message when nothing changes; empty means 10 s.
+	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *StreamReplicaRequest) Reset() {
+	*x = StreamReplicaRequest{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamReplicaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamReplicaRequest) ProtoMessage() {}
+
+func (x *StreamReplicaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamReplicaRequest.ProtoReflect.Descriptor instead.
+func (*StreamReplicaRequest) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *StreamReplicaRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *StreamReplicaRequest) GetCheckpointToken() string {
+	if x != nil {
+		return x.CheckpointToken
+	}
+	return ""
+}
+
+func (x *StreamReplicaRequest) GetResourceTypes() []string {
+	if x != nil {
+		return x.ResourceTypes
+	}
+	return nil
+}
+
+func (x *StreamReplicaRequest) GetHeartbeatInterval() *durationpb.Duration {
+	if x != nil {
+		return x.HeartbeatInterval
+	}
+	return nil
+}
+
+// A part of the binary form of an engine's state.
+type ReplicaSnapshotChunk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bytes behind those of the chunk before; 1 MiB at most.
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// The size of the whole, in bytes.
+	TotalBytes int64 `protobuf:"varint,2,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	// Whether it is the last chunk.
+	Last          bool `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaSnapshotChunk) Reset() {
+	*x = ReplicaSnapshotChunk{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaSnapshotChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaSnapshotChunk) ProtoMessage() {}
+
+func (x *ReplicaSnapshotChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaSnapshotChunk.ProtoReflect.Descriptor instead.
+func (*ReplicaSnapshotChunk) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ReplicaSnapshotChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ReplicaSnapshotChunk) GetTotalBytes() int64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *ReplicaSnapshotChunk) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+// What changed.
+type ReplicaChanges struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they are applied; those of one revision are in one
+	// message.
+	Changes       []*PermissionChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaChanges) Reset() {
+	*x = ReplicaChanges{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaChanges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaChanges) ProtoMessage() {}
+
+func (x *ReplicaChanges) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaChanges.ProtoReflect.Descriptor instead.
+func (*ReplicaChanges) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ReplicaChanges) GetChanges() []*PermissionChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// A part of a snapshot, the changes of a revision, or (without payload) a
+// heartbeat; that comes at once, too, behind revisions that changed nothing of
+// what was asked for.
+type StreamReplicaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of both; none in a heartbeat.
+	//
+	// Types that are valid to be assigned to Payload:
+	//
+	//	*StreamReplicaResponse_Snapshot
+	//	*StreamReplicaResponse_Changes
+	Payload isStreamReplicaResponse_Payload `protobuf_oneof:"payload"`
+	// The revision that the replica is at behind this message; in a heartbeat
+	// the newest, so that a replica that hears it knows that it is fresh.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Resumes behind this message, and is a consistency token of what it leads to;
+	// empty in all chunks of a snapshot but the last.
+	CheckpointToken string `protobuf:"bytes,4,opt,name=checkpoint_token,json=checkpointToken,proto3" json:"checkpoint_token,omitempty"`
+	// When the message was sent.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamReplicaResponse) Reset() {
+	*x = StreamReplicaResponse{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamReplicaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamReplicaResponse) ProtoMessage() {}
+
+func (x *StreamReplicaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamReplicaResponse.ProtoReflect.Descriptor instead.
+func (*StreamReplicaResponse) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *StreamReplicaResponse) GetPayload() isStreamReplicaResponse_Payload {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *StreamReplicaResponse) GetSnapshot() *ReplicaSnapshotChunk {
+	if x != nil {
+		if x, ok := x.Payload.(*StreamReplicaResponse_Snapshot); ok {
+			return x.Snapshot
+		}
+	}
+	return nil
+}
+
+func (x *StreamReplicaResponse) GetChanges() *ReplicaChanges {
+	if x != nil {
+		if x, ok := x.Payload.(*StreamReplicaResponse_Changes); ok {
+			return x.Changes
+		}
+	}
+	return nil
+}
+
+func (x *StreamReplicaResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *StreamReplicaResponse) GetCheckpointToken() string {
+	if x != nil {
+		return x.CheckpointToken
+	}
+	return ""
+}
+
+func (x *StreamReplicaResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+type isStreamReplicaResponse_Payload interface {
+	isStreamReplicaResponse_Payload()
+}
+
+type StreamReplicaResponse_Snapshot struct {
+	// A part of the snapshot; the replica begins anew with the first one.
+	Snapshot *ReplicaSnapshotChunk `protobuf:"bytes,1,opt,name=snapshot,proto3,oneof"`
+}
+
+type StreamReplicaResponse_Changes struct {
+	// The changes that lead to the revision.
+	Changes *ReplicaChanges `protobuf:"bytes,2,opt,name=changes,proto3,oneof"`
+}
+
+func (*StreamReplicaResponse_Snapshot) isStreamReplicaResponse_Payload() {}
+
+func (*StreamReplicaResponse_Changes) isStreamReplicaResponse_Payload() {}
+
 // Asks for all stored relationships.
 type ExportRelationshipsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3927,7 +4230,7 @@ type ExportRelationshipsRequest struct {
 
 func (x *ExportRelationshipsRequest) Reset() {
 	*x = ExportRelationshipsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[41]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3939,7 +4242,7 @@ func (x *ExportRelationshipsRequest) String() string {
 func (*ExportRelationshipsRequest) ProtoMessage() {}
 
 func (x *ExportRelationshipsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[41]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3952,7 +4255,7 @@ func (x *ExportRelationshipsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRelationshipsRequest.ProtoReflect.Descriptor instead.
 func (*ExportRelationshipsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{41}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ExportRelationshipsRequest) GetConsistency() *Consistency {
@@ -3991,7 +4294,7 @@ type ExportRelationshipsResponse struct {
 
 func (x *ExportRelationshipsResponse) Reset() {
 	*x = ExportRelationshipsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[42]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4003,7 +4306,7 @@ func (x *ExportRelationshipsResponse) String() string {
 func (*ExportRelationshipsResponse) ProtoMessage() {}
 
 func (x *ExportRelationshipsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[42]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4016,7 +4319,7 @@ func (x *ExportRelationshipsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRelationshipsResponse.ProtoReflect.Descriptor instead.
 func (*ExportRelationshipsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{42}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExportRelationshipsResponse) GetRelationships() []*Relationship {
@@ -4053,7 +4356,7 @@ type ImportRelationshipsRequest struct {
 
 func (x *ImportRelationshipsRequest) Reset() {
 	*x = ImportRelationshipsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[43]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4065,7 +4368,7 @@ func (x *ImportRelationshipsRequest) String() string {
 func (*ImportRelationshipsRequest) ProtoMessage() {}
 
 func (x *ImportRelationshipsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[43]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4078,7 +4381,7 @@ func (x *ImportRelationshipsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRelationshipsRequest.ProtoReflect.Descriptor instead.
 func (*ImportRelationshipsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{43}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ImportRelationshipsRequest) GetRelationships() []*Relationship {
@@ -4108,7 +4411,7 @@ type ImportRelationshipsResponse struct {
 
 func (x *ImportRelationshipsResponse) Reset() {
 	*x = ImportRelationshipsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[44]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4120,7 +4423,7 @@ func (x *ImportRelationshipsResponse) String() string {
 func (*ImportRelationshipsResponse) ProtoMessage() {}
 
 func (x *ImportRelationshipsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[44]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4133,7 +4436,7 @@ func (x *ImportRelationshipsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRelationshipsResponse.ProtoReflect.Descriptor instead.
 func (*ImportRelationshipsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{44}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ImportRelationshipsResponse) GetImportedCount() int64 {
@@ -4171,7 +4474,7 @@ type GrantRoleRequest struct {
 
 func (x *GrantRoleRequest) Reset() {
 	*x = GrantRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[45]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4183,7 +4486,7 @@ func (x *GrantRoleRequest) String() string {
 func (*GrantRoleRequest) ProtoMessage() {}
 
 func (x *GrantRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[45]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4196,7 +4499,7 @@ func (x *GrantRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantRoleRequest.ProtoReflect.Descriptor instead.
 func (*GrantRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{45}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GrantRoleRequest) GetRole() string {
@@ -4254,7 +4557,7 @@ type GrantRoleResponse struct {
 
 func (x *GrantRoleResponse) Reset() {
 	*x = GrantRoleResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[46]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4266,7 +4569,7 @@ func (x *GrantRoleResponse) String() string {
 func (*GrantRoleResponse) ProtoMessage() {}
 
 func (x *GrantRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[46]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4279,7 +4582,7 @@ func (x *GrantRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantRoleResponse.ProtoReflect.Descriptor instead.
 func (*GrantRoleResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{46}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GrantRoleResponse) GetRoleBinding() *RoleBinding {
@@ -4309,7 +4612,7 @@ type ClaimOwnershipRequest struct {
 
 func (x *ClaimOwnershipRequest) Reset() {
 	*x = ClaimOwnershipRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4321,7 +4624,7 @@ func (x *ClaimOwnershipRequest) String() string {
 func (*ClaimOwnershipRequest) ProtoMessage() {}
 
 func (x *ClaimOwnershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[47]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4334,7 +4637,7 @@ func (x *ClaimOwnershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimOwnershipRequest.ProtoReflect.Descriptor instead.
 func (*ClaimOwnershipRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{47}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ClaimOwnershipRequest) GetCode() string {
@@ -4364,7 +4667,7 @@ type ClaimOwnershipResponse struct {
 
 func (x *ClaimOwnershipResponse) Reset() {
 	*x = ClaimOwnershipResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4376,7 +4679,7 @@ func (x *ClaimOwnershipResponse) String() string {
 func (*ClaimOwnershipResponse) ProtoMessage() {}
 
 func (x *ClaimOwnershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[48]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4389,7 +4692,7 @@ func (x *ClaimOwnershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimOwnershipResponse.ProtoReflect.Descriptor instead.
 func (*ClaimOwnershipResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{48}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ClaimOwnershipResponse) GetRoleBinding() *RoleBinding {
@@ -4421,7 +4724,7 @@ type RevokeRoleRequest struct {
 
 func (x *RevokeRoleRequest) Reset() {
 	*x = RevokeRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4433,7 +4736,7 @@ func (x *RevokeRoleRequest) String() string {
 func (*RevokeRoleRequest) ProtoMessage() {}
 
 func (x *RevokeRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[49]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4446,7 +4749,7 @@ func (x *RevokeRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRoleRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{49}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RevokeRoleRequest) GetName() string {
@@ -4481,7 +4784,7 @@ type RevokeRoleResponse struct {
 
 func (x *RevokeRoleResponse) Reset() {
 	*x = RevokeRoleResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4493,7 +4796,7 @@ func (x *RevokeRoleResponse) String() string {
 func (*RevokeRoleResponse) ProtoMessage() {}
 
 func (x *RevokeRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[50]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4506,7 +4809,7 @@ func (x *RevokeRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRoleResponse.ProtoReflect.Descriptor instead.
 func (*RevokeRoleResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{50}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RevokeRoleResponse) GetConsistencyToken() string {
@@ -4537,7 +4840,7 @@ type ListRoleBindingsRequest struct {
 
 func (x *ListRoleBindingsRequest) Reset() {
 	*x = ListRoleBindingsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4549,7 +4852,7 @@ func (x *ListRoleBindingsRequest) String() string {
 func (*ListRoleBindingsRequest) ProtoMessage() {}
 
 func (x *ListRoleBindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[51]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4562,7 +4865,7 @@ func (x *ListRoleBindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoleBindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListRoleBindingsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{51}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListRoleBindingsRequest) GetPageSize() int32 {
@@ -4622,7 +4925,7 @@ type ListRoleBindingsResponse struct {
 
 func (x *ListRoleBindingsResponse) Reset() {
 	*x = ListRoleBindingsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4634,7 +4937,7 @@ func (x *ListRoleBindingsResponse) String() string {
 func (*ListRoleBindingsResponse) ProtoMessage() {}
 
 func (x *ListRoleBindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[52]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4647,7 +4950,7 @@ func (x *ListRoleBindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoleBindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListRoleBindingsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{52}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListRoleBindingsResponse) GetRoleBindings() []*RoleBinding {
@@ -4682,7 +4985,7 @@ type GetRoleBindingRequest struct {
 
 func (x *GetRoleBindingRequest) Reset() {
 	*x = GetRoleBindingRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4694,7 +4997,7 @@ func (x *GetRoleBindingRequest) String() string {
 func (*GetRoleBindingRequest) ProtoMessage() {}
 
 func (x *GetRoleBindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[53]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4707,7 +5010,7 @@ func (x *GetRoleBindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoleBindingRequest.ProtoReflect.Descriptor instead.
 func (*GetRoleBindingRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{53}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetRoleBindingRequest) GetName() string {
@@ -4730,7 +5033,7 @@ type CreateRoleRequest struct {
 
 func (x *CreateRoleRequest) Reset() {
 	*x = CreateRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4742,7 +5045,7 @@ func (x *CreateRoleRequest) String() string {
 func (*CreateRoleRequest) ProtoMessage() {}
 
 func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[54]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4755,7 +5058,7 @@ func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoleRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{54}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateRoleRequest) GetRole() *Role {
@@ -4783,7 +5086,7 @@ type GetRoleRequest struct {
 
 func (x *GetRoleRequest) Reset() {
 	*x = GetRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4795,7 +5098,7 @@ func (x *GetRoleRequest) String() string {
 func (*GetRoleRequest) ProtoMessage() {}
 
 func (x *GetRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[55]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4808,7 +5111,7 @@ func (x *GetRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoleRequest.ProtoReflect.Descriptor instead.
 func (*GetRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{55}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GetRoleRequest) GetName() string {
@@ -4831,7 +5134,7 @@ type ListRolesRequest struct {
 
 func (x *ListRolesRequest) Reset() {
 	*x = ListRolesRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4843,7 +5146,7 @@ func (x *ListRolesRequest) String() string {
 func (*ListRolesRequest) ProtoMessage() {}
 
 func (x *ListRolesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[56]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4856,7 +5159,7 @@ func (x *ListRolesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolesRequest.ProtoReflect.Descriptor instead.
 func (*ListRolesRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{56}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListRolesRequest) GetPageSize() int32 {
@@ -4886,7 +5189,7 @@ type ListRolesResponse struct {
 
 func (x *ListRolesResponse) Reset() {
 	*x = ListRolesResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4898,7 +5201,7 @@ func (x *ListRolesResponse) String() string {
 func (*ListRolesResponse) ProtoMessage() {}
 
 func (x *ListRolesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[57]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4911,7 +5214,7 @@ func (x *ListRolesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolesResponse.ProtoReflect.Descriptor instead.
 func (*ListRolesResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{57}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListRolesResponse) GetRoles() []*Role {
@@ -4945,7 +5248,7 @@ type UpdateRoleRequest struct {
 
 func (x *UpdateRoleRequest) Reset() {
 	*x = UpdateRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4957,7 +5260,7 @@ func (x *UpdateRoleRequest) String() string {
 func (*UpdateRoleRequest) ProtoMessage() {}
 
 func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[58]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4970,7 +5273,7 @@ func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRoleRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{58}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *UpdateRoleRequest) GetRole() *Role {
@@ -5009,7 +5312,7 @@ type DeleteRoleRequest struct {
 
 func (x *DeleteRoleRequest) Reset() {
 	*x = DeleteRoleRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5021,7 +5324,7 @@ func (x *DeleteRoleRequest) String() string {
 func (*DeleteRoleRequest) ProtoMessage() {}
 
 func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[59]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5034,7 +5337,7 @@ func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRoleRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRoleRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{59}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *DeleteRoleRequest) GetName() string {
@@ -5069,7 +5372,7 @@ type DeleteRoleResponse struct {
 
 func (x *DeleteRoleResponse) Reset() {
 	*x = DeleteRoleResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5081,7 +5384,7 @@ func (x *DeleteRoleResponse) String() string {
 func (*DeleteRoleResponse) ProtoMessage() {}
 
 func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[60]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5094,7 +5397,7 @@ func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRoleResponse.ProtoReflect.Descriptor instead.
 func (*DeleteRoleResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{60}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *DeleteRoleResponse) GetConsistencyToken() string {
@@ -5117,7 +5420,7 @@ type Inheritance struct {
 
 func (x *Inheritance) Reset() {
 	*x = Inheritance{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5129,7 +5432,7 @@ func (x *Inheritance) String() string {
 func (*Inheritance) ProtoMessage() {}
 
 func (x *Inheritance) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[61]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5142,7 +5445,7 @@ func (x *Inheritance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inheritance.ProtoReflect.Descriptor instead.
 func (*Inheritance) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{61}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Inheritance) GetResource() string {
@@ -5174,7 +5477,7 @@ type SetInheritanceRequest struct {
 
 func (x *SetInheritanceRequest) Reset() {
 	*x = SetInheritanceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5186,7 +5489,7 @@ func (x *SetInheritanceRequest) String() string {
 func (*SetInheritanceRequest) ProtoMessage() {}
 
 func (x *SetInheritanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[62]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5199,7 +5502,7 @@ func (x *SetInheritanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetInheritanceRequest.ProtoReflect.Descriptor instead.
 func (*SetInheritanceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{62}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SetInheritanceRequest) GetResource() string {
@@ -5236,7 +5539,7 @@ type SetInheritanceResponse struct {
 
 func (x *SetInheritanceResponse) Reset() {
 	*x = SetInheritanceResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5248,7 +5551,7 @@ func (x *SetInheritanceResponse) String() string {
 func (*SetInheritanceResponse) ProtoMessage() {}
 
 func (x *SetInheritanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[63]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5261,7 +5564,7 @@ func (x *SetInheritanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetInheritanceResponse.ProtoReflect.Descriptor instead.
 func (*SetInheritanceResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{63}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SetInheritanceResponse) GetInheritance() *Inheritance {
@@ -5298,7 +5601,7 @@ type GetEffectivePermissionsRequest struct {
 
 func (x *GetEffectivePermissionsRequest) Reset() {
 	*x = GetEffectivePermissionsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5310,7 +5613,7 @@ func (x *GetEffectivePermissionsRequest) String() string {
 func (*GetEffectivePermissionsRequest) ProtoMessage() {}
 
 func (x *GetEffectivePermissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[64]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5323,7 +5626,7 @@ func (x *GetEffectivePermissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectivePermissionsRequest.ProtoReflect.Descriptor instead.
 func (*GetEffectivePermissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{64}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GetEffectivePermissionsRequest) GetResource() string {
@@ -5374,7 +5677,7 @@ type FieldPermissions struct {
 
 func (x *FieldPermissions) Reset() {
 	*x = FieldPermissions{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5386,7 +5689,7 @@ func (x *FieldPermissions) String() string {
 func (*FieldPermissions) ProtoMessage() {}
 
 func (x *FieldPermissions) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[65]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5399,7 +5702,7 @@ func (x *FieldPermissions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldPermissions.ProtoReflect.Descriptor instead.
 func (*FieldPermissions) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{65}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FieldPermissions) GetField() string {
@@ -5434,7 +5737,7 @@ type GetEffectivePermissionsResponse struct {
 
 func (x *GetEffectivePermissionsResponse) Reset() {
 	*x = GetEffectivePermissionsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5446,7 +5749,7 @@ func (x *GetEffectivePermissionsResponse) String() string {
 func (*GetEffectivePermissionsResponse) ProtoMessage() {}
 
 func (x *GetEffectivePermissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[66]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5459,7 +5762,7 @@ func (x *GetEffectivePermissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectivePermissionsResponse.ProtoReflect.Descriptor instead.
 func (*GetEffectivePermissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{66}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GetEffectivePermissionsResponse) GetPermissions() []string {
@@ -5509,7 +5812,7 @@ type ModelSpace struct {
 
 func (x *ModelSpace) Reset() {
 	*x = ModelSpace{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5521,7 +5824,7 @@ func (x *ModelSpace) String() string {
 func (*ModelSpace) ProtoMessage() {}
 
 func (x *ModelSpace) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[67]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5534,7 +5837,7 @@ func (x *ModelSpace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelSpace.ProtoReflect.Descriptor instead.
 func (*ModelSpace) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{67}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ModelSpace) GetName() string {
@@ -5591,7 +5894,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5603,7 +5906,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[68]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5616,7 +5919,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{68}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Schema) GetName() string {
@@ -5667,7 +5970,7 @@ type CreateModelSpaceRequest struct {
 
 func (x *CreateModelSpaceRequest) Reset() {
 	*x = CreateModelSpaceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5679,7 +5982,7 @@ func (x *CreateModelSpaceRequest) String() string {
 func (*CreateModelSpaceRequest) ProtoMessage() {}
 
 func (x *CreateModelSpaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[69]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5692,7 +5995,7 @@ func (x *CreateModelSpaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateModelSpaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateModelSpaceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{69}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CreateModelSpaceRequest) GetModelSpace() *ModelSpace {
@@ -5720,7 +6023,7 @@ type GetModelSpaceRequest struct {
 
 func (x *GetModelSpaceRequest) Reset() {
 	*x = GetModelSpaceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5732,7 +6035,7 @@ func (x *GetModelSpaceRequest) String() string {
 func (*GetModelSpaceRequest) ProtoMessage() {}
 
 func (x *GetModelSpaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5745,7 +6048,7 @@ func (x *GetModelSpaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetModelSpaceRequest.ProtoReflect.Descriptor instead.
 func (*GetModelSpaceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{70}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetModelSpaceRequest) GetName() string {
@@ -5768,7 +6071,7 @@ type ListModelSpacesRequest struct {
 
 func (x *ListModelSpacesRequest) Reset() {
 	*x = ListModelSpacesRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5780,7 +6083,7 @@ func (x *ListModelSpacesRequest) String() string {
 func (*ListModelSpacesRequest) ProtoMessage() {}
 
 func (x *ListModelSpacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5793,7 +6096,7 @@ func (x *ListModelSpacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelSpacesRequest.ProtoReflect.Descriptor instead.
 func (*ListModelSpacesRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{71}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListModelSpacesRequest) GetPageSize() int32 {
@@ -5823,7 +6126,7 @@ type ListModelSpacesResponse struct {
 
 func (x *ListModelSpacesResponse) Reset() {
 	*x = ListModelSpacesResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5835,7 +6138,7 @@ func (x *ListModelSpacesResponse) String() string {
 func (*ListModelSpacesResponse) ProtoMessage() {}
 
 func (x *ListModelSpacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5848,7 +6151,7 @@ func (x *ListModelSpacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelSpacesResponse.ProtoReflect.Descriptor instead.
 func (*ListModelSpacesResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{72}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListModelSpacesResponse) GetModelSpaces() []*ModelSpace {
@@ -5878,7 +6181,7 @@ type GetSchemaRequest struct {
 
 func (x *GetSchemaRequest) Reset() {
 	*x = GetSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5890,7 +6193,7 @@ func (x *GetSchemaRequest) String() string {
 func (*GetSchemaRequest) ProtoMessage() {}
 
 func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5903,7 +6206,7 @@ func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSchemaRequest.ProtoReflect.Descriptor instead.
 func (*GetSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{73}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetSchemaRequest) GetName() string {
@@ -5935,7 +6238,7 @@ type ListSchemaVersionsRequest struct {
 
 func (x *ListSchemaVersionsRequest) Reset() {
 	*x = ListSchemaVersionsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5947,7 +6250,7 @@ func (x *ListSchemaVersionsRequest) String() string {
 func (*ListSchemaVersionsRequest) ProtoMessage() {}
 
 func (x *ListSchemaVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5960,7 +6263,7 @@ func (x *ListSchemaVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchemaVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSchemaVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ListSchemaVersionsRequest) GetPageSize() int32 {
@@ -5997,7 +6300,7 @@ type ListSchemaVersionsResponse struct {
 
 func (x *ListSchemaVersionsResponse) Reset() {
 	*x = ListSchemaVersionsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6009,7 +6312,7 @@ func (x *ListSchemaVersionsResponse) String() string {
 func (*ListSchemaVersionsResponse) ProtoMessage() {}
 
 func (x *ListSchemaVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6022,7 +6325,7 @@ func (x *ListSchemaVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchemaVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSchemaVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{75}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListSchemaVersionsResponse) GetSchemas() []*Schema {
@@ -6056,7 +6359,7 @@ type WriteSchemaRequest struct {
 
 func (x *WriteSchemaRequest) Reset() {
 	*x = WriteSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6068,7 +6371,7 @@ func (x *WriteSchemaRequest) String() string {
 func (*WriteSchemaRequest) ProtoMessage() {}
 
 func (x *WriteSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6081,7 +6384,7 @@ func (x *WriteSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSchemaRequest.ProtoReflect.Descriptor instead.
 func (*WriteSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *WriteSchemaRequest) GetSpace() string {
@@ -6125,7 +6428,7 @@ type WriteSchemaResponse struct {
 
 func (x *WriteSchemaResponse) Reset() {
 	*x = WriteSchemaResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6137,7 +6440,7 @@ func (x *WriteSchemaResponse) String() string {
 func (*WriteSchemaResponse) ProtoMessage() {}
 
 func (x *WriteSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6150,7 +6453,7 @@ func (x *WriteSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSchemaResponse.ProtoReflect.Descriptor instead.
 func (*WriteSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{77}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *WriteSchemaResponse) GetSchema() *Schema {
@@ -6183,7 +6486,7 @@ type SchemaSource struct {
 
 func (x *SchemaSource) Reset() {
 	*x = SchemaSource{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6195,7 +6498,7 @@ func (x *SchemaSource) String() string {
 func (*SchemaSource) ProtoMessage() {}
 
 func (x *SchemaSource) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6208,7 +6511,7 @@ func (x *SchemaSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaSource.ProtoReflect.Descriptor instead.
 func (*SchemaSource) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SchemaSource) GetSource() isSchemaSource_Source {
@@ -6267,7 +6570,7 @@ type DiffSchemasRequest struct {
 
 func (x *DiffSchemasRequest) Reset() {
 	*x = DiffSchemasRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6279,7 +6582,7 @@ func (x *DiffSchemasRequest) String() string {
 func (*DiffSchemasRequest) ProtoMessage() {}
 
 func (x *DiffSchemasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6292,7 +6595,7 @@ func (x *DiffSchemasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSchemasRequest.ProtoReflect.Descriptor instead.
 func (*DiffSchemasRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{79}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *DiffSchemasRequest) GetBefore() *SchemaSource {
@@ -6328,7 +6631,7 @@ type SchemaDifference struct {
 
 func (x *SchemaDifference) Reset() {
 	*x = SchemaDifference{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6340,7 +6643,7 @@ func (x *SchemaDifference) String() string {
 func (*SchemaDifference) ProtoMessage() {}
 
 func (x *SchemaDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6353,7 +6656,7 @@ func (x *SchemaDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaDifference.ProtoReflect.Descriptor instead.
 func (*SchemaDifference) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{80}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *SchemaDifference) GetKind() SchemaDifference_Kind {
@@ -6402,7 +6705,7 @@ type DiffSchemasResponse struct {
 
 func (x *DiffSchemasResponse) Reset() {
 	*x = DiffSchemasResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6414,7 +6717,7 @@ func (x *DiffSchemasResponse) String() string {
 func (*DiffSchemasResponse) ProtoMessage() {}
 
 func (x *DiffSchemasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6427,7 +6730,7 @@ func (x *DiffSchemasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSchemasResponse.ProtoReflect.Descriptor instead.
 func (*DiffSchemasResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{81}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *DiffSchemasResponse) GetDifferences() []*SchemaDifference {
@@ -6450,7 +6753,7 @@ type SchemaAssertion struct {
 
 func (x *SchemaAssertion) Reset() {
 	*x = SchemaAssertion{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6462,7 +6765,7 @@ func (x *SchemaAssertion) String() string {
 func (*SchemaAssertion) ProtoMessage() {}
 
 func (x *SchemaAssertion) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6475,7 +6778,7 @@ func (x *SchemaAssertion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaAssertion.ProtoReflect.Descriptor instead.
 func (*SchemaAssertion) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{82}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *SchemaAssertion) GetCheck() *CheckItem {
@@ -6509,7 +6812,7 @@ type TestSchemaRequest struct {
 
 func (x *TestSchemaRequest) Reset() {
 	*x = TestSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6521,7 +6824,7 @@ func (x *TestSchemaRequest) String() string {
 func (*TestSchemaRequest) ProtoMessage() {}
 
 func (x *TestSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6534,7 +6837,7 @@ func (x *TestSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSchemaRequest.ProtoReflect.Descriptor instead.
 func (*TestSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{83}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *TestSchemaRequest) GetSchema() *SchemaSource {
@@ -6580,7 +6883,7 @@ type AssertionResult struct {
 
 func (x *AssertionResult) Reset() {
 	*x = AssertionResult{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[84]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6592,7 +6895,7 @@ func (x *AssertionResult) String() string {
 func (*AssertionResult) ProtoMessage() {}
 
 func (x *AssertionResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[84]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6605,7 +6908,7 @@ func (x *AssertionResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssertionResult.ProtoReflect.Descriptor instead.
 func (*AssertionResult) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{84}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *AssertionResult) GetPassed() bool {
@@ -6642,7 +6945,7 @@ type TestSchemaResponse struct {
 
 func (x *TestSchemaResponse) Reset() {
 	*x = TestSchemaResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[85]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6654,7 +6957,7 @@ func (x *TestSchemaResponse) String() string {
 func (*TestSchemaResponse) ProtoMessage() {}
 
 func (x *TestSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[85]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6667,7 +6970,7 @@ func (x *TestSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSchemaResponse.ProtoReflect.Descriptor instead.
 func (*TestSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{85}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *TestSchemaResponse) GetResults() []*AssertionResult {
@@ -6989,7 +7292,26 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x1aWatchRelationshipsResponse\x12D\n" +
 	"\achanges\x18\x01 \x03(\v2*.pyairtable.permission.v1.PermissionChangeR\achanges\x12)\n" +
 	"\x10checkpoint_token\x18\x02 \x01(\tR\x0fcheckpointToken\x12.\n" +
-	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x91\x02\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xd0\x02\n" +
+	"\x14StreamReplicaRequest\x12F\n" +
+	"\x06tenant\x18\x01 \x01(\tB.\xe2A\x01\x02\xbaH'r%2#^tenants/ten[0-9a-hjkmnp-tv-z]{26}$R\x06tenant\x127\n" +
+	"\x10checkpoint_token\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\bR\x0fcheckpointToken\x12Y\n" +
+	"\x0eresource_types\x18\x03 \x03(\tB2\xe2A\x01\x01\xbaH+\x92\x01(\x10d\x18\x01\"\"r 2\x1e^[A-Za-z_][A-Za-z0-9_-]{0,49}$R\rresourceTypes\x12\\\n" +
+	"\x12heartbeat_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x12\xe2A\x01\x01\xbaH\v\xaa\x01\b\"\x02\b<2\x02\b\x01R\x11heartbeatInterval\"_\n" +
+	"\x14ReplicaSnapshotChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1f\n" +
+	"\vtotal_bytes\x18\x02 \x01(\x03R\n" +
+	"totalBytes\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\"V\n" +
+	"\x0eReplicaChanges\x12D\n" +
+	"\achanges\x18\x01 \x03(\v2*.pyairtable.permission.v1.PermissionChangeR\achanges\"\xad\x02\n" +
+	"\x15StreamReplicaResponse\x12L\n" +
+	"\bsnapshot\x18\x01 \x01(\v2..pyairtable.permission.v1.ReplicaSnapshotChunkH\x00R\bsnapshot\x12D\n" +
+	"\achanges\x18\x02 \x01(\v2(.pyairtable.permission.v1.ReplicaChangesH\x00R\achanges\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12)\n" +
+	"\x10checkpoint_token\x18\x04 \x01(\tR\x0fcheckpointToken\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04timeB\t\n" +
+	"\apayload\"\x91\x02\n" +
 	"\x1aExportRelationshipsRequest\x12M\n" +
 	"\vconsistency\x18\x01 \x01(\v2%.pyairtable.permission.v1.ConsistencyB\x04\xe2A\x01\x01R\vconsistency\x12$\n" +
 	"\x06cursor\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\bR\x06cursor\x12~\n" +
@@ -7246,7 +7568,7 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x16SCOPE_MODE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SCOPE_MODE_INHERIT\x10\x01\x12\x17\n" +
 	"\x13SCOPE_MODE_RESTRICT\x10\x02\x12\x17\n" +
-	"\x13SCOPE_MODE_OVERRIDE\x10\x032\x92'\n" +
+	"\x13SCOPE_MODE_OVERRIDE\x10\x032\x8b(\n" +
 	"\x11PermissionService\x12\x9b\x01\n" +
 	"\x0fCheckPermission\x120.pyairtable.permission.v1.CheckPermissionRequest\x1a1.pyairtable.permission.v1.CheckPermissionResponse\"#\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/permissions:check\x90\x02\x01\x12\xb2\x01\n" +
 	"\x15BatchCheckPermissions\x126.pyairtable.permission.v1.BatchCheckPermissionsRequest\x1a7.pyairtable.permission.v1.BatchCheckPermissionsResponse\"(\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/permissions:batchCheck\x90\x02\x01\x12\x94\x01\n" +
@@ -7258,7 +7580,8 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x12WriteRelationships\x123.pyairtable.permission.v1.WriteRelationshipsRequest\x1a4.pyairtable.permission.v1.WriteRelationshipsResponse\"%\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/relationships:write\x90\x02\x02\x12\x9a\x01\n" +
 	"\x11ReadRelationships\x122.pyairtable.permission.v1.ReadRelationshipsRequest\x1a3.pyairtable.permission.v1.ReadRelationshipsResponse\"\x1c\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/relationships\x90\x02\x01\x12\xaa\x01\n" +
 	"\x13DeleteRelationships\x124.pyairtable.permission.v1.DeleteRelationshipsRequest\x1a5.pyairtable.permission.v1.DeleteRelationshipsResponse\"&\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/relationships:delete\x90\x02\x02\x12\x86\x01\n" +
-	"\x12WatchRelationships\x123.pyairtable.permission.v1.WatchRelationshipsRequest\x1a4.pyairtable.permission.v1.WatchRelationshipsResponse\"\x03\x90\x02\x010\x01\x12\x89\x01\n" +
+	"\x12WatchRelationships\x123.pyairtable.permission.v1.WatchRelationshipsRequest\x1a4.pyairtable.permission.v1.WatchRelationshipsResponse\"\x03\x90\x02\x010\x01\x12w\n" +
+	"\rStreamReplica\x12..pyairtable.permission.v1.StreamReplicaRequest\x1a/.pyairtable.permission.v1.StreamReplicaResponse\"\x03\x90\x02\x010\x01\x12\x89\x01\n" +
 	"\x13ExportRelationships\x124.pyairtable.permission.v1.ExportRelationshipsRequest\x1a5.pyairtable.permission.v1.ExportRelationshipsResponse\"\x03\x90\x02\x010\x01\x12\x89\x01\n" +
 	"\x13ImportRelationships\x124.pyairtable.permission.v1.ImportRelationshipsRequest\x1a5.pyairtable.permission.v1.ImportRelationshipsResponse\"\x03\x90\x02\x02(\x01\x12\x8a\x01\n" +
 	"\tGrantRole\x12*.pyairtable.permission.v1.GrantRoleRequest\x1a+.pyairtable.permission.v1.GrantRoleResponse\"$\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/roleBindings:grant\x90\x02\x02\x12\xa2\x01\n" +
@@ -7300,7 +7623,7 @@ func file_pyairtable_permission_v1_permission_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_permission_v1_permission_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_pyairtable_permission_v1_permission_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_pyairtable_permission_v1_permission_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_pyairtable_permission_v1_permission_proto_goTypes = []any{
 	(ErrorReason)(0),                        // 0: pyairtable.permission.v1.ErrorReason
 	(ScopeMode)(0),                          // 1: pyairtable.permission.v1.ScopeMode
@@ -7352,79 +7675,83 @@ var file_pyairtable_permission_v1_permission_proto_goTypes = []any{
 	(*WatchRelationshipsRequest)(nil),       // 47: pyairtable.permission.v1.WatchRelationshipsRequest
 	(*PermissionChange)(nil),                // 48: pyairtable.permission.v1.PermissionChange
 	(*WatchRelationshipsResponse)(nil),      // 49: pyairtable.permission.v1.WatchRelationshipsResponse
-	(*ExportRelationshipsRequest)(nil),      // 50: pyairtable.permission.v1.ExportRelationshipsRequest
-	(*ExportRelationshipsResponse)(nil),     // 51: pyairtable.permission.v1.ExportRelationshipsResponse
-	(*ImportRelationshipsRequest)(nil),      // 52: pyairtable.permission.v1.ImportRelationshipsRequest
-	(*ImportRelationshipsResponse)(nil),     // 53: pyairtable.permission.v1.ImportRelationshipsResponse
-	(*GrantRoleRequest)(nil),                // 54: pyairtable.permission.v1.GrantRoleRequest
-	(*GrantRoleResponse)(nil),               // 55: pyairtable.permission.v1.GrantRoleResponse
-	(*ClaimOwnershipRequest)(nil),           // 56: pyairtable.permission.v1.ClaimOwnershipRequest
-	(*ClaimOwnershipResponse)(nil),          // 57: pyairtable.permission.v1.ClaimOwnershipResponse
-	(*RevokeRoleRequest)(nil),               // 58: pyairtable.permission.v1.RevokeRoleRequest
-	(*RevokeRoleResponse)(nil),              // 59: pyairtable.permission.v1.RevokeRoleResponse
-	(*ListRoleBindingsRequest)(nil),         // 60: pyairtable.permission.v1.ListRoleBindingsRequest
-	(*ListRoleBindingsResponse)(nil),        // 61: pyairtable.permission.v1.ListRoleBindingsResponse
-	(*GetRoleBindingRequest)(nil),           // 62: pyairtable.permission.v1.GetRoleBindingRequest
-	(*CreateRoleRequest)(nil),               // 63: pyairtable.permission.v1.CreateRoleRequest
-	(*GetRoleRequest)(nil),                  // 64: pyairtable.permission.v1.GetRoleRequest
-	(*ListRolesRequest)(nil),                // 65: pyairtable.permission.v1.ListRolesRequest
-	(*ListRolesResponse)(nil),               // 66: pyairtable.permission.v1.ListRolesResponse
-	(*UpdateRoleRequest)(nil),               // 67: pyairtable.permission.v1.UpdateRoleRequest
-	(*DeleteRoleRequest)(nil),               // 68: pyairtable.permission.v1.DeleteRoleRequest
-	(*DeleteRoleResponse)(nil),              // 69: pyairtable.permission.v1.DeleteRoleResponse
-	(*Inheritance)(nil),                     // 70: pyairtable.permission.v1.Inheritance
-	(*SetInheritanceRequest)(nil),           // 71: pyairtable.permission.v1.SetInheritanceRequest
-	(*SetInheritanceResponse)(nil),          // 72: pyairtable.permission.v1.SetInheritanceResponse
-	(*GetEffectivePermissionsRequest)(nil),  // 73: pyairtable.permission.v1.GetEffectivePermissionsRequest
-	(*FieldPermissions)(nil),                // 74: pyairtable.permission.v1.FieldPermissions
-	(*GetEffectivePermissionsResponse)(nil), // 75: pyairtable.permission.v1.GetEffectivePermissionsResponse
-	(*ModelSpace)(nil),                      // 76: pyairtable.permission.v1.ModelSpace
-	(*Schema)(nil),                          // 77: pyairtable.permission.v1.Schema
-	(*CreateModelSpaceRequest)(nil),         // 78: pyairtable.permission.v1.CreateModelSpaceRequest
-	(*GetModelSpaceRequest)(nil),            // 79: pyairtable.permission.v1.GetModelSpaceRequest
-	(*ListModelSpacesRequest)(nil),          // 80: pyairtable.permission.v1.ListModelSpacesRequest
-	(*ListModelSpacesResponse)(nil),         // 81: pyairtable.permission.v1.ListModelSpacesResponse
-	(*GetSchemaRequest)(nil),                // 82: pyairtable.permission.v1.GetSchemaRequest
-	(*ListSchemaVersionsRequest)(nil),       // 83: pyairtable.permission.v1.ListSchemaVersionsRequest
-	(*ListSchemaVersionsResponse)(nil),      // 84: pyairtable.permission.v1.ListSchemaVersionsResponse
-	(*WriteSchemaRequest)(nil),              // 85: pyairtable.permission.v1.WriteSchemaRequest
-	(*WriteSchemaResponse)(nil),             // 86: pyairtable.permission.v1.WriteSchemaResponse
-	(*SchemaSource)(nil),                    // 87: pyairtable.permission.v1.SchemaSource
-	(*DiffSchemasRequest)(nil),              // 88: pyairtable.permission.v1.DiffSchemasRequest
-	(*SchemaDifference)(nil),                // 89: pyairtable.permission.v1.SchemaDifference
-	(*DiffSchemasResponse)(nil),             // 90: pyairtable.permission.v1.DiffSchemasResponse
-	(*SchemaAssertion)(nil),                 // 91: pyairtable.permission.v1.SchemaAssertion
-	(*TestSchemaRequest)(nil),               // 92: pyairtable.permission.v1.TestSchemaRequest
-	(*AssertionResult)(nil),                 // 93: pyairtable.permission.v1.AssertionResult
-	(*TestSchemaResponse)(nil),              // 94: pyairtable.permission.v1.TestSchemaResponse
-	(*structpb.Struct)(nil),                 // 95: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),           // 96: google.protobuf.Timestamp
-	(*status.Status)(nil),                   // 97: google.rpc.Status
-	(*durationpb.Duration)(nil),             // 98: google.protobuf.Duration
-	(*fieldmaskpb.FieldMask)(nil),           // 99: google.protobuf.FieldMask
+	(*StreamReplicaRequest)(nil),            // 50: pyairtable.permission.v1.StreamReplicaRequest
+	(*ReplicaSnapshotChunk)(nil),            // 51: pyairtable.permission.v1.ReplicaSnapshotChunk
+	(*ReplicaChanges)(nil),                  // 52: pyairtable.permission.v1.ReplicaChanges
+	(*StreamReplicaResponse)(nil),           // 53: pyairtable.permission.v1.StreamReplicaResponse
+	(*ExportRelationshipsRequest)(nil),      // 54: pyairtable.permission.v1.ExportRelationshipsRequest
+	(*ExportRelationshipsResponse)(nil),     // 55: pyairtable.permission.v1.ExportRelationshipsResponse
+	(*ImportRelationshipsRequest)(nil),      // 56: pyairtable.permission.v1.ImportRelationshipsRequest
+	(*ImportRelationshipsResponse)(nil),     // 57: pyairtable.permission.v1.ImportRelationshipsResponse
+	(*GrantRoleRequest)(nil),                // 58: pyairtable.permission.v1.GrantRoleRequest
+	(*GrantRoleResponse)(nil),               // 59: pyairtable.permission.v1.GrantRoleResponse
+	(*ClaimOwnershipRequest)(nil),           // 60: pyairtable.permission.v1.ClaimOwnershipRequest
+	(*ClaimOwnershipResponse)(nil),          // 61: pyairtable.permission.v1.ClaimOwnershipResponse
+	(*RevokeRoleRequest)(nil),               // 62: pyairtable.permission.v1.RevokeRoleRequest
+	(*RevokeRoleResponse)(nil),              // 63: pyairtable.permission.v1.RevokeRoleResponse
+	(*ListRoleBindingsRequest)(nil),         // 64: pyairtable.permission.v1.ListRoleBindingsRequest
+	(*ListRoleBindingsResponse)(nil),        // 65: pyairtable.permission.v1.ListRoleBindingsResponse
+	(*GetRoleBindingRequest)(nil),           // 66: pyairtable.permission.v1.GetRoleBindingRequest
+	(*CreateRoleRequest)(nil),               // 67: pyairtable.permission.v1.CreateRoleRequest
+	(*GetRoleRequest)(nil),                  // 68: pyairtable.permission.v1.GetRoleRequest
+	(*ListRolesRequest)(nil),                // 69: pyairtable.permission.v1.ListRolesRequest
+	(*ListRolesResponse)(nil),               // 70: pyairtable.permission.v1.ListRolesResponse
+	(*UpdateRoleRequest)(nil),               // 71: pyairtable.permission.v1.UpdateRoleRequest
+	(*DeleteRoleRequest)(nil),               // 72: pyairtable.permission.v1.DeleteRoleRequest
+	(*DeleteRoleResponse)(nil),              // 73: pyairtable.permission.v1.DeleteRoleResponse
+	(*Inheritance)(nil),                     // 74: pyairtable.permission.v1.Inheritance
+	(*SetInheritanceRequest)(nil),           // 75: pyairtable.permission.v1.SetInheritanceRequest
+	(*SetInheritanceResponse)(nil),          // 76: pyairtable.permission.v1.SetInheritanceResponse
+	(*GetEffectivePermissionsRequest)(nil),  // 77: pyairtable.permission.v1.GetEffectivePermissionsRequest
+	(*FieldPermissions)(nil),                // 78: pyairtable.permission.v1.FieldPermissions
+	(*GetEffectivePermissionsResponse)(nil), // 79: pyairtable.permission.v1.GetEffectivePermissionsResponse
+	(*ModelSpace)(nil),                      // 80: pyairtable.permission.v1.ModelSpace
+	(*Schema)(nil),                          // 81: pyairtable.permission.v1.Schema
+	(*CreateModelSpaceRequest)(nil),         // 82: pyairtable.permission.v1.CreateModelSpaceRequest
+	(*GetModelSpaceRequest)(nil),            // 83: pyairtable.permission.v1.GetModelSpaceRequest
+	(*ListModelSpacesRequest)(nil),          // 84: pyairtable.permission.v1.ListModelSpacesRequest
+	(*ListModelSpacesResponse)(nil),         // 85: pyairtable.permission.v1.ListModelSpacesResponse
+	(*GetSchemaRequest)(nil),                // 86: pyairtable.permission.v1.GetSchemaRequest
+	(*ListSchemaVersionsRequest)(nil),       // 87: pyairtable.permission.v1.ListSchemaVersionsRequest
+	(*ListSchemaVersionsResponse)(nil),      // 88: pyairtable.permission.v1.ListSchemaVersionsResponse
+	(*WriteSchemaRequest)(nil),              // 89: pyairtable.permission.v1.WriteSchemaRequest
+	(*WriteSchemaResponse)(nil),             // 90: pyairtable.permission.v1.WriteSchemaResponse
+	(*SchemaSource)(nil),                    // 91: pyairtable.permission.v1.SchemaSource
+	(*DiffSchemasRequest)(nil),              // 92: pyairtable.permission.v1.DiffSchemasRequest
+	(*SchemaDifference)(nil),                // 93: pyairtable.permission.v1.SchemaDifference
+	(*DiffSchemasResponse)(nil),             // 94: pyairtable.permission.v1.DiffSchemasResponse
+	(*SchemaAssertion)(nil),                 // 95: pyairtable.permission.v1.SchemaAssertion
+	(*TestSchemaRequest)(nil),               // 96: pyairtable.permission.v1.TestSchemaRequest
+	(*AssertionResult)(nil),                 // 97: pyairtable.permission.v1.AssertionResult
+	(*TestSchemaResponse)(nil),              // 98: pyairtable.permission.v1.TestSchemaResponse
+	(*structpb.Struct)(nil),                 // 99: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),           // 100: google.protobuf.Timestamp
+	(*status.Status)(nil),                   // 101: google.rpc.Status
+	(*durationpb.Duration)(nil),             // 102: google.protobuf.Duration
+	(*fieldmaskpb.FieldMask)(nil),           // 103: google.protobuf.FieldMask
 }
 var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
-	95,  // 0: pyairtable.permission.v1.ConditionReference.context:type_name -> google.protobuf.Struct
+	99,  // 0: pyairtable.permission.v1.ConditionReference.context:type_name -> google.protobuf.Struct
 	10,  // 1: pyairtable.permission.v1.Relationship.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	96,  // 2: pyairtable.permission.v1.Relationship.expire_time:type_name -> google.protobuf.Timestamp
+	100, // 2: pyairtable.permission.v1.Relationship.expire_time:type_name -> google.protobuf.Timestamp
 	2,   // 3: pyairtable.permission.v1.RelationshipUpdate.operation:type_name -> pyairtable.permission.v1.RelationshipUpdate.Operation
 	11,  // 4: pyairtable.permission.v1.RelationshipUpdate.relationship:type_name -> pyairtable.permission.v1.Relationship
 	3,   // 5: pyairtable.permission.v1.Precondition.operation:type_name -> pyairtable.permission.v1.Precondition.Operation
 	13,  // 6: pyairtable.permission.v1.Precondition.filter:type_name -> pyairtable.permission.v1.RelationshipFilter
-	96,  // 7: pyairtable.permission.v1.Role.create_time:type_name -> google.protobuf.Timestamp
-	96,  // 8: pyairtable.permission.v1.Role.update_time:type_name -> google.protobuf.Timestamp
+	100, // 7: pyairtable.permission.v1.Role.create_time:type_name -> google.protobuf.Timestamp
+	100, // 8: pyairtable.permission.v1.Role.update_time:type_name -> google.protobuf.Timestamp
 	10,  // 9: pyairtable.permission.v1.RoleBinding.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	96,  // 10: pyairtable.permission.v1.RoleBinding.expire_time:type_name -> google.protobuf.Timestamp
-	96,  // 11: pyairtable.permission.v1.RoleBinding.create_time:type_name -> google.protobuf.Timestamp
+	100, // 10: pyairtable.permission.v1.RoleBinding.expire_time:type_name -> google.protobuf.Timestamp
+	100, // 11: pyairtable.permission.v1.RoleBinding.create_time:type_name -> google.protobuf.Timestamp
 	4,   // 12: pyairtable.permission.v1.Decision.result:type_name -> pyairtable.permission.v1.Decision.Result
 	5,   // 13: pyairtable.permission.v1.ExplanationStep.kind:type_name -> pyairtable.permission.v1.ExplanationStep.Kind
-	95,  // 14: pyairtable.permission.v1.CheckPermissionRequest.context:type_name -> google.protobuf.Struct
+	99,  // 14: pyairtable.permission.v1.CheckPermissionRequest.context:type_name -> google.protobuf.Struct
 	11,  // 15: pyairtable.permission.v1.CheckPermissionRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 16: pyairtable.permission.v1.CheckPermissionRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	17,  // 17: pyairtable.permission.v1.CheckPermissionResponse.decision:type_name -> pyairtable.permission.v1.Decision
-	95,  // 18: pyairtable.permission.v1.CheckItem.context:type_name -> google.protobuf.Struct
+	99,  // 18: pyairtable.permission.v1.CheckItem.context:type_name -> google.protobuf.Struct
 	17,  // 19: pyairtable.permission.v1.CheckResult.decision:type_name -> pyairtable.permission.v1.Decision
-	97,  // 20: pyairtable.permission.v1.CheckResult.error:type_name -> google.rpc.Status
+	101, // 20: pyairtable.permission.v1.CheckResult.error:type_name -> google.rpc.Status
 	23,  // 21: pyairtable.permission.v1.BatchCheckPermissionsRequest.items:type_name -> pyairtable.permission.v1.CheckItem
 	11,  // 22: pyairtable.permission.v1.BatchCheckPermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 23: pyairtable.permission.v1.BatchCheckPermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
@@ -7432,7 +7759,7 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	23,  // 25: pyairtable.permission.v1.StreamCheckPermissionsRequest.item:type_name -> pyairtable.permission.v1.CheckItem
 	9,   // 26: pyairtable.permission.v1.StreamCheckPermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	24,  // 27: pyairtable.permission.v1.StreamCheckPermissionsResponse.result:type_name -> pyairtable.permission.v1.CheckResult
-	95,  // 28: pyairtable.permission.v1.ExplainPermissionRequest.context:type_name -> google.protobuf.Struct
+	99,  // 28: pyairtable.permission.v1.ExplainPermissionRequest.context:type_name -> google.protobuf.Struct
 	11,  // 29: pyairtable.permission.v1.ExplainPermissionRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 30: pyairtable.permission.v1.ExplainPermissionRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	17,  // 31: pyairtable.permission.v1.ExplainPermissionResponse.decision:type_name -> pyairtable.permission.v1.Decision
@@ -7443,13 +7770,13 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	6,   // 36: pyairtable.permission.v1.ExpansionNode.operation:type_name -> pyairtable.permission.v1.ExpansionNode.Operation
 	32,  // 37: pyairtable.permission.v1.ExpansionNode.children:type_name -> pyairtable.permission.v1.ExpansionNode
 	32,  // 38: pyairtable.permission.v1.ExpandPermissionResponse.root:type_name -> pyairtable.permission.v1.ExpansionNode
-	95,  // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
+	99,  // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
 	11,  // 40: pyairtable.permission.v1.LookupResourcesRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 41: pyairtable.permission.v1.LookupResourcesRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	36,  // 42: pyairtable.permission.v1.LookupResourcesResponse.resource:type_name -> pyairtable.permission.v1.FoundResource
 	37,  // 43: pyairtable.permission.v1.LookupResourcesResponse.summary:type_name -> pyairtable.permission.v1.LookupSummary
 	4,   // 44: pyairtable.permission.v1.FoundResource.result:type_name -> pyairtable.permission.v1.Decision.Result
-	95,  // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
+	99,  // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
 	11,  // 46: pyairtable.permission.v1.LookupSubjectsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 47: pyairtable.permission.v1.LookupSubjectsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	40,  // 48: pyairtable.permission.v1.LookupSubjectsResponse.subject:type_name -> pyairtable.permission.v1.FoundSubject
@@ -7462,122 +7789,129 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	11,  // 55: pyairtable.permission.v1.ReadRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
 	13,  // 56: pyairtable.permission.v1.DeleteRelationshipsRequest.filter:type_name -> pyairtable.permission.v1.RelationshipFilter
 	14,  // 57: pyairtable.permission.v1.DeleteRelationshipsRequest.preconditions:type_name -> pyairtable.permission.v1.Precondition
-	98,  // 58: pyairtable.permission.v1.WatchRelationshipsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	102, // 58: pyairtable.permission.v1.WatchRelationshipsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
 	7,   // 59: pyairtable.permission.v1.PermissionChange.kind:type_name -> pyairtable.permission.v1.PermissionChange.Kind
 	11,  // 60: pyairtable.permission.v1.PermissionChange.relationship:type_name -> pyairtable.permission.v1.Relationship
 	16,  // 61: pyairtable.permission.v1.PermissionChange.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
 	15,  // 62: pyairtable.permission.v1.PermissionChange.role:type_name -> pyairtable.permission.v1.Role
-	70,  // 63: pyairtable.permission.v1.PermissionChange.inheritance:type_name -> pyairtable.permission.v1.Inheritance
+	74,  // 63: pyairtable.permission.v1.PermissionChange.inheritance:type_name -> pyairtable.permission.v1.Inheritance
 	48,  // 64: pyairtable.permission.v1.WatchRelationshipsResponse.changes:type_name -> pyairtable.permission.v1.PermissionChange
-	96,  // 65: pyairtable.permission.v1.WatchRelationshipsResponse.time:type_name -> google.protobuf.Timestamp
-	9,   // 66: pyairtable.permission.v1.ExportRelationshipsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	11,  // 67: pyairtable.permission.v1.ExportRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
-	11,  // 68: pyairtable.permission.v1.ImportRelationshipsRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
-	10,  // 69: pyairtable.permission.v1.GrantRoleRequest.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	96,  // 70: pyairtable.permission.v1.GrantRoleRequest.expire_time:type_name -> google.protobuf.Timestamp
-	16,  // 71: pyairtable.permission.v1.GrantRoleResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
-	16,  // 72: pyairtable.permission.v1.ClaimOwnershipResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
-	9,   // 73: pyairtable.permission.v1.ListRoleBindingsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	16,  // 74: pyairtable.permission.v1.ListRoleBindingsResponse.role_bindings:type_name -> pyairtable.permission.v1.RoleBinding
-	15,  // 75: pyairtable.permission.v1.CreateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
-	15,  // 76: pyairtable.permission.v1.ListRolesResponse.roles:type_name -> pyairtable.permission.v1.Role
-	15,  // 77: pyairtable.permission.v1.UpdateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
-	99,  // 78: pyairtable.permission.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,   // 79: pyairtable.permission.v1.Inheritance.mode:type_name -> pyairtable.permission.v1.ScopeMode
-	1,   // 80: pyairtable.permission.v1.SetInheritanceRequest.mode:type_name -> pyairtable.permission.v1.ScopeMode
-	70,  // 81: pyairtable.permission.v1.SetInheritanceResponse.inheritance:type_name -> pyairtable.permission.v1.Inheritance
-	95,  // 82: pyairtable.permission.v1.GetEffectivePermissionsRequest.context:type_name -> google.protobuf.Struct
-	11,  // 83: pyairtable.permission.v1.GetEffectivePermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
-	9,   // 84: pyairtable.permission.v1.GetEffectivePermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	74,  // 85: pyairtable.permission.v1.GetEffectivePermissionsResponse.field_permissions:type_name -> pyairtable.permission.v1.FieldPermissions
-	96,  // 86: pyairtable.permission.v1.ModelSpace.create_time:type_name -> google.protobuf.Timestamp
-	96,  // 87: pyairtable.permission.v1.Schema.create_time:type_name -> google.protobuf.Timestamp
-	76,  // 88: pyairtable.permission.v1.CreateModelSpaceRequest.model_space:type_name -> pyairtable.permission.v1.ModelSpace
-	76,  // 89: pyairtable.permission.v1.ListModelSpacesResponse.model_spaces:type_name -> pyairtable.permission.v1.ModelSpace
-	77,  // 90: pyairtable.permission.v1.ListSchemaVersionsResponse.schemas:type_name -> pyairtable.permission.v1.Schema
-	77,  // 91: pyairtable.permission.v1.WriteSchemaResponse.schema:type_name -> pyairtable.permission.v1.Schema
-	87,  // 92: pyairtable.permission.v1.DiffSchemasRequest.before:type_name -> pyairtable.permission.v1.SchemaSource
-	87,  // 93: pyairtable.permission.v1.DiffSchemasRequest.after:type_name -> pyairtable.permission.v1.SchemaSource
-	8,   // 94: pyairtable.permission.v1.SchemaDifference.kind:type_name -> pyairtable.permission.v1.SchemaDifference.Kind
-	89,  // 95: pyairtable.permission.v1.DiffSchemasResponse.differences:type_name -> pyairtable.permission.v1.SchemaDifference
-	23,  // 96: pyairtable.permission.v1.SchemaAssertion.check:type_name -> pyairtable.permission.v1.CheckItem
-	4,   // 97: pyairtable.permission.v1.SchemaAssertion.expected:type_name -> pyairtable.permission.v1.Decision.Result
-	87,  // 98: pyairtable.permission.v1.TestSchemaRequest.schema:type_name -> pyairtable.permission.v1.SchemaSource
-	11,  // 99: pyairtable.permission.v1.TestSchemaRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
-	91,  // 100: pyairtable.permission.v1.TestSchemaRequest.assertions:type_name -> pyairtable.permission.v1.SchemaAssertion
-	24,  // 101: pyairtable.permission.v1.AssertionResult.actual:type_name -> pyairtable.permission.v1.CheckResult
-	93,  // 102: pyairtable.permission.v1.TestSchemaResponse.results:type_name -> pyairtable.permission.v1.AssertionResult
-	21,  // 103: pyairtable.permission.v1.PermissionService.CheckPermission:input_type -> pyairtable.permission.v1.CheckPermissionRequest
-	25,  // 104: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:input_type -> pyairtable.permission.v1.BatchCheckPermissionsRequest
-	27,  // 105: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:input_type -> pyairtable.permission.v1.StreamCheckPermissionsRequest
-	29,  // 106: pyairtable.permission.v1.PermissionService.ExplainPermission:input_type -> pyairtable.permission.v1.ExplainPermissionRequest
-	31,  // 107: pyairtable.permission.v1.PermissionService.ExpandPermission:input_type -> pyairtable.permission.v1.ExpandPermissionRequest
-	34,  // 108: pyairtable.permission.v1.PermissionService.LookupResources:input_type -> pyairtable.permission.v1.LookupResourcesRequest
-	38,  // 109: pyairtable.permission.v1.PermissionService.LookupSubjects:input_type -> pyairtable.permission.v1.LookupSubjectsRequest
-	41,  // 110: pyairtable.permission.v1.PermissionService.WriteRelationships:input_type -> pyairtable.permission.v1.WriteRelationshipsRequest
-	43,  // 111: pyairtable.permission.v1.PermissionService.ReadRelationships:input_type -> pyairtable.permission.v1.ReadRelationshipsRequest
-	45,  // 112: pyairtable.permission.v1.PermissionService.DeleteRelationships:input_type -> pyairtable.permission.v1.DeleteRelationshipsRequest
-	47,  // 113: pyairtable.permission.v1.PermissionService.WatchRelationships:input_type -> pyairtable.permission.v1.WatchRelationshipsRequest
-	50,  // 114: pyairtable.permission.v1.PermissionService.ExportRelationships:input_type -> pyairtable.permission.v1.ExportRelationshipsRequest
-	52,  // 115: pyairtable.permission.v1.PermissionService.ImportRelationships:input_type -> pyairtable.permission.v1.ImportRelationshipsRequest
-	54,  // 116: pyairtable.permission.v1.PermissionService.GrantRole:input_type -> pyairtable.permission.v1.GrantRoleRequest
-	56,  // 117: pyairtable.permission.v1.PermissionService.ClaimOwnership:input_type -> pyairtable.permission.v1.ClaimOwnershipRequest
-	58,  // 118: pyairtable.permission.v1.PermissionService.RevokeRole:input_type -> pyairtable.permission.v1.RevokeRoleRequest
-	60,  // 119: pyairtable.permission.v1.PermissionService.ListRoleBindings:input_type -> pyairtable.permission.v1.ListRoleBindingsRequest
-	62,  // 120: pyairtable.permission.v1.PermissionService.GetRoleBinding:input_type -> pyairtable.permission.v1.GetRoleBindingRequest
-	63,  // 121: pyairtable.permission.v1.PermissionService.CreateRole:input_type -> pyairtable.permission.v1.CreateRoleRequest
-	64,  // 122: pyairtable.permission.v1.PermissionService.GetRole:input_type -> pyairtable.permission.v1.GetRoleRequest
-	65,  // 123: pyairtable.permission.v1.PermissionService.ListRoles:input_type -> pyairtable.permission.v1.ListRolesRequest
-	67,  // 124: pyairtable.permission.v1.PermissionService.UpdateRole:input_type -> pyairtable.permission.v1.UpdateRoleRequest
-	68,  // 125: pyairtable.permission.v1.PermissionService.DeleteRole:input_type -> pyairtable.permission.v1.DeleteRoleRequest
-	71,  // 126: pyairtable.permission.v1.PermissionService.SetInheritance:input_type -> pyairtable.permission.v1.SetInheritanceRequest
-	73,  // 127: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:input_type -> pyairtable.permission.v1.GetEffectivePermissionsRequest
-	78,  // 128: pyairtable.permission.v1.PermissionService.CreateModelSpace:input_type -> pyairtable.permission.v1.CreateModelSpaceRequest
-	79,  // 129: pyairtable.permission.v1.PermissionService.GetModelSpace:input_type -> pyairtable.permission.v1.GetModelSpaceRequest
-	80,  // 130: pyairtable.permission.v1.PermissionService.ListModelSpaces:input_type -> pyairtable.permission.v1.ListModelSpacesRequest
-	82,  // 131: pyairtable.permission.v1.PermissionService.GetSchema:input_type -> pyairtable.permission.v1.GetSchemaRequest
-	83,  // 132: pyairtable.permission.v1.PermissionService.ListSchemaVersions:input_type -> pyairtable.permission.v1.ListSchemaVersionsRequest
-	85,  // 133: pyairtable.permission.v1.PermissionService.WriteSchema:input_type -> pyairtable.permission.v1.WriteSchemaRequest
-	88,  // 134: pyairtable.permission.v1.PermissionService.DiffSchemas:input_type -> pyairtable.permission.v1.DiffSchemasRequest
-	92,  // 135: pyairtable.permission.v1.PermissionService.TestSchema:input_type -> pyairtable.permission.v1.TestSchemaRequest
-	22,  // 136: pyairtable.permission.v1.PermissionService.CheckPermission:output_type -> pyairtable.permission.v1.CheckPermissionResponse
-	26,  // 137: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:output_type -> pyairtable.permission.v1.BatchCheckPermissionsResponse
-	28,  // 138: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:output_type -> pyairtable.permission.v1.StreamCheckPermissionsResponse
-	30,  // 139: pyairtable.permission.v1.PermissionService.ExplainPermission:output_type -> pyairtable.permission.v1.ExplainPermissionResponse
-	33,  // 140: pyairtable.permission.v1.PermissionService.ExpandPermission:output_type -> pyairtable.permission.v1.ExpandPermissionResponse
-	35,  // 141: pyairtable.permission.v1.PermissionService.LookupResources:output_type -> pyairtable.permission.v1.LookupResourcesResponse
-	39,  // 142: pyairtable.permission.v1.PermissionService.LookupSubjects:output_type -> pyairtable.permission.v1.LookupSubjectsResponse
-	42,  // 143: pyairtable.permission.v1.PermissionService.WriteRelationships:output_type -> pyairtable.permission.v1.WriteRelationshipsResponse
-	44,  // 144: pyairtable.permission.v1.PermissionService.ReadRelationships:output_type -> pyairtable.permission.v1.ReadRelationshipsResponse
-	46,  // 145: pyairtable.permission.v1.PermissionService.DeleteRelationships:output_type -> pyairtable.permission.v1.DeleteRelationshipsResponse
-	49,  // 146: pyairtable.permission.v1.PermissionService.WatchRelationships:output_type -> pyairtable.permission.v1.WatchRelationshipsResponse
-	51,  // 147: pyairtable.permission.v1.PermissionService.ExportRelationships:output_type -> pyairtable.permission.v1.ExportRelationshipsResponse
-	53,  // 148: pyairtable.permission.v1.PermissionService.ImportRelationships:output_type -> pyairtable.permission.v1.ImportRelationshipsResponse
-	55,  // 149: pyairtable.permission.v1.PermissionService.GrantRole:output_type -> pyairtable.permission.v1.GrantRoleResponse
-	57,  // 150: pyairtable.permission.v1.PermissionService.ClaimOwnership:output_type -> pyairtable.permission.v1.ClaimOwnershipResponse
-	59,  // 151: pyairtable.permission.v1.PermissionService.RevokeRole:output_type -> pyairtable.permission.v1.RevokeRoleResponse
-	61,  // 152: pyairtable.permission.v1.PermissionService.ListRoleBindings:output_type -> pyairtable.permission.v1.ListRoleBindingsResponse
-	16,  // 153: pyairtable.permission.v1.PermissionService.GetRoleBinding:output_type -> pyairtable.permission.v1.RoleBinding
-	15,  // 154: pyairtable.permission.v1.PermissionService.CreateRole:output_type -> pyairtable.permission.v1.Role
-	15,  // 155: pyairtable.permission.v1.PermissionService.GetRole:output_type -> pyairtable.permission.v1.Role
-	66,  // 156: pyairtable.permission.v1.PermissionService.ListRoles:output_type -> pyairtable.permission.v1.ListRolesResponse
-	15,  // 157: pyairtable.permission.v1.PermissionService.UpdateRole:output_type -> pyairtable.permission.v1.Role
-	69,  // 158: pyairtable.permission.v1.PermissionService.DeleteRole:output_type -> pyairtable.permission.v1.DeleteRoleResponse
-	72,  // 159: pyairtable.permission.v1.PermissionService.SetInheritance:output_type -> pyairtable.permission.v1.SetInheritanceResponse
-	75,  // 160: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:output_type -> pyairtable.permission.v1.GetEffectivePermissionsResponse
-	76,  // 161: pyairtable.permission.v1.PermissionService.CreateModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
-	76,  // 162: pyairtable.permission.v1.PermissionService.GetModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
-	81,  // 163: pyairtable.permission.v1.PermissionService.ListModelSpaces:output_type -> pyairtable.permission.v1.ListModelSpacesResponse
-	77,  // 164: pyairtable.permission.v1.PermissionService.GetSchema:output_type -> pyairtable.permission.v1.Schema
-	84,  // 165: pyairtable.permission.v1.PermissionService.ListSchemaVersions:output_type -> pyairtable.permission.v1.ListSchemaVersionsResponse
-	86,  // 166: pyairtable.permission.v1.PermissionService.WriteSchema:output_type -> pyairtable.permission.v1.WriteSchemaResponse
-	90,  // 167: pyairtable.permission.v1.PermissionService.DiffSchemas:output_type -> pyairtable.permission.v1.DiffSchemasResponse
-	94,  // 168: pyairtable.permission.v1.PermissionService.TestSchema:output_type -> pyairtable.permission.v1.TestSchemaResponse
-	136, // [136:169] is the sub-list for method output_type
-	103, // [103:136] is the sub-list for method input_type
-	103, // [103:103] is the sub-list for extension type_name
-	103, // [103:103] is the sub-list for extension extendee
-	0,   // [0:103] is the sub-list for field type_name
+	100, // 65: pyairtable.permission.v1.WatchRelationshipsResponse.time:type_name -> google.protobuf.Timestamp
+	102, // 66: pyairtable.permission.v1.StreamReplicaRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	48,  // 67: pyairtable.permission.v1.ReplicaChanges.changes:type_name -> pyairtable.permission.v1.PermissionChange
+	51,  // 68: pyairtable.permission.v1.StreamReplicaResponse.snapshot:type_name -> pyairtable.permission.v1.ReplicaSnapshotChunk
+	52,  // 69: pyairtable.permission.v1.StreamReplicaResponse.changes:type_name -> pyairtable.permission.v1.ReplicaChanges
+	100, // 70: pyairtable.permission.v1.StreamReplicaResponse.time:type_name -> google.protobuf.Timestamp
+	9,   // 71: pyairtable.permission.v1.ExportRelationshipsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
+	11,  // 72: pyairtable.permission.v1.ExportRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
+	11,  // 73: pyairtable.permission.v1.ImportRelationshipsRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
+	10,  // 74: pyairtable.permission.v1.GrantRoleRequest.condition:type_name -> pyairtable.permission.v1.ConditionReference
+	100, // 75: pyairtable.permission.v1.GrantRoleRequest.expire_time:type_name -> google.protobuf.Timestamp
+	16,  // 76: pyairtable.permission.v1.GrantRoleResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
+	16,  // 77: pyairtable.permission.v1.ClaimOwnershipResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
+	9,   // 78: pyairtable.permission.v1.ListRoleBindingsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
+	16,  // 79: pyairtable.permission.v1.ListRoleBindingsResponse.role_bindings:type_name -> pyairtable.permission.v1.RoleBinding
+	15,  // 80: pyairtable.permission.v1.CreateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
+	15,  // 81: pyairtable.permission.v1.ListRolesResponse.roles:type_name -> pyairtable.permission.v1.Role
+	15,  // 82: pyairtable.permission.v1.UpdateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
+	103, // 83: pyairtable.permission.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,   // 84: pyairtable.permission.v1.Inheritance.mode:type_name -> pyairtable.permission.v1.ScopeMode
+	1,   // 85: pyairtable.permission.v1.SetInheritanceRequest.mode:type_name -> pyairtable.permission.v1.ScopeMode
+	74,  // 86: pyairtable.permission.v1.SetInheritanceResponse.inheritance:type_name -> pyairtable.permission.v1.Inheritance
+	99,  // 87: pyairtable.permission.v1.GetEffectivePermissionsRequest.context:type_name -> google.protobuf.Struct
+	11,  // 88: pyairtable.permission.v1.GetEffectivePermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
+	9,   // 89: pyairtable.permission.v1.GetEffectivePermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
+	78,  // 90: pyairtable.permission.v1.GetEffectivePermissionsResponse.field_permissions:type_name -> pyairtable.permission.v1.FieldPermissions
+	100, // 91: pyairtable.permission.v1.ModelSpace.create_time:type_name -> google.protobuf.Timestamp
+	100, // 92: pyairtable.permission.v1.Schema.create_time:type_name -> google.protobuf.Timestamp
+	80,  // 93: pyairtable.permission.v1.CreateModelSpaceRequest.model_space:type_name -> pyairtable.permission.v1.ModelSpace
+	80,  // 94: pyairtable.permission.v1.ListModelSpacesResponse.model_spaces:type_name -> pyairtable.permission.v1.ModelSpace
+	81,  // 95: pyairtable.permission.v1.ListSchemaVersionsResponse.schemas:type_name -> pyairtable.permission.v1.Schema
+	81,  // 96: pyairtable.permission.v1.WriteSchemaResponse.schema:type_name -> pyairtable.permission.v1.Schema
+	91,  // 97: pyairtable.permission.v1.DiffSchemasRequest.before:type_name -> pyairtable.permission.v1.SchemaSource
+	91,  // 98: pyairtable.permission.v1.DiffSchemasRequest.after:type_name -> pyairtable.permission.v1.SchemaSource
+	8,   // 99: pyairtable.permission.v1.SchemaDifference.kind:type_name -> pyairtable.permission.v1.SchemaDifference.Kind
+	93,  // 100: pyairtable.permission.v1.DiffSchemasResponse.differences:type_name -> pyairtable.permission.v1.SchemaDifference
+	23,  // 101: pyairtable.permission.v1.SchemaAssertion.check:type_name -> pyairtable.permission.v1.CheckItem
+	4,   // 102: pyairtable.permission.v1.SchemaAssertion.expected:type_name -> pyairtable.permission.v1.Decision.Result
+	91,  // 103: pyairtable.permission.v1.TestSchemaRequest.schema:type_name -> pyairtable.permission.v1.SchemaSource
+	11,  // 104: pyairtable.permission.v1.TestSchemaRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
+	95,  // 105: pyairtable.permission.v1.TestSchemaRequest.assertions:type_name -> pyairtable.permission.v1.SchemaAssertion
+	24,  // 106: pyairtable.permission.v1.AssertionResult.actual:type_name -> pyairtable.permission.v1.CheckResult
+	97,  // 107: pyairtable.permission.v1.TestSchemaResponse.results:type_name -> pyairtable.permission.v1.AssertionResult
+	21,  // 108: pyairtable.permission.v1.PermissionService.CheckPermission:input_type -> pyairtable.permission.v1.CheckPermissionRequest
+	25,  // 109: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:input_type -> pyairtable.permission.v1.BatchCheckPermissionsRequest
+	27,  // 110: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:input_type -> pyairtable.permission.v1.StreamCheckPermissionsRequest
+	29,  // 111: pyairtable.permission.v1.PermissionService.ExplainPermission:input_type -> pyairtable.permission.v1.ExplainPermissionRequest
+	31,  // 112: pyairtable.permission.v1.PermissionService.ExpandPermission:input_type -> pyairtable.permission.v1.ExpandPermissionRequest
+	34,  // 113: pyairtable.permission.v1.PermissionService.LookupResources:input_type -> pyairtable.permission.v1.LookupResourcesRequest
+	38,  // 114: pyairtable.permission.v1.PermissionService.LookupSubjects:input_type -> pyairtable.permission.v1.LookupSubjectsRequest
+	41,  // 115: pyairtable.permission.v1.PermissionService.WriteRelationships:input_type -> pyairtable.permission.v1.WriteRelationshipsRequest
+	43,  // 116: pyairtable.permission.v1.PermissionService.ReadRelationships:input_type -> pyairtable.permission.v1.ReadRelationshipsRequest
+	45,  // 117: pyairtable.permission.v1.PermissionService.DeleteRelationships:input_type -> pyairtable.permission.v1.DeleteRelationshipsRequest
+	47,  // 118: pyairtable.permission.v1.PermissionService.WatchRelationships:input_type -> pyairtable.permission.v1.WatchRelationshipsRequest
+	50,  // 119: pyairtable.permission.v1.PermissionService.StreamReplica:input_type -> pyairtable.permission.v1.StreamReplicaRequest
+	54,  // 120: pyairtable.permission.v1.PermissionService.ExportRelationships:input_type -> pyairtable.permission.v1.ExportRelationshipsRequest
+	56,  // 121: pyairtable.permission.v1.PermissionService.ImportRelationships:input_type -> pyairtable.permission.v1.ImportRelationshipsRequest
+	58,  // 122: pyairtable.permission.v1.PermissionService.GrantRole:input_type -> pyairtable.permission.v1.GrantRoleRequest
+	60,  // 123: pyairtable.permission.v1.PermissionService.ClaimOwnership:input_type -> pyairtable.permission.v1.ClaimOwnershipRequest
+	62,  // 124: pyairtable.permission.v1.PermissionService.RevokeRole:input_type -> pyairtable.permission.v1.RevokeRoleRequest
+	64,  // 125: pyairtable.permission.v1.PermissionService.ListRoleBindings:input_type -> pyairtable.permission.v1.ListRoleBindingsRequest
+	66,  // 126: pyairtable.permission.v1.PermissionService.GetRoleBinding:input_type -> pyairtable.permission.v1.GetRoleBindingRequest
+	67,  // 127: pyairtable.permission.v1.PermissionService.CreateRole:input_type -> pyairtable.permission.v1.CreateRoleRequest
+	68,  // 128: pyairtable.permission.v1.PermissionService.GetRole:input_type -> pyairtable.permission.v1.GetRoleRequest
+	69,  // 129: pyairtable.permission.v1.PermissionService.ListRoles:input_type -> pyairtable.permission.v1.ListRolesRequest
+	71,  // 130: pyairtable.permission.v1.PermissionService.UpdateRole:input_type -> pyairtable.permission.v1.UpdateRoleRequest
+	72,  // 131: pyairtable.permission.v1.PermissionService.DeleteRole:input_type -> pyairtable.permission.v1.DeleteRoleRequest
+	75,  // 132: pyairtable.permission.v1.PermissionService.SetInheritance:input_type -> pyairtable.permission.v1.SetInheritanceRequest
+	77,  // 133: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:input_type -> pyairtable.permission.v1.GetEffectivePermissionsRequest
+	82,  // 134: pyairtable.permission.v1.PermissionService.CreateModelSpace:input_type -> pyairtable.permission.v1.CreateModelSpaceRequest
+	83,  // 135: pyairtable.permission.v1.PermissionService.GetModelSpace:input_type -> pyairtable.permission.v1.GetModelSpaceRequest
+	84,  // 136: pyairtable.permission.v1.PermissionService.ListModelSpaces:input_type -> pyairtable.permission.v1.ListModelSpacesRequest
+	86,  // 137: pyairtable.permission.v1.PermissionService.GetSchema:input_type -> pyairtable.permission.v1.GetSchemaRequest
+	87,  // 138: pyairtable.permission.v1.PermissionService.ListSchemaVersions:input_type -> pyairtable.permission.v1.ListSchemaVersionsRequest
+	89,  // 139: pyairtable.permission.v1.PermissionService.WriteSchema:input_type -> pyairtable.permission.v1.WriteSchemaRequest
+	92,  // 140: pyairtable.permission.v1.PermissionService.DiffSchemas:input_type -> pyairtable.permission.v1.DiffSchemasRequest
+	96,  // 141: pyairtable.permission.v1.PermissionService.TestSchema:input_type -> pyairtable.permission.v1.TestSchemaRequest
+	22,  // 142: pyairtable.permission.v1.PermissionService.CheckPermission:output_type -> pyairtable.permission.v1.CheckPermissionResponse
+	26,  // 143: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:output_type -> pyairtable.permission.v1.BatchCheckPermissionsResponse
+	28,  // 144: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:output_type -> pyairtable.permission.v1.StreamCheckPermissionsResponse
+	30,  // 145: pyairtable.permission.v1.PermissionService.ExplainPermission:output_type -> pyairtable.permission.v1.ExplainPermissionResponse
+	33,  // 146: pyairtable.permission.v1.PermissionService.ExpandPermission:output_type -> pyairtable.permission.v1.ExpandPermissionResponse
+	35,  // 147: pyairtable.permission.v1.PermissionService.LookupResources:output_type -> pyairtable.permission.v1.LookupResourcesResponse
+	39,  // 148: pyairtable.permission.v1.PermissionService.LookupSubjects:output_type -> pyairtable.permission.v1.LookupSubjectsResponse
+	42,  // 149: pyairtable.permission.v1.PermissionService.WriteRelationships:output_type -> pyairtable.permission.v1.WriteRelationshipsResponse
+	44,  // 150: pyairtable.permission.v1.PermissionService.ReadRelationships:output_type -> pyairtable.permission.v1.ReadRelationshipsResponse
+	46,  // 151: pyairtable.permission.v1.PermissionService.DeleteRelationships:output_type -> pyairtable.permission.v1.DeleteRelationshipsResponse
+	49,  // 152: pyairtable.permission.v1.PermissionService.WatchRelationships:output_type -> pyairtable.permission.v1.WatchRelationshipsResponse
+	53,  // 153: pyairtable.permission.v1.PermissionService.StreamReplica:output_type -> pyairtable.permission.v1.StreamReplicaResponse
+	55,  // 154: pyairtable.permission.v1.PermissionService.ExportRelationships:output_type -> pyairtable.permission.v1.ExportRelationshipsResponse
+	57,  // 155: pyairtable.permission.v1.PermissionService.ImportRelationships:output_type -> pyairtable.permission.v1.ImportRelationshipsResponse
+	59,  // 156: pyairtable.permission.v1.PermissionService.GrantRole:output_type -> pyairtable.permission.v1.GrantRoleResponse
+	61,  // 157: pyairtable.permission.v1.PermissionService.ClaimOwnership:output_type -> pyairtable.permission.v1.ClaimOwnershipResponse
+	63,  // 158: pyairtable.permission.v1.PermissionService.RevokeRole:output_type -> pyairtable.permission.v1.RevokeRoleResponse
+	65,  // 159: pyairtable.permission.v1.PermissionService.ListRoleBindings:output_type -> pyairtable.permission.v1.ListRoleBindingsResponse
+	16,  // 160: pyairtable.permission.v1.PermissionService.GetRoleBinding:output_type -> pyairtable.permission.v1.RoleBinding
+	15,  // 161: pyairtable.permission.v1.PermissionService.CreateRole:output_type -> pyairtable.permission.v1.Role
+	15,  // 162: pyairtable.permission.v1.PermissionService.GetRole:output_type -> pyairtable.permission.v1.Role
+	70,  // 163: pyairtable.permission.v1.PermissionService.ListRoles:output_type -> pyairtable.permission.v1.ListRolesResponse
+	15,  // 164: pyairtable.permission.v1.PermissionService.UpdateRole:output_type -> pyairtable.permission.v1.Role
+	73,  // 165: pyairtable.permission.v1.PermissionService.DeleteRole:output_type -> pyairtable.permission.v1.DeleteRoleResponse
+	76,  // 166: pyairtable.permission.v1.PermissionService.SetInheritance:output_type -> pyairtable.permission.v1.SetInheritanceResponse
+	79,  // 167: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:output_type -> pyairtable.permission.v1.GetEffectivePermissionsResponse
+	80,  // 168: pyairtable.permission.v1.PermissionService.CreateModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
+	80,  // 169: pyairtable.permission.v1.PermissionService.GetModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
+	85,  // 170: pyairtable.permission.v1.PermissionService.ListModelSpaces:output_type -> pyairtable.permission.v1.ListModelSpacesResponse
+	81,  // 171: pyairtable.permission.v1.PermissionService.GetSchema:output_type -> pyairtable.permission.v1.Schema
+	88,  // 172: pyairtable.permission.v1.PermissionService.ListSchemaVersions:output_type -> pyairtable.permission.v1.ListSchemaVersionsResponse
+	90,  // 173: pyairtable.permission.v1.PermissionService.WriteSchema:output_type -> pyairtable.permission.v1.WriteSchemaResponse
+	94,  // 174: pyairtable.permission.v1.PermissionService.DiffSchemas:output_type -> pyairtable.permission.v1.DiffSchemasResponse
+	98,  // 175: pyairtable.permission.v1.PermissionService.TestSchema:output_type -> pyairtable.permission.v1.TestSchemaResponse
+	142, // [142:176] is the sub-list for method output_type
+	108, // [108:142] is the sub-list for method input_type
+	108, // [108:108] is the sub-list for extension type_name
+	108, // [108:108] is the sub-list for extension extendee
+	0,   // [0:108] is the sub-list for field type_name
 }
 
 func init() { file_pyairtable_permission_v1_permission_proto_init() }
@@ -7609,7 +7943,11 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 		(*PermissionChange_Role)(nil),
 		(*PermissionChange_Inheritance)(nil),
 	}
-	file_pyairtable_permission_v1_permission_proto_msgTypes[78].OneofWrappers = []any{
+	file_pyairtable_permission_v1_permission_proto_msgTypes[44].OneofWrappers = []any{
+		(*StreamReplicaResponse_Snapshot)(nil),
+		(*StreamReplicaResponse_Changes)(nil),
+	}
+	file_pyairtable_permission_v1_permission_proto_msgTypes[82].OneofWrappers = []any{
 		(*SchemaSource_Name)(nil),
 		(*SchemaSource_Text)(nil),
 	}
@@ -7619,7 +7957,7 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_permission_v1_permission_proto_rawDesc), len(file_pyairtable_permission_v1_permission_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   86,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

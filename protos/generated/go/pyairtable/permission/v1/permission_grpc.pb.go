@@ -33,6 +33,7 @@ const (
 	PermissionService_ReadRelationships_FullMethodName       = "/pyairtable.permission.v1.PermissionService/ReadRelationships"
 	PermissionService_DeleteRelationships_FullMethodName     = "/pyairtable.permission.v1.PermissionService/DeleteRelationships"
 	PermissionService_WatchRelationships_FullMethodName      = "/pyairtable.permission.v1.PermissionService/WatchRelationships"
+	PermissionService_StreamReplica_FullMethodName           = "/pyairtable.permission.v1.PermissionService/StreamReplica"
 	PermissionService_ExportRelationships_FullMethodName     = "/pyairtable.permission.v1.PermissionService/ExportRelationships"
 	PermissionService_ImportRelationships_FullMethodName     = "/pyairtable.permission.v1.PermissionService/ImportRelationships"
 	PermissionService_GrantRole_FullMethodName               = "/pyairtable.permission.v1.PermissionService/GrantRole"
@@ -63,6 +64,10 @@ const (
 //
 // Answers what a subject may do on a resource, and keeps the relationships,
 // roles and bindings that the answers are made from.
+//
+// Permissions are said for the platform's space. In a model space that the
+// tenant brings, anybody of the tenant may ask about itself; everything else
+// there takes `tenant.manage_access`.
 //
 // Every call acts in the tenant of the caller's verified token. A resource is
 // written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.
@@ -158,13 +163,22 @@ type PermissionServiceClient interface {
 	// Streams changes of relationships, bindings, roles and scope modes from a
 	// revision on, with heartbeats and checkpoints to resume from.
 	//
-	// Permission: `tenant.manage_access`, or a workload of the mesh.
+	// Permission: `tenant.manage_access`.
 	// Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
 	// A retry from the last checkpoint is safe.
 	WatchRelationships(ctx context.Context, in *WatchRelationshipsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRelationshipsResponse], error)
+	// Streams what an embedded replica needs: the state of a tenant's engine in
+	// its binary form, then each revision's changes, with heartbeats. Whoever
+	// resumes behind a checkpoint that is still kept gets the changes alone.
+	// Exception to AIP's standard methods: a stream, resumed by its checkpoint.
+	//
+	// Permission: a workload of the mesh.
+	// Errors: PERMISSION_DENIED.
+	// A retry from the last checkpoint is safe.
+	StreamReplica(ctx context.Context, in *StreamReplicaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamReplicaResponse], error)
 	// Streams all stored relationships of a model space at one revision.
 	//
-	// Permission: `tenant.manage_access`, or a workload of the mesh.
+	// Permission: `tenant.manage_access`.
 	// Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
 	// A retry is safe, from the cursor of the last message.
 	ExportRelationships(ctx context.Context, in *ExportRelationshipsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportRelationshipsResponse], error)
@@ -475,9 +489,28 @@ func (c *permissionServiceClient) WatchRelationships(ctx context.Context, in *Wa
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PermissionService_WatchRelationshipsClient = grpc.ServerStreamingClient[WatchRelationshipsResponse]
 
+func (c *permissionServiceClient) StreamReplica(ctx context.Context, in *StreamReplicaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamReplicaResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PermissionService_ServiceDesc.Streams[4], PermissionService_StreamReplica_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamReplicaRequest, StreamReplicaResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PermissionService_StreamReplicaClient = grpc.ServerStreamingClient[StreamReplicaResponse]
+
 func (c *permissionServiceClient) ExportRelationships(ctx context.Context, in *ExportRelationshipsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportRelationshipsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &PermissionService_ServiceDesc.Streams[4], PermissionService_ExportRelationships_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &PermissionService_ServiceDesc.Streams[5], PermissionService_ExportRelationships_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -496,7 +529,7 @@ type PermissionService_ExportRelationshipsClient = grpc.ServerStreamingClient[Ex
 
 func (c *permissionServiceClient) ImportRelationships(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportRelationshipsRequest, ImportRelationshipsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &PermissionService_ServiceDesc.Streams[5], PermissionService_ImportRelationships_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &PermissionService_ServiceDesc.Streams[6], PermissionService_ImportRelationships_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -714,6 +747,10 @@ func (c *permissionServiceClient) TestSchema(ctx context.Context, in *TestSchema
 // Answers what a subject may do on a resource, and keeps the relationships,
 // roles and bindings that the answers are made from.
 //
+// Permissions are said for the platform's space. In a model space that the
+// tenant brings, anybody of the tenant may ask about itself; everything else
+// there takes `tenant.manage_access`.
+//
 // Every call acts in the tenant of the caller's verified token. A resource is
 // written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.
 // Every call may answer UNAUTHENTICATED, INVALID_ARGUMENT with one field
@@ -808,13 +845,22 @@ type PermissionServiceServer interface {
 	// Streams changes of relationships, bindings, roles and scope modes from a
 	// revision on, with heartbeats and checkpoints to resume from.
 	//
-	// Permission: `tenant.manage_access`, or a workload of the mesh.
+	// Permission: `tenant.manage_access`.
 	// Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
 	// A retry from the last checkpoint is safe.
 	WatchRelationships(*WatchRelationshipsRequest, grpc.ServerStreamingServer[WatchRelationshipsResponse]) error
+	// Streams what an embedded replica needs: the state of a tenant's engine in
+	// its binary form, then each revision's changes, with heartbeats. Whoever
+	// resumes behind a checkpoint that is still kept gets the changes alone.
+	// Exception to AIP's standard methods: a stream, resumed by its checkpoint.
+	//
+	// Permission: a workload of the mesh.
+	// Errors: PERMISSION_DENIED.
+	// A retry from the last checkpoint is safe.
+	StreamReplica(*StreamReplicaRequest, grpc.ServerStreamingServer[StreamReplicaResponse]) error
 	// Streams all stored relationships of a model space at one revision.
 	//
-	// Permission: `tenant.manage_access`, or a workload of the mesh.
+	// Permission: `tenant.manage_access`.
 	// Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
 	// A retry is safe, from the cursor of the last message.
 	ExportRelationships(*ExportRelationshipsRequest, grpc.ServerStreamingServer[ExportRelationshipsResponse]) error
@@ -1017,6 +1063,9 @@ func (UnimplementedPermissionServiceServer) DeleteRelationships(context.Context,
 }
 func (UnimplementedPermissionServiceServer) WatchRelationships(*WatchRelationshipsRequest, grpc.ServerStreamingServer[WatchRelationshipsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchRelationships not implemented")
+}
+func (UnimplementedPermissionServiceServer) StreamReplica(*StreamReplicaRequest, grpc.ServerStreamingServer[StreamReplicaResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamReplica not implemented")
 }
 func (UnimplementedPermissionServiceServer) ExportRelationships(*ExportRelationshipsRequest, grpc.ServerStreamingServer[ExportRelationshipsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ExportRelationships not implemented")
@@ -1270,6 +1319,17 @@ func _PermissionService_WatchRelationships_Handler(srv interface{}, stream grpc.
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PermissionService_WatchRelationshipsServer = grpc.ServerStreamingServer[WatchRelationshipsResponse]
+
+func _PermissionService_StreamReplica_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamReplicaRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PermissionServiceServer).StreamReplica(m, &grpc.GenericServerStream[StreamReplicaRequest, StreamReplicaResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PermissionService_StreamReplicaServer = grpc.ServerStreamingServer[StreamReplicaResponse]
 
 func _PermissionService_ExportRelationships_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ExportRelationshipsRequest)
@@ -1785,6 +1845,11 @@ var PermissionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchRelationships",
 			Handler:       _PermissionService_WatchRelationships_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "StreamReplica",
+			Handler:       _PermissionService_StreamReplica_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -1942,6 +1942,155 @@ class WatchRelationshipsResponse(_message.Message):
 Global___WatchRelationshipsResponse: _TypeAlias = WatchRelationshipsResponse  # noqa: Y015
 
 @_typing.final
+class StreamReplicaRequest(_message.Message):
+    """Asks for the state of a tenant's engine and for what changes it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_TOKEN_FIELD_NUMBER: _builtins.int
+    RESOURCE_TYPES_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant, `tenants/ten…`."""
+    checkpoint_token: _builtins.str
+    """Continues behind this checkpoint; empty begins with a snapshot."""
+    @_builtins.property
+    def resource_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The types of the resources that will be asked about; empty means all. What
+        they inherit from, and groups, come with them.
+        """
+
+    @_builtins.property
+    def heartbeat_interval(self) -> _duration_pb2.Duration:
+        """How often to send a message when nothing changes; empty means 10 s."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        checkpoint_token: _builtins.str = ...,
+        resource_types: _abc.Iterable[_builtins.str] | None = ...,
+        heartbeat_interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_token", b"checkpoint_token", "heartbeat_interval", b"heartbeat_interval", "resource_types", b"resource_types", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamReplicaRequest: _TypeAlias = StreamReplicaRequest  # noqa: Y015
+
+@_typing.final
+class ReplicaSnapshotChunk(_message.Message):
+    """A part of the binary form of an engine's state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The bytes behind those of the chunk before; 1 MiB at most."""
+    total_bytes: _builtins.int
+    """The size of the whole, in bytes."""
+    last: _builtins.bool
+    """Whether it is the last chunk."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        total_bytes: _builtins.int = ...,
+        last: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "last", b"last", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaSnapshotChunk: _TypeAlias = ReplicaSnapshotChunk  # noqa: Y015
+
+@_typing.final
+class ReplicaChanges(_message.Message):
+    """What changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PermissionChange]:
+        """In the order in which they are applied; those of one revision are in one
+        message.
+        """
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___PermissionChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaChanges: _TypeAlias = ReplicaChanges  # noqa: Y015
+
+@_typing.final
+class StreamReplicaResponse(_message.Message):
+    """A part of a snapshot, the changes of a revision, or (without payload) a
+    heartbeat; that comes at once, too, behind revisions that changed nothing of
+    what was asked for.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_TOKEN_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision that the replica is at behind this message; in a heartbeat
+    the newest, so that a replica that hears it knows that it is fresh.
+    """
+    checkpoint_token: _builtins.str
+    """Resumes behind this message, and is a consistency token of what it leads to;
+    empty in all chunks of a snapshot but the last.
+    """
+    @_builtins.property
+    def snapshot(self) -> Global___ReplicaSnapshotChunk:
+        """A part of the snapshot; the replica begins anew with the first one."""
+
+    @_builtins.property
+    def changes(self) -> Global___ReplicaChanges:
+        """The changes that lead to the revision."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When the message was sent."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: Global___ReplicaSnapshotChunk | None = ...,
+        changes: Global___ReplicaChanges | None = ...,
+        revision: _builtins.int = ...,
+        checkpoint_token: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "payload", b"payload", "snapshot", b"snapshot", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "checkpoint_token", b"checkpoint_token", "payload", b"payload", "revision", b"revision", "snapshot", b"snapshot", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["snapshot", "changes"]  # noqa: Y015
+    _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
+
+Global___StreamReplicaResponse: _TypeAlias = StreamReplicaResponse  # noqa: Y015
+
+@_typing.final
 class ExportRelationshipsRequest(_message.Message):
     """Asks for all stored relationships."""
 

@@ -29,6 +29,10 @@ class PermissionServiceStub:
     """Answers what a subject may do on a resource, and keeps the relationships,
     roles and bindings that the answers are made from.
 
+    Permissions are said for the platform's space. In a model space that the
+    tenant brings, anybody of the tenant may ask about itself; everything else
+    there takes `tenant.manage_access`.
+
     Every call acts in the tenant of the caller's verified token. A resource is
     written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.
     Every call may answer UNAUTHENTICATED, INVALID_ARGUMENT with one field
@@ -96,6 +100,11 @@ class PermissionServiceStub:
                 '/pyairtable.permission.v1.PermissionService/WatchRelationships',
                 request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsRequest.SerializeToString,
                 response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsResponse.FromString,
+                _registered_method=True)
+        self.StreamReplica = channel.unary_stream(
+                '/pyairtable.permission.v1.PermissionService/StreamReplica',
+                request_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaRequest.SerializeToString,
+                response_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaResponse.FromString,
                 _registered_method=True)
         self.ExportRelationships = channel.unary_stream(
                 '/pyairtable.permission.v1.PermissionService/ExportRelationships',
@@ -212,6 +221,10 @@ class PermissionServiceStub:
 class PermissionServiceServicer:
     """Answers what a subject may do on a resource, and keeps the relationships,
     roles and bindings that the answers are made from.
+
+    Permissions are said for the platform's space. In a model space that the
+    tenant brings, anybody of the tenant may ask about itself; everything else
+    there takes `tenant.manage_access`.
 
     Every call acts in the tenant of the caller's verified token. A resource is
     written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.
@@ -359,8 +372,22 @@ class PermissionServiceServicer:
         """Streams changes of relationships, bindings, roles and scope modes from a
         revision on, with heartbeats and checkpoints to resume from.
 
-        Permission: `tenant.manage_access`, or a workload of the mesh.
+        Permission: `tenant.manage_access`.
         Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
+        A retry from the last checkpoint is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamReplica(self, request, context):
+        """Streams what an embedded replica needs: the state of a tenant's engine in
+        its binary form, then each revision's changes, with heartbeats. Whoever
+        resumes behind a checkpoint that is still kept gets the changes alone.
+        Exception to AIP's standard methods: a stream, resumed by its checkpoint.
+
+        Permission: a workload of the mesh.
+        Errors: PERMISSION_DENIED.
         A retry from the last checkpoint is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -370,7 +397,7 @@ class PermissionServiceServicer:
     def ExportRelationships(self, request, context):
         """Streams all stored relationships of a model space at one revision.
 
-        Permission: `tenant.manage_access`, or a workload of the mesh.
+        Permission: `tenant.manage_access`.
         Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
         A retry is safe, from the cursor of the last message.
         """
@@ -698,6 +725,11 @@ def add_PermissionServiceServicer_to_server(servicer, server):
                     request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsRequest.FromString,
                     response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsResponse.SerializeToString,
             ),
+            'StreamReplica': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamReplica,
+                    request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaRequest.FromString,
+                    response_serializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaResponse.SerializeToString,
+            ),
             'ExportRelationships': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportRelationships,
                     request_deserializer=pyairtable_dot_permission_dot_v1_dot_permission__pb2.ExportRelationshipsRequest.FromString,
@@ -819,6 +851,10 @@ def add_PermissionServiceServicer_to_server(servicer, server):
 class PermissionService:
     """Answers what a subject may do on a resource, and keeps the relationships,
     roles and bindings that the answers are made from.
+
+    Permissions are said for the platform's space. In a model space that the
+    tenant brings, anybody of the tenant may ask about itself; everything else
+    there takes `tenant.manage_access`.
 
     Every call acts in the tenant of the caller's verified token. A resource is
     written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.
@@ -1114,6 +1150,33 @@ class PermissionService:
             '/pyairtable.permission.v1.PermissionService/WatchRelationships',
             pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsRequest.SerializeToString,
             pyairtable_dot_permission_dot_v1_dot_permission__pb2.WatchRelationshipsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyairtable.permission.v1.PermissionService/StreamReplica',
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaRequest.SerializeToString,
+            pyairtable_dot_permission_dot_v1_dot_permission__pb2.StreamReplicaResponse.FromString,
             options,
             channel_credentials,
             insecure,

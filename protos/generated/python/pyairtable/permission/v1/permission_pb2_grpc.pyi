@@ -17,6 +17,10 @@ class PermissionServiceStub:
     """Answers what a subject may do on a resource, and keeps the relationships,
     roles and bindings that the answers are made from.
 
+    Permissions are said for the platform's space. In a model space that the
+    tenant brings, anybody of the tenant may ask about itself; everything else
+    there takes `tenant.manage_access`.
+
     Every call acts in the tenant of the caller's verified token. A resource is
     written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.
     Every call may answer UNAUTHENTICATED, INVALID_ARGUMENT with one field
@@ -124,14 +128,24 @@ class PermissionServiceStub:
     """Streams changes of relationships, bindings, roles and scope modes from a
     revision on, with heartbeats and checkpoints to resume from.
 
-    Permission: `tenant.manage_access`, or a workload of the mesh.
+    Permission: `tenant.manage_access`.
     Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
+    A retry from the last checkpoint is safe.
+    """
+    StreamReplica: _aio.UnaryStreamMultiCallable[_permission_pb2.StreamReplicaRequest, _permission_pb2.StreamReplicaResponse]
+    """Streams what an embedded replica needs: the state of a tenant's engine in
+    its binary form, then each revision's changes, with heartbeats. Whoever
+    resumes behind a checkpoint that is still kept gets the changes alone.
+    Exception to AIP's standard methods: a stream, resumed by its checkpoint.
+
+    Permission: a workload of the mesh.
+    Errors: PERMISSION_DENIED.
     A retry from the last checkpoint is safe.
     """
     ExportRelationships: _aio.UnaryStreamMultiCallable[_permission_pb2.ExportRelationshipsRequest, _permission_pb2.ExportRelationshipsResponse]
     """Streams all stored relationships of a model space at one revision.
 
-    Permission: `tenant.manage_access`, or a workload of the mesh.
+    Permission: `tenant.manage_access`.
     Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
     A retry is safe, from the cursor of the last message.
     """
@@ -318,6 +332,10 @@ class PermissionServiceServicer:
     """Answers what a subject may do on a resource, and keeps the relationships,
     roles and bindings that the answers are made from.
 
+    Permissions are said for the platform's space. In a model space that the
+    tenant brings, anybody of the tenant may ask about itself; everything else
+    there takes `tenant.manage_access`.
+
     Every call acts in the tenant of the caller's verified token. A resource is
     written `type:id`, a subject `type:id`, `type:id#relation` or `type:*`.
     Every call may answer UNAUTHENTICATED, INVALID_ARGUMENT with one field
@@ -478,8 +496,23 @@ class PermissionServiceServicer:
         """Streams changes of relationships, bindings, roles and scope modes from a
         revision on, with heartbeats and checkpoints to resume from.
 
-        Permission: `tenant.manage_access`, or a workload of the mesh.
+        Permission: `tenant.manage_access`.
         Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
+        A retry from the last checkpoint is safe.
+        """
+
+    def StreamReplica(
+        self,
+        request: _permission_pb2.StreamReplicaRequest,
+        context: _aio.ServicerContext[_permission_pb2.StreamReplicaRequest, _abc.AsyncIterator[_permission_pb2.StreamReplicaResponse]],
+    ) -> _abc.AsyncIterator[_permission_pb2.StreamReplicaResponse]:
+        """Streams what an embedded replica needs: the state of a tenant's engine in
+        its binary form, then each revision's changes, with heartbeats. Whoever
+        resumes behind a checkpoint that is still kept gets the changes alone.
+        Exception to AIP's standard methods: a stream, resumed by its checkpoint.
+
+        Permission: a workload of the mesh.
+        Errors: PERMISSION_DENIED.
         A retry from the last checkpoint is safe.
         """
 
@@ -490,7 +523,7 @@ class PermissionServiceServicer:
     ) -> _abc.AsyncIterator[_permission_pb2.ExportRelationshipsResponse]:
         """Streams all stored relationships of a model space at one revision.
 
-        Permission: `tenant.manage_access`, or a workload of the mesh.
+        Permission: `tenant.manage_access`.
         Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
         A retry is safe, from the cursor of the last message.
         """

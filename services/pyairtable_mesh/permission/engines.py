@@ -1,0 +1,243 @@
+"""The engines that this replica holds: one for each scope that is asked about, led along the scope's changelog.
+
+A scope is what has revisions of its own: a tenant (``ten…``), or a model space of one (``ten…/spc…``). Its engine is
+loaded from the rows when it is first asked about, and follows the changelog from then on: at once
+after a change of this process, soon after one of another (LISTEN/NOTIFY, with a poll behind it). Who needs a revision
+does not wait for any of that: it reads the changelog itself. So a token is never answered from an older state, however
+late notifications are, and without one the answer is at most a poll behind.
+
+Applying one revision is one step of the event loop; so is whatever a caller does with a state without awaiting.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Generic, Protocol, TypeVar
+
+from pyairtable_mesh.permission import changelog
+from pyairtable_mesh.permission.domain import Changed, Revision
+from pyairtable_mesh.runtime.database import Database, background
+from pyairtable_mesh.runtime.errors import MeshError
+from pyairtable_mesh.runtime.events import POLL_SECONDS
+from pyairtable_mesh.runtime.signals import Signal
+
+MOST_FACTS = 5_000_000
+"""How many relationships, bindings and names the engines hold together; about 150 bytes each."""
+MOST_ENGINES = 1_000
+_CHANGES_IN_ONE_READ = 5_000
+_LOADS_AT_ONCE = 2
+_logger = logging.getLogger(__name__)
+
+
+class State(Protocol):
+    """What is held of a scope: it is at a revision, and can be led to another."""
+
+    @property
+    def revision(self) -> int:
+        """The revision that it is at."""
+        ...
+
+    @property
+    def weight(self) -> int:
+        """How many facts and names it holds."""
+        ...
+
+    def apply(self, revision: int, changes: Sequence[Changed]) -> None:
+        """Take over the changes that lead to a revision; `changelog.ExpiredError` where it must be loaded anew."""
+        ...
+
+
+S = TypeVar("S", bound=State)
+L_co = TypeVar("L_co", bound=State, covariant=True)
+
+
+class Loader(Protocol[L_co]):
+    """Where states come from."""
+
+    async def load(self, scope: str) -> L_co:
+        """The newest state of a scope, of a new engine."""
+        ...
+
+
+class _Held(Generic[S]):
+    """What is held of a tenant: the present and, where somebody asked for it, one state of the past."""
+
+    def __init__(self, present: S) -> None:
+        self.present = present
+        self.past: S | None = None
+        self.catching_up = asyncio.Lock()
+        self.looking_back = asyncio.Lock()
+
+    @property
+    def weight(self) -> int:
+        return self.present.weight + (self.past.weight if self.past else 0)
+
+
+class Engines(Generic[S]):
+    """All engines of a process, for any number of tasks of its event loop; the least recently used make room."""
+
+    def __init__(
+        self, database: Database, loader: Loader[S], most_facts: int = MOST_FACTS, most_engines: int = MOST_ENGINES
+    ) -> None:
+        self._database = database
+        self._loader = loader
+        self._most_facts = most_facts
+        self._most_engines = most_engines
+        self._held: OrderedDict[str, _Held[S]] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[_Held[S]]] = {}
+        self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
+
+    def nearest(self, scope: str) -> S | None:
+        """What is held of a tenant, however fresh; None where nothing is."""
+        held = self._held.get(scope)
+        if held is None:
+            return None
+        self._held.move_to_end(scope)
+        return held.present
+
+    async def at_least(self, scope: str, revision: int = 0) -> S:
+        """A state that has seen a revision, if the database has; 0 for whatever is nearest."""
+        held = await self._of(scope)
+        if held.present.revision < revision:
+            await self._catch_up(scope, held, revision)
+        return held.present
+
+    async def newest(self, scope: str) -> S:
+        """The newest committed state."""
+        held = await self._of(scope)
+        async with self._database.read(background(changelog.tenant_of(scope))) as connection:
+            revision = await changelog.newest(connection, scope)
+        await self._catch_up(scope, held, revision)
+        return held.present
+
+    @asynccontextmanager
+    async def exactly(self, scope: str, revision: int) -> AsyncIterator[S]:
+        """The state at a revision, to be used without awaiting in between; the newest where the database is behind it.
+
+        `changelog.ExpiredError` when it can be gone back to no longer.
+        """
+        held = await self._of(scope)
+        if held.present.revision < revision:
+            await self._catch_up(scope, held, revision)
+        if held.present.revision <= revision:
+            yield held.present
+            return
+        async with held.looking_back:
+            yield await self._past(scope, held, revision)
+
+    def committed(self, scope: str, revision: int, changes: Sequence[Changed]) -> None:
+        """Take over a change that this process has committed, where nothing is missing before it."""
+        held = self._held.get(scope)
+        if held is not None and held.present.revision == revision - 1:
+            try:
+                held.present.apply(revision, changes)
+            except changelog.ExpiredError:
+                del self._held[scope]
+            except Exception:
+                _logger.exception("an engine could not take over a change, and will be loaded anew")
+                del self._held[scope]
+
+    async def follow(self) -> None:
+        """Follow what other processes change, until cancelled."""
+        while True:
+            upcoming = self._database.changed.upcoming()
+            try:
+                await self._look()
+            except MeshError as error:
+                _logger.warning("the changelog cannot be read, and is tried again: %s", error.reason)
+            except Exception:
+                _logger.exception("following the changelog failed, and is tried again")
+            await Signal.wait(upcoming, POLL_SECONDS)
+
+    async def _look(self) -> None:
+        async with self._database.read(background()) as connection:
+            newest = await changelog.newest_of(connection, list(self._held))
+        for scope, revision in newest.items():
+            held = self._held.get(scope)
+            if held is not None and held.present.revision < revision:
+                await self._catch_up(scope, held, revision)
+
+    async def _of(self, scope: str) -> _Held[S]:
+        held = self._held.get(scope)
+        if held is None:
+            loading = self._loading.get(scope)
+            if loading is None:
+                loading = self._loading[scope] = asyncio.create_task(self._begin(scope))
+                loading.add_done_callback(lambda _: self._loading.pop(scope))
+            # Whoever gives up waiting does not take the engine from the others.
+            held = await asyncio.shield(loading)
+        if scope in self._held:
+            self._held.move_to_end(scope)
+        return held
+
+    async def _begin(self, scope: str) -> _Held[S]:
+        async with self._loads:
+            held = self._held[scope] = _Held(await self._loader.load(scope))
+        self._make_room()
+        return held
+
+    def _make_room(self) -> None:
+        weight = sum(each.weight for each in self._held.values())
+        while len(self._held) > 1 and (weight > self._most_facts or len(self._held) > self._most_engines):
+            _, forgotten = self._held.popitem(last=False)
+            weight -= forgotten.weight
+
+    async def _catch_up(self, scope: str, held: _Held[S], revision: int) -> None:
+        async with held.catching_up:
+            try:
+                while held.present.revision < revision:
+                    tail = await self._tail(scope, held.present.revision)
+                    await _advance(held.present, tail.revisions)
+                    if tail.complete:
+                        held.present.apply(max(tail.newest, held.present.revision), ())
+                        break
+            except changelog.ExpiredError:
+                held.present = await self._loader.load(scope)
+
+    async def _past(self, scope: str, held: _Held[S], revision: int) -> S:
+        past = held.past
+        try:
+            if past is not None and past.revision <= revision:
+                return await self._forward(scope, past, revision)
+        except changelog.ExpiredError:
+            past = held.past = None
+        if past is None:
+            past = await self._loader.load(scope)
+            held.past = past
+            self._make_room()
+        return await self._back(scope, past, revision)
+
+    async def _forward(self, scope: str, past: S, revision: int) -> S:
+        while past.revision < revision:
+            tail = await self._tail(scope, past.revision)
+            await _advance(past, [each for each in tail.revisions if each.number <= revision])
+            if past.revision < revision and (tail.complete or tail.revisions[-1].number > revision):
+                past.apply(revision, ())
+        return past
+
+    async def _back(self, scope: str, past: S, revision: int) -> S:
+        undone: list[Revision] = []
+        tail = await self._tail(scope, revision)
+        undone += tail.revisions
+        while not tail.complete and undone[-1].number < past.revision:
+            tail = await self._tail(scope, undone[-1].number)
+            undone += tail.revisions
+        for each in reversed([each for each in undone if each.number <= past.revision]):
+            past.apply(each.number - 1, [change.undone for change in reversed(each.changes)])
+            await asyncio.sleep(0)
+        past.apply(revision, ())
+        return past
+
+    async def _tail(self, scope: str, after: int) -> changelog.Tail:
+        async with self._database.read(background(changelog.tenant_of(scope))) as connection:
+            return await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
+
+
+async def _advance(state: State, revisions: Sequence[Revision]) -> None:
+    for each in revisions:
+        # A change of this very process may have been taken over in the meantime.
+        if each.number > state.revision:
+            state.apply(each.number, each.changes)
+            await asyncio.sleep(0)

@@ -1,0 +1,90 @@
+"""The product's space in memory: one tenant's engine, loaded from its rows."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from pyairtable_mesh.permission import changelog, schema
+from pyairtable_mesh.permission.domain import Changed, Fact, Inheritance, Relationship, Role, RoleBinding
+from pyairtable_mesh.permission.store import View
+from pyairtable_mesh.runtime.authorization import (
+    Binding,
+    BindingChange,
+    Change,
+    ModeChange,
+    RoleChange,
+    ScopedChange,
+    ScopedEngine,
+    ScopedLookup,
+    ScopeMode,
+    Term,
+    facts,
+    product,
+)
+from pyairtable_mesh.runtime.database import Database, background
+from pyairtable_mesh.runtime.moments import utc_now
+
+
+class State:
+    """A tenant's engine, at the revision that the engine says, and its lists."""
+
+    __slots__ = ("engine", "lookup")
+
+    def __init__(self, engine: ScopedEngine) -> None:
+        self.engine = engine
+        self.lookup = ScopedLookup(engine)
+
+    @property
+    def revision(self) -> int:
+        """The revision that it is at."""
+        return self.engine.revision
+
+    @property
+    def weight(self) -> int:
+        """How many facts and names it holds."""
+        graph = self.engine.graph
+        return len(graph.names) + graph.count + len(self.engine.bindings)
+
+    def apply(self, revision: int, changes: Sequence[Changed]) -> None:
+        """Take over the changes that lead to a revision."""
+        self.engine.apply(revision, map(as_change, changes))
+
+
+class Loader:
+    """Loads tenants' engines; a scope is the tenant's id."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, tenant_id: str, wanted: Callable[[Fact], bool] | None = None) -> State:
+        """A new engine from the tenant's rows, or those that are wanted."""
+        engine = ScopedEngine(product.policy(), f"{schema.TENANT}:{tenant_id}")
+        engine.apply(0, [RoleChange(role, permissions) for role, permissions in schema.SYSTEM_ROLES.items()])
+        async with self._database.read(background(tenant_id)) as connection:
+            revision = await changelog.newest(connection, tenant_id)
+            async for part in View(connection, tenant_id, utc_now()).everything():
+                engine.apply(revision, (as_change(Changed(each)) for each in part if wanted is None or wanted(each)))
+                await asyncio.sleep(0)
+        return State(engine)
+
+
+def as_change(changed: Changed) -> ScopedChange:
+    """A change as the engine takes it."""
+    match changed.what:
+        case Relationship():
+            return Change(as_relationship(changed.what), removed=not changed.kept)
+        case RoleBinding() as each:
+            term = Term(expires=each.expire_time.timestamp()) if each.expire_time else Term()
+            binding = Binding(each.id, each.role, str(each.resource), str(each.subject), term)
+            return BindingChange(binding, removed=not changed.kept)
+        case Role():
+            return RoleChange(changed.what.id, changed.what.permissions if changed.kept else None)
+        case Inheritance():
+            return ModeChange(str(changed.what.resource), ScopeMode(changed.what.mode.value))
+        case _:
+            raise ValueError(f"{type(changed.what).__name__} is not of the product's space")
+
+
+def as_relationship(each: Relationship) -> facts.Relationship:
+    """A relationship as the engine takes it."""
+    term = Term(expires=each.expire_time.timestamp()) if each.expire_time else Term()
+    return facts.Relationship(str(each.resource), each.relation, str(each.subject), term)

@@ -1,0 +1,452 @@
+"""Models that tenants bring: their schemas, what is stored under them, and questions to them.
+
+Whoever has a token of the tenant may ask about itself; anything else in a space is for those who manage access in the
+tenant, for a model of one's own has no rules yet that could say more. Nothing of a space counts in another, or for
+the product.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pyairtable_mesh.permission import changelog, domain, schema, spaces
+from pyairtable_mesh.permission.domain import (
+    Filter,
+    ModelSpace,
+    Operation,
+    Precondition,
+    Resource,
+    SchemaVersion,
+    SpaceRelationship,
+)
+from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.platform import State
+from pyairtable_mesh.permission.spaces import Key, SpaceChange, SpaceState, SpaceView, as_relationship, unknown
+from pyairtable_mesh.permission.store import View
+from pyairtable_mesh.permission.usecases import past
+from pyairtable_mesh.permission.usecases.authority import Authority
+from pyairtable_mesh.permission.usecases.changes import Acts, M
+from pyairtable_mesh.permission.usecases.checks import Question, Sight
+from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
+from pyairtable_mesh.permission.usecases.lookups import Part, Span, parts
+from pyairtable_mesh.permission.usecases.relationships import (
+    MOST_IN_ONE_WRITE,
+    refuse_repeated,
+    require_preconditions,
+)
+from pyairtable_mesh.runtime import auditing, ids
+from pyairtable_mesh.runtime.authorization import (
+    Decision,
+    RelationEngine,
+    expand,
+    explain,
+    facts,
+    lookup_resources,
+    lookup_subjects,
+)
+from pyairtable_mesh.runtime.authorization.explanation import Explanation, Node
+from pyairtable_mesh.runtime.authorization.language.syntax import Schema
+from pyairtable_mesh.runtime.authorization.lookup import Listing
+from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.database import Database, Transaction
+from pyairtable_mesh.runtime.decisions import DecisionLog, answer_of
+from pyairtable_mesh.runtime.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    MeshError,
+    NotFound,
+    PreconditionViolation,
+    ResourceExhausted,
+)
+
+MOST_SPACES = 100
+"""How many model spaces a tenant may have."""
+_DEPTH = 10
+_CANDIDATES_OF_A_PART = 2_000
+_NO_CONTEXT: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceUpdate:
+    """One change of a write."""
+
+    operation: Operation
+    relationship: SpaceRelationship
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceCircumstances:
+    """What a question is asked under in a space."""
+
+    contextual: Sequence[SpaceRelationship] = ()
+    consistency: Consistency = NEAREST
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceAct:
+    """A change of a space in hand."""
+
+    data: SpaceChange
+    token: str
+    transaction: Transaction
+
+    def answer(self, message: M, details: Mapping[str, str]) -> M:
+        """Audit the act, and keep the answer for repetitions of this request."""
+        details = {"space": f"modelSpaces/{self.data.space_id}", **details}
+        self.transaction.audit(f"{schema.TENANT}:{self.data.tenant_id}", details=details)
+        self.transaction.remember(message.SerializeToString())
+        return message
+
+
+class Spaces:
+    """The model spaces of tenants; `platform` says who manages access."""
+
+    def __init__(
+        self,
+        database: Database,
+        engines: Engines[SpaceState],
+        platform: States[State],
+        acts: Acts,
+        authority: Authority,
+        tokens: Tokens,
+        clock: Callable[[], datetime],
+        log: DecisionLog,
+    ) -> None:
+        self._log = log
+        self._database = database
+        self._engines = engines
+        self._states = States(engines, tokens)
+        self._platform = platform
+        self._acts = acts
+        self._authority = authority
+        self._tokens = tokens
+        self._clock = clock
+
+    async def create(self, caller: RequestContext, display_name: str, answer: Callable[[ModelSpace], M]) -> M:
+        """Create a space, without a schema yet."""
+        if not display_name.strip():
+            raise InvalidArgument.of_field("model_space.display_name", "must not be blank")
+        async with self._acts.refusals_audited(caller), self._database.transaction(caller) as transaction:
+            connection, tenant_id = transaction.connection, caller.tenant_id
+            await self._require_manager_in(View(connection, tenant_id, transaction.now), caller)
+            if await spaces.count(connection, tenant_id) >= MOST_SPACES:
+                words = f"a tenant has at most {MOST_SPACES} model spaces"
+                raise ResourceExhausted(words, metadata={"limit": "model_spaces"})
+            made = ModelSpace(ids.new_id("spc"), display_name, create_time=transaction.now, creator=caller.user())
+            if taken := await spaces.create(connection, tenant_id, made):
+                words = f"another model space is called {display_name!r}"
+                raise AlreadyExists("model_space", f"modelSpaces/{taken}", words)
+            transaction.audit(f"{schema.TENANT}:{tenant_id}", details={"space": made.name})
+            message = answer(made)
+            transaction.remember(message.SerializeToString())
+            return message
+
+    async def check(
+        self, caller: RequestContext, space: str, question: Question, given: SpaceCircumstances
+    ) -> tuple[Decision, str]:
+        """The answer, and the token of the state that gives it."""
+        await self._require_askable(caller, [question], given)
+        scope = changelog.scope_of(caller.tenant_id, space)
+        async with self._states.seen(scope, given.consistency) as state:
+            decision = state.engine.check(_key(question, caller), self._given(given, question.context))
+        self._record(caller, space, question, decision)
+        return decision, self._tokens.of(scope, decision.revision)
+
+    async def batch(
+        self, caller: RequestContext, space: str, questions: Sequence[Question], given: SpaceCircumstances
+    ) -> tuple[list[Decision | MeshError], str]:
+        """For each question the answer, or why there is none; all of one state, and its token."""
+        await self._require_askable(caller, questions, given)
+        scope = changelog.scope_of(caller.tenant_id, space)
+        async with self._states.seen(scope, given.consistency) as state:
+            found: list[Decision | MeshError] = []
+            for each in questions:
+                found += state.engine.batch([_key(each, caller)], self._given(given, each.context))
+            revision = state.revision
+        for question, answer in zip(questions, found, strict=True):
+            if isinstance(answer, Decision):
+                self._record(caller, space, question, answer)
+        return found, self._tokens.of(scope, revision)
+
+    def _record(self, caller: RequestContext, space: str, question: Question, decision: Decision) -> None:
+        if self._log.wants(allowed=decision.allowed):
+            resource, permission, subject = _key(question, caller)
+            kind, answer = resource.partition(":")[0], answer_of(decision)
+            made = auditing.Decision(subject, resource, f"{kind}.{permission}", answer, revision=str(decision.revision))
+            self._log.take(caller, made, f"modelSpaces/{space}")
+
+    async def explain(
+        self, caller: RequestContext, space: str, question: Question, given: SpaceCircumstances
+    ) -> tuple[Explanation, str]:
+        """The answer with its reasons, for those who manage access."""
+        await self._require_manager(caller)
+        scope = changelog.scope_of(caller.tenant_id, space)
+        async with self._states.seen(scope, given.consistency) as state:
+            found = explain(state.engine, _key(question, caller), self._given(given, question.context))
+        return found, self._tokens.of(scope, found.decision.revision)
+
+    async def expand(
+        self, caller: RequestContext, space: str, asked: Question, depth: int, consistency: Consistency
+    ) -> tuple[Node, str]:
+        """The tree of subjects behind a relation, for those who manage access."""
+        await self._require_manager(caller)
+        scope = changelog.scope_of(caller.tenant_id, space)
+        async with self._states.seen(scope, consistency) as state:
+            root = expand(state.engine, asked.resource, asked.verb, self._clock().timestamp(), depth or _DEPTH)
+            return root, self._tokens.of(scope, state.revision)
+
+    async def resources(
+        self,
+        caller: RequestContext,
+        space: str,
+        resource_type: str,
+        asked: Question,
+        given: SpaceCircumstances,
+        span: Span,
+    ) -> AsyncIterator[Part]:
+        """The objects of a type that the subject of `asked` stands in its relation to."""
+        await self._require_askable(caller, [asked], given)
+        subject = asked.subject or caller.user()
+        circumstances = self._given(given, asked.context)
+
+        def read(state: SpaceState, after: str, limit: int) -> Listing:
+            return lookup_resources(
+                state.engine,
+                resource_type,
+                asked.verb,
+                subject,
+                circumstances,
+                after=after,
+                limit=limit,
+                budget=_CANDIDATES_OF_A_PART,
+            )
+
+        async for each in self._parts(caller, space, given, span, read):
+            yield each
+
+    async def subjects(
+        self,
+        caller: RequestContext,
+        space: str,
+        asked: Question,
+        kind: tuple[str, str],
+        given: SpaceCircumstances,
+        span: Span,
+    ) -> AsyncIterator[Part]:
+        """The subjects of a type and relation that stand in the relation of `asked`, for those who manage access."""
+        await self._require_manager(caller)
+        circumstances = self._given(given, asked.context)
+        subject_type, relation = kind
+
+        def read(state: SpaceState, after: str, limit: int) -> Listing:
+            return lookup_subjects(
+                state.engine,
+                asked.resource,
+                asked.verb,
+                subject_type,
+                circumstances,
+                subject_relation=relation,
+                after=after,
+                limit=limit,
+            )
+
+        async for each in self._parts(caller, space, given, span, read):
+            yield each
+
+    def _parts(
+        self,
+        caller: RequestContext,
+        space: str,
+        given: SpaceCircumstances,
+        span: Span,
+        read: Callable[[SpaceState, str, int], Listing],
+    ) -> AsyncIterator[Part]:
+        scope = changelog.scope_of(caller.tenant_id, space)
+        return parts(self._states, self._tokens, scope, given.consistency, span, read)
+
+    async def write(
+        self,
+        caller: RequestContext,
+        space: str,
+        updates: Sequence[SpaceUpdate],
+        preconditions: Sequence[Precondition],
+        answer: Callable[[str], M],
+    ) -> M:
+        """Apply all updates or none; `answer` gets the token of the new state."""
+        refuse_repeated([each.relationship.key for each in updates])
+        async with self._begin(caller, space) as act:
+            await self._validate(act.data, updates)
+            await require_preconditions(act.data, preconditions)
+            created = [each.relationship.key for each in updates if each.operation is Operation.CREATE]
+            now = act.data.now
+            for there in (await act.data.at_keys(created)).values():
+                if there.expire_time is None or there.expire_time > now:
+                    raise AlreadyExists("relationship", str(there), reason="RELATIONSHIP_EXISTS")
+            removed = await act.data.remove([_key_of(each) for each in updates if each.operation is Operation.DELETE])
+            puts = [each.relationship for each in updates if each.operation is not Operation.DELETE]
+            await act.data.put(puts)
+            return act.answer(answer(act.token), {"stored": str(len(puts)), "removed": str(removed)})
+
+    async def delete(
+        self,
+        caller: RequestContext,
+        space: str,
+        wanted: Filter,
+        preconditions: Sequence[Precondition],
+        answer: Callable[[int, str], M],
+    ) -> M:
+        """Delete what matches; `answer` gets how many there were and the token of the new state."""
+        async with self._begin(caller, space) as act:
+            await require_preconditions(act.data, preconditions)
+            found = await act.data.relationships(wanted, MOST_IN_ONE_WRITE + 1)
+            if len(found) > MOST_IN_ONE_WRITE:
+                words = f"the filter matches more than {MOST_IN_ONE_WRITE} relationships: narrow it down"
+                raise ResourceExhausted(words, reason="TOO_MANY_RELATIONSHIPS")
+            await act.data.remove([each.key for each in found])
+            return act.answer(answer(len(found), act.token), {"removed": str(len(found))})
+
+    async def read(
+        self,
+        caller: RequestContext,
+        space: str,
+        wanted: Filter,
+        consistency: Consistency,
+        size: int,
+        after: Key | None,
+        revision: int = 0,
+    ) -> tuple[list[SpaceRelationship], int]:
+        """Up to `size` relationships behind a key, as they were at a revision (0: the one that `consistency` asks for),
+        and that revision; for those who manage access.
+        """
+        async with self._database.read(caller) as connection:
+            await self._require_manager_in(View(connection, caller.tenant_id, self._clock()), caller)
+            view = SpaceView(connection, caller.tenant_id, space, self._clock())
+            stored = await view.space()
+            if stored is None:
+                raise unknown(space)
+            at = revision or self._tokens.read_at(view.scope, consistency, stored.revision)
+            with self._tokens.kept(view.scope):
+                return await past.space_relationships(view, at, wanted, size, after), at
+
+    async def add(
+        self, caller: RequestContext, space: str, relationships: Sequence[SpaceRelationship]
+    ) -> tuple[int, str]:
+        """Store those that are not there, all or none; how many these were, and the token of the state after it."""
+        updates = [SpaceUpdate(Operation.TOUCH, each) for each in relationships]
+        refuse_repeated([each.relationship.key for each in updates])
+        async with self._begin(caller, space) as act:
+            await self._validate(act.data, updates)
+            there = await act.data.at_keys([each.key for each in relationships])
+            new = [each for each in relationships if each.key not in there]
+            await act.data.put(new)
+            details = {"space": f"modelSpaces/{space}", "stored": str(len(new))}
+            act.transaction.audit(f"{schema.TENANT}:{caller.tenant_id}", details=details)
+            return len(new), act.token
+
+    async def write_schema(
+        self,
+        caller: RequestContext,
+        space: str,
+        source: str,
+        expected: str,
+        answer: Callable[[SchemaVersion, str], M],
+    ) -> M:
+        """Store a version, which becomes the current one; FailedPrecondition SCHEMA_ORPHANS_RELATIONSHIPS where stored
+        relationships would lose their meaning by it.
+        """
+        tree = await spaces.parsed(source)
+        async with self._begin(caller, space, missing=NotFound("model_space", f"modelSpaces/{space}")) as act:
+            stored = await act.data.space()
+            current = stored.schema if stored else ""
+            domain.require_etag(expected.removeprefix("schemas/"), current, f"modelSpaces/{space}")
+            orphans = await orphaned(act.data, tree)
+            if orphans:
+                raise _orphaning(orphans)
+            version = SchemaVersion(ids.new_id("sch"), space, act.data.now, caller.user(), source)
+            await act.data.put_schema(version)
+            return act.answer(answer(version, act.token), {"schema": version.name})
+
+    def token(self, caller: RequestContext, space: str, revision: int) -> str:
+        """The token of a state."""
+        return self._tokens.of(changelog.scope_of(caller.tenant_id, space), revision)
+
+    @asynccontextmanager
+    async def _begin(
+        self, caller: RequestContext, space: str, missing: MeshError | None = None
+    ) -> AsyncIterator[SpaceAct]:
+        async with self._acts.refusals_audited(caller):
+            async with self._database.transaction(caller) as transaction:
+                view = View(transaction.connection, caller.tenant_id, transaction.now)
+                await self._require_manager_in(view, caller)
+                change = await SpaceChange.begin(view.connection, caller.tenant_id, space, view.now)
+                if change is None:
+                    raise missing or unknown(space)
+                yield SpaceAct(change, self._tokens.of(change.scope, change.at), transaction)
+            self._engines.committed(change.scope, change.at, change.changes)
+
+    async def _validate(self, change: SpaceChange, updates: Sequence[SpaceUpdate]) -> None:
+        # The tenant's changes are serial: no other schema can come between the state before and this change.
+        engine = (await self._engines.at_least(change.scope, change.at - 1)).engine
+        for index, each in enumerate(updates):
+            field = f"updates[{index}].relationship"
+            stored = as_relationship(each.relationship)
+            engine.graph.validate(stored, field)
+            engine.conditions.validate(stored.term, f"{field}.condition")
+            if each.operation is not Operation.DELETE:
+                domain.require_future(each.relationship.expire_time, change.now, f"{field}.expire_time")
+
+    def _given(self, given: SpaceCircumstances, context: Mapping[str, Any]) -> facts.Circumstances:
+        return facts.Circumstances(self._clock().timestamp(), context, tuple(map(as_relationship, given.contextual)))
+
+    async def _require_askable(
+        self, caller: RequestContext, questions: Iterable[Question], given: SpaceCircumstances
+    ) -> None:
+        me = caller.user()
+        if given.contextual or any(each.subject not in {"", me} for each in questions):
+            await self._require_manager(caller)
+
+    async def _require_manager(self, caller: RequestContext) -> None:
+        async with self._platform.seen(caller.tenant_id, NEAREST) as state:
+            tenant = Resource(schema.TENANT, caller.tenant_id)
+            Sight(state, caller.user(), self._clock(), ()).require(tenant, schema.MANAGE_ACCESS)
+
+    async def _require_manager_in(self, view: View, caller: RequestContext) -> None:
+        tenant = Resource(schema.TENANT, caller.tenant_id)
+        await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+
+
+async def orphaned(view: SpaceView, tree: Schema) -> list[SpaceRelationship]:
+    """The stored relationships that a schema does not admit."""
+    engine = RelationEngine(tree)
+    found: list[SpaceRelationship] = []
+    async for part in view.everything():
+        for each in part:
+            stored = as_relationship(each)
+            try:
+                engine.graph.validate(stored)
+                engine.conditions.validate(stored.term, "condition")
+            except InvalidArgument:
+                found.append(each)
+    return found
+
+
+def _orphaning(orphans: Sequence[SpaceRelationship]) -> FailedPrecondition:
+    shown = [
+        PreconditionViolation("RELATIONSHIP", str(each), "has no meaning in the new schema") for each in orphans[:20]
+    ]
+    words = (
+        f"{len(orphans)} stored relationships have no meaning in this schema, such as {orphans[0]}: delete them first"
+    )
+    metadata = {"relationships": str(len(orphans))}
+    return FailedPrecondition(words, shown, reason="SCHEMA_ORPHANS_RELATIONSHIPS", metadata=metadata)
+
+
+def _key(question: Question, caller: RequestContext) -> tuple[str, str, str]:
+    return question.resource, question.verb, question.subject or caller.user()
+
+
+def _key_of(update: SpaceUpdate) -> Key:
+    return update.relationship.key

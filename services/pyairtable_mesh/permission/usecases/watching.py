@@ -1,0 +1,147 @@
+"""Following what changes: each revision once, in order, with a sign of life when nothing does."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, replace
+
+from pyairtable_mesh.permission import changelog, schema
+from pyairtable_mesh.permission.domain import Fact, Resource, Revision, Role, SchemaVersion, SpaceRelationship
+from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.spaces import SpaceView, unknown
+from pyairtable_mesh.permission.store import View
+from pyairtable_mesh.permission.usecases.authority import Authority
+from pyairtable_mesh.permission.usecases.consistency import Tokens
+from pyairtable_mesh.runtime.authorization import dump
+from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.database import Database, background
+from pyairtable_mesh.runtime.errors import InvalidArgument
+from pyairtable_mesh.runtime.events import POLL_SECONDS
+from pyairtable_mesh.runtime.moments import utc_now
+from pyairtable_mesh.runtime.signals import Signal
+
+_CHANGES_IN_ONE_READ = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The changes of a revision, or (None) a sign of life; `revision` is the newest that has been passed on."""
+
+    revision: int
+    token: str
+    changes: Revision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An engine's state in its binary form, at a revision."""
+
+    revision: int
+    token: str
+    data: bytes
+
+
+class Watching:
+    """Streams that end when the process is `leaving`: their clients resume elsewhere."""
+
+    def __init__(
+        self, database: Database, loader: Loader, authority: Authority, tokens: Tokens, leaving: asyncio.Event
+    ) -> None:
+        self._database = database
+        self._loader = loader
+        self._authority = authority
+        self._tokens = tokens
+        self._leaving = leaving
+
+    async def watch(
+        self, caller: RequestContext, space: str, token: str, types: Collection[str], heartbeat: float
+    ) -> AsyncIterator[Beat]:
+        """What changes at resources of some types (empty: all) of a space (empty: the platform's) behind the state of a
+        token (empty: the present), for those who manage access in the tenant, as long as they do; at least every
+        `heartbeat` seconds something.
+        """
+        if not space:
+            _require_known(types)
+        await self._require_manager(caller, space)
+        scope = changelog.scope_of(caller.tenant_id, space)
+        after = self._tokens.revision(scope, token, "start_token") if token else None
+        with self._tokens.kept(scope):
+            async for beat in self._follow(scope, after, frozenset(types), heartbeat):
+                await self._require_manager(caller, space)
+                yield beat
+
+    async def replica(
+        self, tenant_id: str, token: str, types: Collection[str], heartbeat: float
+    ) -> AsyncIterator[Snapshot | Beat]:
+        """A snapshot, then what changes; the changes alone behind a checkpoint that is still kept."""
+        _require_known(types)
+        wanted = with_ancestors(types)
+        after = self._tokens.revision(tenant_id, token, "checkpoint_token") if token else None
+        while not self._leaving.is_set():
+            if after is None:
+                state = await self._loader.load(tenant_id, lambda fact: not wanted or type_of(fact) in wanted)
+                after = state.revision
+                data = await asyncio.to_thread(dump, state.engine)
+                yield Snapshot(after, self._tokens.of(tenant_id, after), data)
+                del state, data
+            try:
+                async for beat in self._follow(tenant_id, after, wanted, heartbeat):
+                    yield beat
+            except changelog.ExpiredError:
+                after = None
+
+    async def _follow(
+        self, scope: str, after: int | None, types: Collection[str], heartbeat: float
+    ) -> AsyncIterator[Beat]:
+        due, told = time.monotonic(), after
+        while not self._leaving.is_set():
+            upcoming = self._database.changed.upcoming()
+            async with self._database.read(background(changelog.tenant_of(scope))) as connection:
+                after = await changelog.newest(connection, scope) if after is None else after
+                tail = await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
+            for each in tail.revisions:
+                after = each.number
+                changes = [change for change in each.changes if not types or type_of(change.what) in types]
+                if changes:
+                    yield Beat(after, self._tokens.of(scope, after), replace(each, changes=changes))
+                    due, told = time.monotonic() + heartbeat, after
+            if tail.complete:
+                after = max(after, tail.newest)
+            # Whoever waits for a revision learns, too, that it changed nothing of what is asked for.
+            if after != told or time.monotonic() >= due:
+                yield Beat(after, self._tokens.of(scope, after))
+                due, told = time.monotonic() + heartbeat, after
+            if tail.complete:
+                await Signal.wait(upcoming, max(0.0, min(POLL_SECONDS, due - time.monotonic())))
+
+    async def _require_manager(self, caller: RequestContext, space: str) -> None:
+        async with self._database.read(caller) as connection:
+            view = View(connection, caller.tenant_id, utc_now())
+            tenant = Resource(schema.TENANT, caller.tenant_id)
+            await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            if space and await SpaceView(connection, caller.tenant_id, space, view.now).space() is None:
+                raise unknown(space)
+
+
+def type_of(fact: Fact) -> str:
+    """The type of the resource that a fact is about; roles are everywhere, and count as what a tenant has."""
+    if isinstance(fact, Role | SchemaVersion):
+        return schema.TENANT
+    return fact.resource.partition(":")[0] if isinstance(fact, SpaceRelationship) else fact.resource.type
+
+
+def _require_known(types: Collection[str]) -> None:
+    for index, each in enumerate(types):
+        if each not in schema.TYPES:
+            words = f"there is no type {each!r}"
+            raise InvalidArgument.of_field(f"resource_types[{index}]", words, reason="UNKNOWN_TYPE")
+
+
+def with_ancestors(types: Collection[str]) -> frozenset[str]:
+    """The types, all that they inherit from, and groups; empty where none are named."""
+    found = set(types)
+    for name in types:
+        here = name
+        while here := schema.TYPES[here].parent:
+            found.add(here)
+    return frozenset(found | {schema.GROUP, schema.TENANT}) if types else frozenset()

@@ -1,0 +1,146 @@
+"""Which decisions go to the audit log, and how they come there without slowing a check.
+
+A check only puts its decision into a bounded buffer; a task writes the buffer to the outbox, from which the audit
+service takes it. What does not fit is counted, and the count is written in the place of what is missing.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from opentelemetry import metrics
+
+from pyairtable_mesh.runtime import auditing
+from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.database import Database, background
+
+if TYPE_CHECKING:
+    from pyairtable_mesh.runtime.authorization import Circumstances, Decision, ScopedEngine
+
+CAPACITY = 10_000
+"""Decisions that wait to be written."""
+_AT_ONCE = 100
+_INTERVAL_SECONDS = 1.0
+_logger = logging.getLogger(__name__)
+
+
+def recorded(
+    engine: "ScopedEngine", question: tuple[str, str, str], decision: "Decision", given: "Circumstances"
+) -> auditing.Decision:
+    """A decision of an engine about (resource, verb, subject), with the grant that it came through."""
+    from pyairtable_mesh.runtime.authorization import explain_scoped  # noqa: PLC0415 # with the first engine
+
+    resource, verb, subject = question
+    path = explain_scoped(engine, question, given).path if decision.allowed else ()
+    bound = [each.binding for each in path if each.binding]
+    return auditing.Decision(
+        subject,
+        resource,
+        f"{resource.partition(':')[0]}.{verb}",
+        answer_of(decision),
+        f"roleBindings/{bound[-1]}" if bound else "",
+        str(decision.revision),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A decision that was made for a caller."""
+
+    caller: RequestContext
+    time: datetime
+    decision: auditing.Decision
+    space: str
+
+
+def answer_of(decision: "Decision") -> auditing.Answer:
+    """How a decision is called."""
+    return "allowed" if decision.allowed else "conditional" if decision.missing else "denied"
+
+
+class DecisionLog:
+    """Takes every denial, and of what is allowed a share of `ratio`; `chance` gives numbers from 0 to 1."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        ratio: float,
+        *,
+        capacity: int = CAPACITY,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._ratio = ratio
+        self._capacity = capacity
+        self._chance = chance
+        self._waiting: list[Recorded] = []
+        self._full = asyncio.Event()
+        meter = metrics.get_meter("pyairtable_mesh")
+        self._dropped = meter.create_counter(
+            "permission.audit.dropped", unit="{decision}", description="Decisions that did not fit into the buffer."
+        )
+        self.dropped = 0
+        """Decisions that did not fit, since the last that were written."""
+
+    def wants(self, *, allowed: bool) -> bool:
+        """Whether a decision is to be taken."""
+        return not allowed or (self._ratio > 0 and self._chance() < self._ratio)
+
+    def take(self, caller: RequestContext, decision: auditing.Decision, space: str = "") -> None:
+        """Keep a decision (in a model space by its name, else the platform's) to be written; never waits."""
+        if len(self._waiting) >= self._capacity:
+            self.dropped += 1
+            self._dropped.add(1)
+            return
+        self._waiting.append(Recorded(caller, self._clock(), decision, space))
+        if len(self._waiting) >= _AT_ONCE:
+            self._full.set()
+
+    async def run(self) -> None:
+        """Write what waits, about each second, until cancelled; then what is left."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(_INTERVAL_SECONDS):
+                        await self._full.wait()
+                except TimeoutError:
+                    pass
+                await self._try_to_write()
+        finally:
+            await self._try_to_write()
+
+    async def _try_to_write(self) -> None:
+        try:
+            await self.write()
+        except Exception:
+            _logger.exception("decisions wait to be written to the audit log")
+            await asyncio.sleep(_INTERVAL_SECONDS)
+
+    async def write(self) -> None:
+        """Write everything that waits; what cannot be written now goes on waiting."""
+        while self._waiting:
+            part = self._waiting[:_AT_ONCE]
+            dropped = self.dropped
+            async with self._database.transaction(background()) as transaction:
+                for each in part:
+                    outcome: auditing.Outcome = "denied" if each.decision.answer == "denied" else "succeeded"
+                    details = {"space": each.space} if each.space else {}
+                    if dropped and each is part[0]:
+                        details["dropped_before"] = str(dropped)
+                    entry = auditing.Entry(each.decision.resource, "", outcome, details, each.decision, None)
+                    transaction.publish(
+                        auditing.EVENT_TYPE,
+                        each.decision.resource,
+                        auditing.message(entry, each.caller, each.time),
+                        aggregate=auditing.EVENT_TYPE,
+                        tenant_id=each.caller.tenant_id,
+                    )
+            del self._waiting[: len(part)]
+            self.dropped -= dropped
+        self._full.clear()

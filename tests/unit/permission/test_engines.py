@@ -1,0 +1,141 @@
+"""What replicas hold: the same as the rows at every revision, and never older than a token."""
+
+import random
+from itertools import product as pairs
+
+import pytest
+
+from pyairtable_mesh.permission import schema
+from pyairtable_mesh.permission.domain import Operation, ScopeMode
+from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.evaluator import NaiveEvaluator
+from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.store import View
+from pyairtable_mesh.permission.tables import CHANGELOG
+from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
+from pyairtable_mesh.permission.usecases.consistency import NEWEST, Consistency
+from pyairtable_mesh.runtime import authorization
+from pyairtable_mesh.runtime.authorization import product
+from pyairtable_mesh.runtime.database import Database
+from pyairtable_mesh.runtime.errors import MeshError
+from tests.unit.permission.conftest import Clock, Permissions, caller, link, member
+from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
+
+RECORD = ref("record")
+RESOURCES = [RECORD, ref("field"), TABLE, BASE, WORKSPACE, TENANT]
+SUBJECTS = [ALICE, BOB, CAROL, members(1), members(2)]
+
+
+def test_the_schema_is_the_models() -> None:
+    policy = product.policy()
+    assert set(policy.permissions) == schema.PERMISSIONS
+    assert product.system_roles() == schema.SYSTEM_ROLES
+    assert policy.parents == {each.name: each.parent for each in schema.TYPES.values() if each.parent}
+
+
+Answers = dict[tuple[str, str], frozenset[str]]
+
+
+async def _naive(permissions: Permissions) -> Answers:
+    async with permissions.database.read(caller(ALICE)) as connection:
+        view = View(connection, TENANT_ID, permissions.clock())
+        answers = await NaiveEvaluator().answers(view, TENANT_ID, RESOURCES, SUBJECTS)
+    return {(subject, each): answers.effective(subject, each) for subject, each in pairs(SUBJECTS, RESOURCES)}
+
+
+def _held(engine: authorization.ScopedEngine, clock: Clock) -> Answers:
+    now = authorization.Circumstances(clock().timestamp())
+    return {
+        (subject, each): frozenset(engine.effective(each, subject, now)[0])
+        for subject, each in pairs(SUBJECTS, RESOURCES)
+    }
+
+
+async def _change(permissions: Permissions, chance: random.Random) -> None:
+    groups, people = [ref("group", 1), ref("group", 2)], [BOB, CAROL, members(1)]
+    match chance.randrange(5):
+        case 0:
+            resource = chance.choice(RESOURCES[:-1])
+            await permissions.grant(
+                ALICE, chance.choice(["viewer", "editor", "owner"]), resource, chance.choice(SUBJECTS[1:])
+            )
+        case 1:
+            async with permissions.database.read(caller(ALICE)) as connection:
+                bound = await View(connection, TENANT_ID, permissions.clock()).bindings(100)
+            await permissions.revoke(ALICE, chance.choice(bound).name)
+        case 2:
+            operation = chance.choice([Operation.TOUCH, Operation.DELETE])
+            await permissions.write(ALICE, (operation, member(chance.choice(groups), chance.choice(people))))
+        case 3:
+            await permissions.set_mode(ALICE, chance.choice(RESOURCES[:-1]), chance.choice(list(ScopeMode)))
+        case _:
+            there = chance.choice([BASE, ref("base", 2)])
+            other = ref("base", 2) if there == BASE else BASE
+            moves = (Operation.DELETE, link(TABLE, other)), (Operation.TOUCH, link(TABLE, there))
+            await permissions.write(ALICE, *moves)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_every_replica_answers_as_the_rows_do_at_every_revision(permissions: Permissions, seed: int) -> None:
+    chance = random.Random(seed)
+    links = [link(ref("base", 2), WORKSPACE), link(RECORD, TABLE), link(ref("field"), TABLE)]
+    await permissions.write(ALICE, *((Operation.CREATE, each) for each in links))
+    behind = Engines(permissions.database, Loader(permissions.database))
+    expected: dict[int, Answers] = {}
+    await permissions.engines.at_least(TENANT_ID)
+    for step in range(40):
+        try:
+            await _change(permissions, chance)
+        except MeshError:
+            continue
+        present = permissions.engines.nearest(TENANT_ID)
+        assert present is not None
+        expected[present.revision] = await _naive(permissions)
+        assert _held(present.engine, permissions.clock) == expected[present.revision]
+        if step % 7 == 0:
+            other = await behind.newest(TENANT_ID)
+            assert _held(other.engine, permissions.clock) == expected[other.revision]
+    assert len(expected) > 15
+    fresh = await Engines(permissions.database, Loader(permissions.database)).newest(TENANT_ID)
+    assert _held(fresh.engine, permissions.clock) == expected[fresh.revision]
+    for revision in chance.sample(sorted(expected), len(expected)):
+        async with behind.exactly(TENANT_ID, revision) as state:
+            assert state.revision == revision
+            assert _held(state.engine, permissions.clock) == expected[revision]
+
+
+async def test_a_token_is_never_answered_from_an_older_state(permissions: Permissions, database: Database) -> None:
+    """The "new enemy": what is added after a revocation must not be seen by who was revoked, on no replica."""
+    other = Permissions(database, permissions.clock)  # a replica that hears of nothing
+    binding = (await permissions.grant(ALICE, "editor", BASE, BOB)).role_binding
+    assert await other.may(BOB, "read", TABLE)
+    await permissions.revoke(ALICE, binding.name)
+    token = await permissions.write(ALICE, (Operation.CREATE, link(RECORD, TABLE)))
+    assert await other.may(BOB, "read", TABLE), "replication is not paused"
+    for consistency in (Consistency(token), Consistency(token, exact=True), NEWEST):
+        replica = Permissions(database, permissions.clock)
+        await replica.engines.at_least(TENANT_ID)
+        for each in (replica, other):
+            given = Circumstances(consistency=consistency)
+            decision, seen = await each.checks.check(caller(BOB), Question(RECORD, "read"), given)
+            assert (decision.allowed, seen) == (False, token)
+
+
+async def test_engines_make_room_for_each_other(permissions: Permissions) -> None:
+    engines = Engines(permissions.database, Loader(permissions.database), most_engines=2)
+    tenants = [TENANT_ID, *("ten" + str(number) * 26 for number in (3, 4))]
+    for each in tenants:
+        await engines.at_least(each)
+    assert [engines.nearest(each) is not None for each in tenants] == [False, True, True]
+    assert (await engines.at_least(TENANT_ID)).revision == 2
+
+
+async def test_a_replica_that_missed_what_is_pruned_begins_anew(permissions: Permissions) -> None:
+    other = Engines(permissions.database, Loader(permissions.database))
+    await other.at_least(TENANT_ID)
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    await permissions.grant(ALICE, "viewer", BASE, CAROL)
+    async with permissions.database.transaction(caller(ALICE)) as transaction:
+        await transaction.connection.execute(CHANGELOG.delete().where(CHANGELOG.c.revision < 4))
+    state = await other.newest(TENANT_ID)
+    assert _held(state.engine, permissions.clock) == await _naive(permissions)
