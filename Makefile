@@ -5,6 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 UV_VERSION := 0.13.9
+SKAFFOLD_VERSION := v2.16.1
 PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
@@ -111,6 +112,12 @@ cluster: ## A cluster for e2e: that of KUBECONFIG where one answers, else a kind
 .PHONY: e2e
 e2e: install cluster ## Build the images, and test the release on the cluster
 	@$(BIN)/pytest -q tests/e2e
+
+.PHONY: skaffold
+skaffold: ## Put the skaffold that the cluster tests run into .tools/bin, where none is on PATH
+	@command -v skaffold >/dev/null || { mkdir -p .tools/bin && curl -fsSLo .tools/bin/skaffold \
+	  https://storage.googleapis.com/skaffold/releases/$(SKAFFOLD_VERSION)/skaffold-$$(uname -s | tr A-Z a-z)-$$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/') \
+	  && chmod +x .tools/bin/skaffold; }
 
 .PHONY: cluster-down
 cluster-down: ## Delete the kind cluster that `make cluster` made

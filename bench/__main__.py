@@ -29,6 +29,7 @@ BENCHMARKS = (
     "permission",
     "engine",
     "openfga",
+    "replica",
 )
 
 

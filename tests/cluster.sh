@@ -26,12 +26,14 @@ ours() {
 }
 
 up() {
+    local context
     need kubectl
     if [[ -n ${KUBECONFIG:-} ]] && answers; then
         echo "using the cluster of KUBECONFIG=$KUBECONFIG, context $(kubectl config current-context)"
         return
     fi
-    if [[ -n ${KUBECONFIG:-} && -s $KUBECONFIG ]] && ! kubectl config get-contexts "kind-$NAME" >/dev/null 2>&1; then
+    context=$(kubectl config current-context 2>/dev/null || true)
+    if [[ -n ${KUBECONFIG:-} && -n $context && $context != "kind-$NAME" ]]; then
         fail "the cluster of KUBECONFIG=$KUBECONFIG does not answer: start it, or unset KUBECONFIG to have a kind cluster made"
     fi
     need docker kind

@@ -22,9 +22,9 @@ WORDS, LISTENS = "edited while skaffold dev runs", "permission listens on"
 
 @pytest.fixture(scope="module")
 def skaffold() -> str:
-    program = shutil.which("skaffold")
+    program = shutil.which("skaffold", path=f"{os.environ['PATH']}:{tools.BIN}")
     if program is None:
-        words = "skaffold is not on PATH: see https://skaffold.dev/docs/install"
+        words = "skaffold is neither on PATH nor in .tools/bin: `make skaffold` puts it there"
         (pytest.fail if os.environ.get("E2E") == "required" else pytest.skip)(words)
     return program
 

@@ -5,7 +5,6 @@ from datetime import timedelta
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission import claim_code, messages
 from pyairtable_mesh.permission.authorizer import LocalAuthorizer
-from pyairtable_mesh.permission.decisions import DecisionLog
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.maintenance import Maintenance
@@ -24,6 +23,7 @@ from pyairtable_mesh.permission.usecases.roles import Roles
 from pyairtable_mesh.permission.usecases.schemas import Schemas
 from pyairtable_mesh.permission.usecases.spaces import Spaces
 from pyairtable_mesh.permission.usecases.watching import Watching
+from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.service import Parts, Runtime, Service
 
 

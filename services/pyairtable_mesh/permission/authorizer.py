@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Question
+from pyairtable_mesh.permission.usecases.consistency import Consistency
 from pyairtable_mesh.runtime import access
 from pyairtable_mesh.runtime.authorization import Decision
 from pyairtable_mesh.runtime.context import RequestContext
@@ -18,7 +19,8 @@ class LocalAuthorizer:
     async def check(self, caller: RequestContext, questions: Sequence[access.Question]) -> Sequence[bool]:
         """One answer per question; raises the first error, so that the caller fails closed."""
         asked = [Question(resource, verb) for resource, verb in questions]
-        results, _ = await self._checks.batch(caller, asked, Circumstances())
+        given = Circumstances(consistency=Consistency(caller.consistency_token))
+        results, _ = await self._checks.batch(caller, asked, given)
         for result in results:
             if isinstance(result, MeshError):
                 raise result

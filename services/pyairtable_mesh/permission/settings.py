@@ -21,5 +21,3 @@ class PermissionSettings(Settings):
     """How many changes of a tenant are kept for that at most."""
     engine_facts: Annotated[int, Meta(ge=10_000, le=1_000_000_000)] = 5_000_000
     """Relationships, bindings and names that are held in memory; about 150 bytes each."""
-    audit_allowed_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.001
-    """Share of the allowed checks that is written to the audit log; denials and administrative acts all are."""

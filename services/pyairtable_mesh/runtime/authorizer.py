@@ -1,6 +1,6 @@
 """Asks the permission service, for the authorization interceptor of every other service.
 
-The embedded replica (permission.md) takes this place later; what it must keep is this Protocol and failing closed.
+`replica/` stands in front of it: it answers what it can in process, and asks here for the rest.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,21 @@ class PeerAuthorizer:
         self._stub = stub
 
     async def check(self, caller: RequestContext, questions: Sequence[Question]) -> Sequence[bool]:
-        """One BatchCheckPermissions; `Unavailable` when an item could not be decided."""
+        """One BatchCheckPermissions of a state as fresh as the caller's consistency token; errors as for `ask`."""
+        allowed, _ = await self.ask(questions, caller.consistency_token)
+        return allowed
+
+    async def ask(self, questions: Sequence[Question], token: str) -> tuple[list[bool], str]:
+        """The answers of a state that is at least as fresh as a token, and that state's own token.
+
+        `Unavailable` when an item could not be decided, InvalidArgument for a token that is not the tenant's.
+        """
         items = [permission_pb2.CheckItem(resource=resource, permission=verb) for resource, verb in questions]
         request = permission_pb2.BatchCheckPermissionsRequest(items=items)
+        if token:
+            request.consistency.at_least_as_fresh = token
         answer = await self._stub.BatchCheckPermissions(request)
         if len(answer.results) != len(items) or any(result.HasField("error") for result in answer.results):
             raise Unavailable("the permission service could not decide", reason="DEPENDENCY_UNAVAILABLE")
-        return [result.decision.result == permission_pb2.Decision.RESULT_ALLOWED for result in answer.results]
+        allowed = permission_pb2.Decision.RESULT_ALLOWED
+        return [each.decision.result == allowed for each in answer.results], answer.consistency_token

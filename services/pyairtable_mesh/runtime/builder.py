@@ -1,8 +1,9 @@
 """Builds a service's process from its `Service` value and settings: the runtime's composition root."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from pyairtable.common.v1 import common_pb2_grpc, events_pb2_grpc
+from pyairtable.common.v1 import common_pb2, common_pb2_grpc, events_pb2_grpc
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.runtime import (
     access,
@@ -25,23 +26,31 @@ from pyairtable_mesh.runtime import (
     registration,
     telemetry,
 )
-from pyairtable_mesh.runtime.authorizer import PeerAuthorizer
+from pyairtable_mesh.runtime.authorizer import Authorizer, PeerAuthorizer
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
+from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.diagnostics import DiagnosticsServicer
 from pyairtable_mesh.runtime.errors import FailedPrecondition
 from pyairtable_mesh.runtime.events import EventServicer
-from pyairtable_mesh.runtime.health import Health
+from pyairtable_mesh.runtime.health import Dependency, Health
 from pyairtable_mesh.runtime.interceptors.call import Interceptor
 from pyairtable_mesh.runtime.pagination import Sealer
 from pyairtable_mesh.runtime.peers import Peers, WorkloadToken
 from pyairtable_mesh.runtime.reflection import enable
+from pyairtable_mesh.runtime.replica.asked import types_asked
+from pyairtable_mesh.runtime.replica.authorizer import ReplicaAuthorizer
+from pyairtable_mesh.runtime.replica.follower import Wanted
+from pyairtable_mesh.runtime.replica.replicas import Bounds, Replicas
+from pyairtable_mesh.runtime.replica.report import Report
 from pyairtable_mesh.runtime.retries import RetryPolicy
 from pyairtable_mesh.runtime.server import Running, new_server
-from pyairtable_mesh.runtime.service import Parts, Registration, Runtime, S, Service
+from pyairtable_mesh.runtime.service import Background, Parts, Registration, Runtime, S, Service
 from pyairtable_mesh.runtime.settings import Settings, SettingsError
 from pyairtable_mesh.runtime.tokens import Authenticator, KeyAccess, KeySet
 from pyairtable_mesh.runtime.validation import SchemaValidator
+
+_DIAGNOSTICS = "DiagnosticsService"
 
 
 def runtime_access(subscribers: Iterable[str]) -> dict[str, access.AccessTable]:
@@ -118,9 +127,11 @@ async def build(
     validator = SchemaValidator()
     leaving = asyncio.Event()
     parts = service.build(Runtime(settings, peers, validator, clock, store, sealer, leaving))
-    authorizer = parts.authorizer or PeerAuthorizer(peers.stub(permission_pb2_grpc.PermissionServiceStub, "permission"))
-    stack = interceptors.stack(settings, observer, _authenticator(settings), authorizer, validator, _answered(store))
-    return _assemble(service, settings, parts, stack, store, observer, leaving)
+    authorization = _authorization(service, settings, parts, peers, store, observer, clock)
+    stack = interceptors.stack(
+        settings, observer, _authenticator(settings), authorization.authorizer, validator, _answered(store)
+    )
+    return _assemble(service, settings, parts, stack, store, observer, leaving, authorization)
 
 
 async def _data(
@@ -139,6 +150,41 @@ async def _data(
     if settings.sealing_key_file:
         return store, Sealer(await asyncio.to_thread(Path(settings.sealing_key_file).read_bytes))
     return store, Sealer(await pagination.sealing_key(store))
+
+
+@dataclass(frozen=True, slots=True)
+class _Authorization:
+    """Who authorizes calls, what runs for it beside them, and what the health report says of it."""
+
+    authorizer: Authorizer
+    background: Sequence[Background] = ()
+    reports: Sequence[Callable[[], Dependency]] = ()
+
+
+def _authorization(
+    service: Service[Any],
+    settings: Settings,
+    parts: Parts,
+    peers: Peers,
+    store: Database | None,
+    observer: telemetry.Telemetry,
+    clock: Callable[[], datetime],
+) -> _Authorization:
+    if parts.authorizer is not None:
+        return _Authorization(parts.authorizer)
+    stub = peers.stub(permission_pb2_grpc.PermissionServiceStub, "permission")
+    server = PeerAuthorizer(stub)
+    if settings.authorizer == "peer":
+        return _Authorization(server)
+    described = [*map(registration.describe, parts.servicers), common_pb2.DESCRIPTOR.services_by_name[_DIAGNOSTICS]]
+    types = types_asked(described, {**service.access, **runtime_access(service.subscribers)})
+    bounds = Bounds(settings.replica_tenants, settings.replica_facts, settings.replica_idle_seconds)
+    replicas = Replicas(stub, Wanted(types, settings.replica_budget_seconds), bounds)
+    log = DecisionLog(store, clock, settings.audit_allowed_ratio) if store is not None else None
+    authorizer = ReplicaAuthorizer(replicas, server, log, clock)
+    report = Report(replicas, authorizer)
+    report.observe(observer)
+    return _Authorization(authorizer, [replicas.run, *([log.run] if log is not None else ())], [report.dependency])
 
 
 def _authenticator(settings: Settings) -> Authenticator:
@@ -173,6 +219,7 @@ def _assemble(
     store: Database | None,
     observer: telemetry.Telemetry,
     leaving: asyncio.Event,
+    authorization: _Authorization,
 ) -> Running:
     server = new_server(settings.max_message_bytes, telemetry.official(settings.telemetry_grpc, observer))
     checks = dict(parts.health)
@@ -185,13 +232,13 @@ def _assemble(
     names = [registration.describe(item).full_name for item in parts.servicers]
     health = Health(names, checks)
     telemetry.observe_dependencies(observer, health.answering)
-    diagnostics = DiagnosticsServicer(service.name, settings, health, names)
+    diagnostics = DiagnosticsServicer(service.name, settings, health, names, authorization.reports)
     registrations.append((common_pb2_grpc.add_DiagnosticsServiceServicer_to_server, diagnostics))
     served = registration.register(
         server, registrations, {**service.access, **runtime_access(service.subscribers)}, stack
     )
     _add_standard(server, health, served, reflection=settings.reflection)
-    background = [health.watch, *parts.background]
+    background = [health.watch, *parts.background, *authorization.background]
     if store is not None:
         background.append(partial(maintenance.run, store))
     probes = new_server(settings.max_message_bytes)

@@ -43,7 +43,8 @@ class RequestContext:
 
     `deadline` is in seconds of `time.monotonic` (infinite where the caller set none); `authorization` is the header
     as it came, for peers; `trace_id` 32 hex digits or empty; `request_id` and `request_digest` (SHA-256 of the
-    request) are set when the request carries an AIP-155 request id.
+    request) are set when the request carries an AIP-155 request id. `consistency_token` is the caller's: the call is
+    authorized by no older state of the permissions than the one that it stands for.
     """
 
     method: str
@@ -55,6 +56,7 @@ class RequestContext:
     trace_id: str = ""
     request_id: str = ""
     request_digest: bytes = b""
+    consistency_token: str = ""
 
     def remaining(self) -> float:
         """Seconds left until the deadline; never negative, infinite without one."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -16,11 +17,20 @@ from pyairtable_mesh.runtime.settings import Secret, Settings
 class DiagnosticsServicer(common_pb2_grpc.DiagnosticsServiceServicer):
     """In every service, beside `grpc.health.v1`, which says the same in one word."""
 
-    def __init__(self, service: str, settings: Settings, health: Health, grpc_services: list[str]) -> None:
+    def __init__(
+        self,
+        service: str,
+        settings: Settings,
+        health: Health,
+        grpc_services: list[str],
+        others: Sequence[Callable[[], Dependency]] = (),
+    ) -> None:
+        """`others` tell of what the service is ready without."""
         self._service = service
         self._settings = settings
         self._health = health
         self._grpc_services = grpc_services
+        self._others = others
         self._started = datetime.now(UTC)
 
     async def GetHealthReport(
@@ -30,7 +40,8 @@ class DiagnosticsServicer(common_pb2_grpc.DiagnosticsServiceServicer):
         ready = await self._health.look()
         state = common_pb2.HEALTH_STATE_HEALTHY if ready else common_pb2.HEALTH_STATE_UNHEALTHY
         report = common_pb2.HealthReport(service=self._service, state=state)
-        report.dependencies.extend(_dependency(found) for found in self._health.dependencies.values())
+        looked_at = [*self._health.dependencies.values(), *(look() for look in self._others)]
+        report.dependencies.extend(_dependency(found) for found in looked_at)
         report.report_time.GetCurrentTime()
         return report
 
@@ -57,12 +68,13 @@ class DiagnosticsServicer(common_pb2_grpc.DiagnosticsServiceServicer):
 
 
 def _dependency(found: Dependency) -> common_pb2.DependencyHealth:
+    ill = common_pb2.HEALTH_STATE_UNHEALTHY if found.required else common_pb2.HEALTH_STATE_DEGRADED
     row = common_pb2.DependencyHealth(
         name=found.name,
-        state=common_pb2.HEALTH_STATE_HEALTHY if found.healthy else common_pb2.HEALTH_STATE_UNHEALTHY,
+        state=common_pb2.HEALTH_STATE_HEALTHY if found.healthy else ill,
         message=found.detail,
         check_time=_timestamp(datetime.fromtimestamp(found.checked, UTC)),
-        required=True,
+        required=found.required,
     )
     row.latency.FromNanoseconds(int(found.latency * 1e9))
     return row

@@ -30,7 +30,8 @@ RETRY_SECONDS = 0.5
 class Dependency:
     """How a dependency was when it was last looked at; `latency` in seconds, `checked` in seconds of the epoch.
 
-    `detail` is a sentence for the operator, empty while all is well.
+    `detail` is a sentence for the operator, empty while all is well. Without one that is not `required` the service is
+    ready all the same.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Dependency:
     detail: str
     latency: float
     checked: float
+    required: bool = True
 
 
 class _Servicer(aio_health.HealthServicer):

@@ -106,5 +106,7 @@ class Peers:
         metadata = [("traceparent", traceparent)] if traceparent else []
         if call is not None:
             metadata.append(("x-correlation-id", call.correlation_id))
+            if call.consistency_token:
+                metadata.append(("x-consistency-token", call.consistency_token))
         header = call.authorization if call is not None else self._token.header()
         return [*metadata, ("authorization", header)] if header else metadata

@@ -97,6 +97,19 @@ class Settings:
     drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 20.0
     """How long calls in flight may take to finish at shutdown."""
 
+    authorizer: Literal["replica", "peer"] = "replica"
+    """Who authorizes calls: a replica of the permissions in this process, or the permission service alone."""
+    replica_budget_seconds: Annotated[float, Meta(ge=2, le=300)] = 5.0
+    """How long a replica that no longer hears the permission service goes on answering."""
+    replica_idle_seconds: Annotated[float, Meta(ge=10, le=86_400)] = 600.0
+    """How long a tenant's replica is kept without a call that asks it."""
+    replica_tenants: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    """Tenants whose permissions are held at once, each a stream; for others the permission service is asked."""
+    replica_facts: Annotated[int, Meta(ge=1_000, le=1_000_000_000)] = 1_000_000
+    """Relationships, bindings and names that are held of all tenants; about 150 bytes each."""
+    audit_allowed_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.001
+    """Share of the allowed checks that is written to the audit log; denials and administrative acts all are."""
+
     reflection: bool = True
     """Serve gRPC reflection, v1 and v1alpha."""
     telemetry_grpc: Literal["lean", "official"] = "lean"

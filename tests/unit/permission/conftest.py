@@ -9,7 +9,6 @@ import pytest
 
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import messages
-from pyairtable_mesh.permission.decisions import DecisionLog
 from pyairtable_mesh.permission.domain import (
     Inheritance,
     Operation,
@@ -32,6 +31,7 @@ from pyairtable_mesh.permission.usecases.roles import Grant, Roles
 from pyairtable_mesh.runtime import outbox
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database import Database, background
+from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.pagination import Sealer
 from tests.unit.permission.world import ALICE, BASE, TABLE, TENANT, TENANT_ID, WORKSPACE
 

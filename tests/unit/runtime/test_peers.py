@@ -80,10 +80,12 @@ async def peer(servicer: Peer, token: str = "") -> AsyncIterator[permission_pb2_
 
 
 async def test_a_call_carries_what_the_served_rpc_has(inside: RequestContext) -> None:
+    inside.consistency_token = "seen"
     servicer = Peer()
     async with peer(servicer) as stub:
         await stub.CheckPermission(check_request())
-    assert (servicer.seen[0].correlation_id, servicer.seen[0].authorization) == ("order-7", "Bearer alice")
+    (seen,) = servicer.seen
+    assert (seen.correlation_id, seen.authorization, seen.consistency_token) == ("order-7", "Bearer alice", "seen")
 
 
 async def test_outside_of_an_rpc_a_process_speaks_for_itself(tmp_path: Path) -> None:

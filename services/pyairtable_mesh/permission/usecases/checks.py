@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from pyairtable_mesh.permission import schema
-from pyairtable_mesh.permission.decisions import DecisionLog, answer_of
-from pyairtable_mesh.permission.domain import Relationship, Resource, Subject, binding_name
+from pyairtable_mesh.permission.domain import Relationship, Resource, Subject
 from pyairtable_mesh.permission.platform import State, as_relationship
 from pyairtable_mesh.permission.usecases.authority import denial
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
@@ -22,6 +21,7 @@ from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.authorization import Decision, explain_scoped, facts
 from pyairtable_mesh.runtime.authorization.scope_explanation import ScopedExplanation
 from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.decisions import DecisionLog, recorded
 from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted
 
 _ITEMS_BEFORE_YIELD = 1_000
@@ -120,19 +120,8 @@ class Sight:
 
     def record(self, question: Question, decision: Decision) -> auditing.Decision:
         """The decision as the audit log takes it, with the grant that it came through."""
-        subject, grant = question.subject or self.caller, ""
-        if decision.allowed:
-            key = (question.resource, question.verb, subject)
-            bound = [each.binding for each in explain_scoped(self.state.engine, key, self._plain).path if each.binding]
-            grant = binding_name(bound[-1]) if bound else ""
-        return auditing.Decision(
-            subject,
-            question.resource,
-            f"{question.resource.partition(':')[0]}.{question.verb}",
-            answer_of(decision),
-            grant,
-            str(decision.revision),
-        )
+        key = (question.resource, question.verb, question.subject or self.caller)
+        return recorded(self.state.engine, key, decision, self._plain)
 
     def require_askable(self, asked: Asked) -> None:
         """PermissionDenied or NotFound for a question about another by one who does not manage the resource."""

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from pyairtable_mesh.permission import schema, spaces
 from pyairtable_mesh.permission.changelog import PLATFORM
-from pyairtable_mesh.permission.decisions import answer_of
 from pyairtable_mesh.permission.domain import ModelSpace, Resource, SchemaVersion, SpaceRelationship
 from pyairtable_mesh.permission.spaces import SpaceView, as_relationship
 from pyairtable_mesh.permission.store import View
@@ -18,6 +17,7 @@ from pyairtable_mesh.runtime.authorization.language.difference import Difference
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
+from pyairtable_mesh.runtime.decisions import answer_of
 from pyairtable_mesh.runtime.errors import MeshError, NotFound
 
 PLATFORM_SCHEMA = SchemaVersion("platform-1", PLATFORM)

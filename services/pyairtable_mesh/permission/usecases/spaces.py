@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 from pyairtable_mesh.permission import changelog, domain, schema, spaces
-from pyairtable_mesh.permission.decisions import DecisionLog, answer_of
 from pyairtable_mesh.permission.domain import (
     Filter,
     ModelSpace,
@@ -52,6 +51,7 @@ from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.authorization.lookup import Listing
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, Transaction
+from pyairtable_mesh.runtime.decisions import DecisionLog, answer_of
 from pyairtable_mesh.runtime.errors import (
     AlreadyExists,
     FailedPrecondition,

@@ -75,7 +75,7 @@ class Watching:
     ) -> AsyncIterator[Snapshot | Beat]:
         """A snapshot, then what changes; the changes alone behind a checkpoint that is still kept."""
         _require_known(types)
-        wanted = _with_ancestors(types)
+        wanted = with_ancestors(types)
         after = self._tokens.revision(tenant_id, token, "checkpoint_token") if token else None
         while not self._leaving.is_set():
             if after is None:
@@ -93,7 +93,7 @@ class Watching:
     async def _follow(
         self, scope: str, after: int | None, types: Collection[str], heartbeat: float
     ) -> AsyncIterator[Beat]:
-        due = time.monotonic()
+        due, told = time.monotonic(), after
         while not self._leaving.is_set():
             upcoming = self._database.changed.upcoming()
             async with self._database.read(background(changelog.tenant_of(scope))) as connection:
@@ -104,12 +104,13 @@ class Watching:
                 changes = [change for change in each.changes if not types or type_of(change.what) in types]
                 if changes:
                     yield Beat(after, self._tokens.of(scope, after), replace(each, changes=changes))
-                    due = time.monotonic() + heartbeat
+                    due, told = time.monotonic() + heartbeat, after
             if tail.complete:
                 after = max(after, tail.newest)
-            if time.monotonic() >= due:
+            # Whoever waits for a revision learns, too, that it changed nothing of what is asked for.
+            if after != told or time.monotonic() >= due:
                 yield Beat(after, self._tokens.of(scope, after))
-                due = time.monotonic() + heartbeat
+                due, told = time.monotonic() + heartbeat, after
             if tail.complete:
                 await Signal.wait(upcoming, max(0.0, min(POLL_SECONDS, due - time.monotonic())))
 
@@ -136,7 +137,7 @@ def _require_known(types: Collection[str]) -> None:
             raise InvalidArgument.of_field(f"resource_types[{index}]", words, reason="UNKNOWN_TYPE")
 
 
-def _with_ancestors(types: Collection[str]) -> frozenset[str]:
+def with_ancestors(types: Collection[str]) -> frozenset[str]:
     """The types, all that they inherit from, and groups; empty where none are named."""
     found = set(types)
     for name in types:

@@ -29,6 +29,7 @@ def _check_of(method: Method) -> Check:
             correlation_id,
             deadline=inf if remaining is None else time.monotonic() + remaining,
             authorization=authorization if len(authorization) <= MAX_HEADER_BYTES else "",
+            consistency_token=metadata.get("x-consistency-token", ""),
         )
         context.enter(call.context)
 
@@ -36,4 +37,4 @@ def _check_of(method: Method) -> Check:
 
 
 gate = Gate(_check_of)
-"""Takes the correlation id (or makes one), the trace parent, the token and the deadline from the call."""
+"""Takes the correlation id (or makes one), the trace parent, the tokens and the deadline from the call."""

@@ -2021,7 +2021,7 @@ class ReplicaChanges(_message.Message):
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PermissionChange]:
         """In the order in which they are applied; those of one revision are in one
-        message. None when the revision changed nothing that was asked for.
+        message.
         """
 
     def __init__(
@@ -2040,7 +2040,8 @@ Global___ReplicaChanges: _TypeAlias = ReplicaChanges  # noqa: Y015
 @_typing.final
 class StreamReplicaResponse(_message.Message):
     """A part of a snapshot, the changes of a revision, or (without payload) a
-    heartbeat.
+    heartbeat; that comes at once, too, behind revisions that changed nothing of
+    what was asked for.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -2055,7 +2056,9 @@ class StreamReplicaResponse(_message.Message):
     the newest, so that a replica that hears it knows that it is fresh.
     """
     checkpoint_token: _builtins.str
-    """Resumes behind this message; empty in all chunks of a snapshot but the last."""
+    """Resumes behind this message, and is a consistency token of what it leads to;
+    empty in all chunks of a snapshot but the last.
+    """
     @_builtins.property
     def snapshot(self) -> Global___ReplicaSnapshotChunk:
         """A part of the snapshot; the replica begins anew with the first one."""

@@ -10,19 +10,41 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics
 
 from pyairtable_mesh.runtime import auditing
-from pyairtable_mesh.runtime.authorization import Decision
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, background
+
+if TYPE_CHECKING:
+    from pyairtable_mesh.runtime.authorization import Circumstances, Decision, ScopedEngine
 
 CAPACITY = 10_000
 """Decisions that wait to be written."""
 _AT_ONCE = 100
 _INTERVAL_SECONDS = 1.0
 _logger = logging.getLogger(__name__)
+
+
+def recorded(
+    engine: "ScopedEngine", question: tuple[str, str, str], decision: "Decision", given: "Circumstances"
+) -> auditing.Decision:
+    """A decision of an engine about (resource, verb, subject), with the grant that it came through."""
+    from pyairtable_mesh.runtime.authorization import explain_scoped  # noqa: PLC0415 # with the first engine
+
+    resource, verb, subject = question
+    path = explain_scoped(engine, question, given).path if decision.allowed else ()
+    bound = [each.binding for each in path if each.binding]
+    return auditing.Decision(
+        subject,
+        resource,
+        f"{resource.partition(':')[0]}.{verb}",
+        answer_of(decision),
+        f"roleBindings/{bound[-1]}" if bound else "",
+        str(decision.revision),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +57,7 @@ class Recorded:
     space: str
 
 
-def answer_of(decision: Decision) -> auditing.Answer:
+def answer_of(decision: "Decision") -> auditing.Answer:
     """How a decision is called."""
     return "allowed" if decision.allowed else "conditional" if decision.missing else "denied"
 

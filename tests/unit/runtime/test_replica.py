@@ -1,0 +1,422 @@
+"""The embedded replica: when it answers, when it asks, and that what goes wrong never reads as "allowed"."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pyairtable.common.v1 import common_pb2
+from pyairtable.permission.v1 import permission_pb2 as pb
+from pyairtable.user.v1 import user_pb2
+from pyairtable_mesh.runtime import access, auditing, errors, moments, telemetry
+from pyairtable_mesh.runtime.authorizer import PeerAuthorizer
+from pyairtable_mesh.runtime.builder import runtime_access
+from pyairtable_mesh.runtime.context import Actor, RequestContext
+from pyairtable_mesh.runtime.replica.asked import types_asked
+from pyairtable_mesh.runtime.replica.authorizer import HERE, ReplicaAuthorizer
+from pyairtable_mesh.runtime.replica.copy import Copy, TooLargeError
+from pyairtable_mesh.runtime.replica.follower import Follower, Wanted
+from pyairtable_mesh.runtime.replica.replicas import Bounds, Replicas
+from pyairtable_mesh.runtime.replica.report import Report
+from pyairtable_mesh.user.access import ACCESS
+from tests.unit.runtime.permission_server import (
+    ALICE,
+    BOB,
+    TENANT,
+    TENANT_ID,
+    PermissionServer,
+    bound,
+    stub_of,
+    token,
+    until,
+)
+
+READ = (TENANT, "read")
+BASE = "base:app" + "0" * 26
+ROOM = Bounds(tenants=2, facts=100_000, idle_seconds=60.0)
+OTHER_TENANT_ID = "ten" + "1" * 26
+
+
+@dataclass
+class Clock:
+    """Seconds that a test may turn forward."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead
+
+
+class Log:
+    """Takes every allowed decision."""
+
+    def __init__(self) -> None:
+        self.taken: list[auditing.Decision] = []
+
+    def wants(self, *, allowed: bool) -> bool:
+        return allowed
+
+    def take(self, _caller: RequestContext, decision: auditing.Decision) -> None:
+        self.taken.append(decision)
+
+
+@dataclass
+class Runtime:
+    """A service's authorizer, the permission service behind it, and the clock of the one."""
+
+    server: PermissionServer
+    replicas: Replicas
+    authorizer: ReplicaAuthorizer
+    clock: Clock
+    log: Log
+
+    @property
+    def follower(self) -> Follower:
+        found = self.replicas.of(TENANT_ID)
+        assert found is not None
+        return found
+
+    async def may(self, *questions: tuple[str, str], seen: str = "", tenant_id: str = TENANT_ID) -> bool:
+        caller = RequestContext(
+            "/t.v1.Test/Do", actor=Actor("user", ALICE), tenant_id=tenant_id, consistency_token=seen
+        )
+        return all(await self.authorizer.check(caller, questions or (READ,)))
+
+    async def holds(self, revision: int) -> None:
+        await until(f"revision {revision}", lambda: self.follower.copy.revision >= revision and self.follower.is_fresh)
+
+    def since(self) -> Callable[[], dict[str, int]]:
+        """What was answered from here on, by who and why."""
+        before = self.authorizer.answers.copy()
+        return lambda: dict(self.authorizer.answers - before)
+
+
+@asynccontextmanager
+async def running(
+    types: frozenset[str] = frozenset({"tenant"}), budget: float = 5.0, bounds: Bounds = ROOM
+) -> AsyncIterator[Runtime]:
+    """Alice may read the tenant, and her replica is there."""
+    server, clock, log = PermissionServer(), Clock(), Log()
+    server.write(bound("1", "viewer", ALICE))
+    async with stub_of(server) as stub:
+        replicas = Replicas(stub, Wanted(types, budget), bounds, clock)
+        sweeping = asyncio.create_task(replicas.run())
+        authorizer = ReplicaAuthorizer(replicas, PeerAuthorizer(stub), log, moments.utc_now)  # type: ignore[arg-type]
+        yield Runtime(server, replicas, authorizer, clock, log)
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+        await until("the streams to end with the process", lambda: not server.open_streams)
+
+
+async def test_the_server_answers_until_a_replica_is_there_and_the_replica_from_then_on() -> None:
+    async with running() as it:
+        assert await it.may()
+        assert it.authorizer.answers == {"loading": 1}
+        await it.holds(1)
+        assert await it.may()
+        assert it.authorizer.answers == {"loading": 1, HERE: 1}
+        assert len(it.server.checks) == len(it.server.streams) == 1
+        assert it.server.streams[0].resource_types == ["tenant"]
+
+
+async def test_changes_reach_the_replica_in_their_order() -> None:
+    async with running() as it:
+        await it.holds(1)
+        it.server.write(bound("1", "viewer", ALICE, removed=True))
+        it.server.write(bound("2", "owner", ALICE))
+        await it.holds(it.server.write(bound("3", "viewer", BOB)))
+        answers = it.since()
+        assert await it.may((TENANT, "manage_access"))
+        await it.holds(it.server.write(bound("2", "owner", ALICE, removed=True)))
+        assert not await it.may()
+        assert answers() == {HERE: 1, "denied": 1}
+
+
+async def test_a_denial_is_the_server_s_by_a_state_as_fresh_as_the_replica_s() -> None:
+    async with running() as it:
+        await it.holds(1)
+        it.server.silent = True
+        it.server.write(bound("2", "owner", ALICE))
+        # The replica has not heard of the grant; who was granted something is let in all the same.
+        assert await it.may((TENANT, "manage_access"))
+        assert it.server.checks[-1].consistency.at_least_as_fresh == token(1)
+        assert not await it.may((BASE, "delete"), (TENANT, "read"))
+
+
+async def test_allowed_answers_are_audited_with_the_grant() -> None:
+    async with running() as it:
+        await it.holds(1)
+        assert await it.may()
+        assert it.log.taken == [auditing.Decision(ALICE, TENANT, "tenant.read", "allowed", "roleBindings/1", "1")]
+
+
+async def test_a_token_is_waited_for_or_taken_to_the_server() -> None:
+    async with running() as it:
+        await it.holds(1)
+        answers = it.since()
+        revoked = it.server.write(bound("1", "viewer", ALICE, removed=True))
+        assert not await it.may(seen=token(revoked))
+        assert answers() == {"denied": 1}
+        it.server.write(bound("1", "viewer", ALICE))
+        assert await it.may(seen=token(it.server.engine.revision))
+        assert answers() == {"denied": 1, HERE: 1}
+
+
+async def test_a_token_that_the_stream_does_not_bring_is_the_server_s_business() -> None:
+    async with running() as it:
+        await it.holds(1)
+        it.server.silent = True
+        revoked = it.server.write(bound("1", "viewer", ALICE, removed=True))
+        answers = it.since()
+        assert not await it.may(seen=token(revoked))
+        assert answers() == {"token_ahead": 1}
+        assert it.server.checks[-1].consistency.at_least_as_fresh == token(revoked)
+
+
+@pytest.mark.parametrize("forged", ["?", "AAAA", "a" * 5000, "gAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"])
+async def test_what_is_no_token_is_left_to_the_server(forged: str) -> None:
+    async with running() as it:
+        await it.holds(1)
+        answers = it.since()
+        await it.may(seen=forged)
+        assert answers() == {"token_unknown": 1}
+        assert it.server.checks[-1].consistency.at_least_as_fresh == forged
+
+
+async def test_types_that_are_not_followed_are_the_server_s() -> None:
+    async with running() as it:
+        await it.holds(it.server.write(bound("2", "viewer", ALICE, BASE)))
+        answers = it.since()
+        assert await it.may((BASE, "read"))
+        assert answers() == {"type_not_held": 1}
+
+
+async def test_a_silent_replica_answers_for_its_budget_then_the_server_then_nobody() -> None:
+    async with running() as it:
+        await it.holds(1)
+        it.server.away = it.server.silent = True
+        it.server.interrupt()
+        answers = it.since()
+        assert await it.may()
+        it.clock.ahead += 6
+        with pytest.raises(errors.Unavailable):
+            await it.may()
+        assert answers() == {HERE: 1, "stale": 1}
+        it.server.away = it.server.silent = False
+        assert await it.may()
+        await it.holds(1)
+        assert await it.may()
+        assert it.replicas.loads == 1
+
+
+async def test_a_denial_that_nobody_confirms_is_no_answer() -> None:
+    async with running() as it:
+        await it.holds(1)
+        it.server.away = True
+        with pytest.raises(errors.Unavailable):
+            await it.may((TENANT, "manage_access"))
+
+
+async def test_a_lost_stream_is_resumed_behind_what_is_held() -> None:
+    async with running() as it:
+        await it.holds(1)
+        it.server.interrupt()
+        await it.holds(it.server.write(bound("2", "owner", ALICE)))
+        assert await it.may((TENANT, "manage_access"))
+        assert [each.checkpoint_token for each in it.server.streams] == ["", token(1)]
+        assert (it.replicas.loads, it.replicas.interruptions) == (1, 1)
+
+
+async def test_a_stream_that_falls_silent_is_taken_up_again() -> None:
+    async with running(budget=0.3) as it:
+        await it.holds(1)
+        it.server.silent = True
+        it.server.signal.notify()
+        await until("another stream", lambda: len(it.server.streams) > 1)
+        it.server.silent = False
+        it.server.signal.notify()
+        await it.holds(it.server.write(bound("2", "owner", ALICE)))
+
+
+async def test_what_is_kept_no_longer_begins_anew_with_a_snapshot() -> None:
+    async with running() as it:
+        await it.holds(1)
+        it.server.oldest = 3
+        it.server.interrupt()
+        it.server.write(bound("1", "viewer", ALICE, removed=True))
+        await it.holds(it.server.write(bound("2", "owner", ALICE)))
+        assert await it.may((TENANT, "manage_access"))
+        assert it.replicas.loads == 2
+
+
+async def test_a_snapshot_that_breaks_off_is_begun_anew() -> None:
+    sent: list[pb.StreamReplicaResponse] = []
+
+    def cut(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+        sent.append(message)
+        if len(sent) == 2:
+            raise ConnectionError
+        return message
+
+    async with running() as it:
+        it.server.spoil = cut
+        await it.holds(1)
+        assert len(it.server.streams) == 2
+
+
+def _flipped(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+    if message.HasField("snapshot"):
+        message.snapshot.data = bytes(each ^ 1 for each in message.snapshot.data)
+    return message
+
+
+def _shortened(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+    message.snapshot.data = message.snapshot.data[:-1]
+    return message
+
+
+def _without_end(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+    message.snapshot.last = False
+    return message
+
+
+def _elsewhere(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+    message.revision += 1
+    return message
+
+
+@pytest.mark.parametrize("spoil", [_flipped, _shortened, _without_end, _elsewhere])
+async def test_a_damaged_snapshot_answers_nothing_and_is_asked_for_again(spoil: Callable[..., Any]) -> None:
+    async with running() as it:
+        it.server.spoil = spoil
+        assert await it.may()
+        await until("two tries", lambda: len(it.server.streams) > 1)
+        assert await it.may()
+        assert it.authorizer.answers == {"loading": 2}
+        it.server.spoil = None
+        await it.holds(1)
+
+
+def _back(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+    message.revision = 0
+    return message
+
+
+def _nonsense(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+    return pb.StreamReplicaResponse(
+        revision=message.revision + 1, changes=pb.ReplicaChanges(changes=[pb.PermissionChange()])
+    )
+
+
+def _unknown(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+    odd = bound("9", "viewer", ALICE, "planet:earth")
+    return pb.StreamReplicaResponse(revision=message.revision + 1, changes=pb.ReplicaChanges(changes=[odd]))
+
+
+@pytest.mark.parametrize("spoil", [_back, _nonsense, _unknown])
+async def test_what_cannot_follow_makes_the_replica_begin_anew(spoil: Callable[..., Any]) -> None:
+    async with running() as it:
+        await it.holds(1)
+        it.server.spoil = spoil
+        await until("nothing to be held", lambda: it.follower.copy.engine is None)
+        it.server.spoil = None
+        await it.holds(it.server.write(bound("2", "owner", ALICE)))
+        assert it.server.streams[-1].checkpoint_token == ""
+
+
+async def test_a_checkpoint_that_the_server_does_not_know_is_given_up() -> None:
+    async with running() as it:
+        await it.holds(1)
+        it.server.silent = True
+        it.follower.copy.checkpoint = "A" * 24
+        it.server.interrupt()
+        await until("a new beginning", lambda: it.server.streams[-1].checkpoint_token == "")
+        it.server.silent = False
+        it.server.signal.notify()
+        await it.holds(1)
+
+
+async def test_what_nobody_asks_about_ends_its_stream() -> None:
+    async with running() as it:
+        await it.holds(1)
+        it.clock.ahead += 61
+        it.replicas.sweep()
+        assert not it.replicas.followers()
+        await until("the stream to end", lambda: not it.server.open_streams)
+        assert await it.may()
+
+
+async def test_the_least_recently_used_makes_room_unless_it_is_in_use() -> None:
+    async with running(bounds=Bounds(1, 100_000, 60.0)) as it:
+        await it.holds(1)
+        await it.may((f"tenant:{OTHER_TENANT_ID}", "read"), tenant_id=OTHER_TENANT_ID)
+        assert it.authorizer.answers["no_room"] == 1
+        it.clock.ahead += 11
+        await it.may((f"tenant:{OTHER_TENANT_ID}", "read"), tenant_id=OTHER_TENANT_ID)
+        assert [each.copy.tenant_id for each in it.replicas.followers()] == [OTHER_TENANT_ID]
+
+
+async def test_a_tenant_that_is_too_large_stays_with_the_server() -> None:
+    async with running(bounds=Bounds(2, 1, 60.0)) as it:
+        await it.may()
+        await until("the refusal", lambda: it.follower.refused)
+        assert await it.may()
+        assert it.authorizer.answers == {"loading": 1, "too_large": 1}
+        await until("the stream to end", lambda: not it.server.open_streams)
+
+
+async def test_a_snapshot_that_is_too_large_is_not_even_read() -> None:
+    chunk = pb.ReplicaSnapshotChunk(data=b"PAMZ", total_bytes=11)
+    with pytest.raises(TooLargeError):
+        await Copy(TENANT_ID, most_bytes=10).take(pb.StreamReplicaResponse(snapshot=chunk), since=0.0)
+
+
+async def test_a_tenant_that_grows_too_large_is_given_up() -> None:
+    async with running(bounds=Bounds(2, 60, 60.0)) as it:
+        await it.holds(1)
+        await it.holds(it.server.write(*(bound(f"1{n}", "viewer", f"user:usr{n:026}") for n in range(40))))
+        it.replicas.sweep()
+        assert it.follower.refused
+        assert await it.may()
+
+
+async def test_the_report_says_what_is_held_and_who_answered() -> None:
+    async with running() as it:
+        report = Report(it.replicas, it.authorizer, it.clock)
+        observer = telemetry.start("test", namespace="default", instance="1", sample_ratio=0)
+        report.observe(observer)
+        await it.holds(1)
+        assert await it.may()
+        found = {
+            (each.name, each.labels.get("reason", "")): each.value
+            for family in observer.registry.collect()
+            for each in family.samples
+        }
+        assert found["pyairtable_authorizer_answers_total", "fresh"] == 1
+        assert found["pyairtable_replica_held", ""] == found["pyairtable_replica_loads_total", ""] == 1
+        assert 0 <= found["pyairtable_replica_silence_seconds", ""] < 5
+        assert found["pyairtable_replica_lag_revisions", ""] == 0
+        assert report.dependency().healthy
+        it.server.silent = True
+        it.clock.ahead += 6
+        await until("silence to be told", lambda: not report.dependency().healthy)
+        assert not report.dependency().required
+        observer.close()
+
+
+def test_a_service_follows_the_types_that_its_access_table_asks_about() -> None:
+    services = [*user_pb2.DESCRIPTOR.services_by_name.values(), *common_pb2.DESCRIPTOR.services_by_name.values()]
+    tables = {"pyairtable.user.v1.UserService": ACCESS, **runtime_access(())}
+    assert types_asked(services, tables) == {"tenant"}
+    named = {
+        "pyairtable.user.v1.UserService": {
+            "GetGroup": access.on("name", "read"),
+            "UpdateUser": access.on("user.name", "update"),
+        }
+    }
+    assert types_asked(services, named) == {"group", "user"}
+    anything = {"pyairtable.user.v1.UserService": {"AddGroupMember": access.on("member", "read")}}
+    assert types_asked(services, anything) == frozenset()
