@@ -10,6 +10,16 @@ ARG UV_VERSION=0.13.9
 ARG HATCHLING_VERSION=1.33.0
 ENV PATH=/opt/tools/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
+RUN mkdir -p /var/log/apt \
+    && apt-get -qq update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends binutils >/dev/null \
+    && rm -rf /var/lib/apt/lists/*
+# Symbols for debuggers are a third of the libraries' size; some bring their tests, and cel-expr-python its build tree
+# and extensions, which the modelling language does not have.
+ENV SLIM="find /opt/pyairtable -name '*.so*' -type f -exec strip --strip-unneeded {} + \
+    && find /opt/pyairtable -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.c' -o -name '*.h' \) -delete \
+    && find /opt/pyairtable -type d -name tests -prune -exec rm -r {} + \
+    && cd /opt/pyairtable/lib/python3*/site-packages && rm -rf bazel-project cel_expr_python/ext"
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/pyairtable \
     && python3 -m venv /opt/tools \
@@ -26,7 +36,8 @@ FROM locked AS services-libraries
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     uv export --quiet --frozen --no-dev --no-emit-workspace --output-file requirements.txt \
         --package pyairtable-mesh --extra postgresql --extra telemetry-official \
-    && pip --python /opt/pyairtable/bin/python install --quiet --require-hashes -r requirements.txt
+    && pip --python /opt/pyairtable/bin/python install --quiet --require-hashes -r requirements.txt \
+    && sh -c "$SLIM"
 
 FROM locked AS operator-libraries
 # xds-protos ships older copies of files that belong to two other packages; theirs must be the ones that stay.
@@ -35,7 +46,8 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
         --package pyairtable-operator --all-extras \
     && pip --python /opt/pyairtable/bin/python install --quiet --require-hashes -r requirements.txt \
     && pip --python /opt/pyairtable/bin/python install --quiet --no-deps --force-reinstall \
-        $(grep -oE '^(googleapis-common-protos|opentelemetry-proto)==[^ ]+' requirements.txt)
+        $(grep -oE '^(googleapis-common-protos|opentelemetry-proto)==[^ ]+' requirements.txt) \
+    && sh -c "$SLIM"
 
 FROM builder AS wheels
 COPY protos protos

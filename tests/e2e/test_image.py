@@ -32,6 +32,27 @@ import json
 from importlib.metadata import distributions
 print(json.dumps({found.name.lower().replace("_", "-"): found.version for found in distributions()}))
 """
+CHECK_A_CONDITION = """
+import datetime
+from pyairtable_mesh.runtime import authorization
+from pyairtable_mesh.runtime.authorization.language.parser import parse
+engine = authorization.RelationEngine(parse('''model
+  schema 1.1
+type user
+type document
+  relations
+    define viewer: [user with young]
+condition young(age: int) {
+  age < 18
+}
+'''))
+term = authorization.Term("young")
+engine.apply(1, [authorization.Change(authorization.Relationship("document:1", "viewer", "user:a", term))])
+now = datetime.datetime.now(datetime.UTC).timestamp()
+for age in (17, 18):
+    given = authorization.Circumstances(now, {"age": age})
+    print(engine.check(("document:1", "viewer", "user:a"), given).allowed)
+"""
 IMAGES = pytest.mark.parametrize("target", OURS)
 
 
@@ -146,6 +167,10 @@ def test_labels(image: Callable[[str], Image], target: str) -> None:
 def test_it_runs_where_only_its_data_can_be_written(image: Callable[[str], Image]) -> None:
     options = ("--read-only", "--cap-drop=ALL", "--tmpfs=/var/lib/pyairtable:uid=65532,gid=65532")
     image("services").run("-m", "pyairtable_mesh", "permission", "migrate", options=options)
+
+
+def test_conditions_are_evaluated(image: Callable[[str], Image]) -> None:
+    assert image("services").run("-c", CHECK_A_CONDITION).split() == ["True", "False"]
 
 
 def test_one_version_of_uv_installs_everywhere() -> None:
