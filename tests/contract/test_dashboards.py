@@ -108,8 +108,9 @@ async def of_services(site: Site) -> list[str]:
         async with permission.channel() as to_permission, user.channel() as to_user:
             permissions = permission_pb2_grpc.PermissionServiceStub(to_permission)
             users = user_pb2_grpc.UserServiceStub(to_user)
-            await fails(permissions.TestSchema(permission_pb2.TestSchemaRequest(), metadata=metadata))
+            await fails(permissions.CheckPermission(permission_pb2.CheckPermissionRequest(), metadata=metadata))
             await fails(users.ListUsers(user_pb2.ListUsersRequest(), metadata=metadata))
+            await fails(users.VerifyEmail(user_pb2.VerifyEmailRequest(), metadata=metadata))
         return [await scraped(service.ports["metrics_port"]) for service in (permission, user)]
 
     async with site.running("permission") as permission:

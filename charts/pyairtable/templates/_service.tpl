@@ -41,6 +41,10 @@ PYAIRTABLE_WORKLOAD_JWKS_AUTHORITY_FILE: /var/run/secrets/pyairtable/api-server-
 PYAIRTABLE_WORKLOAD_JWKS_TOKEN_FILE: /var/run/secrets/pyairtable/api-server-token
 PYAIRTABLE_WORKLOAD_TOKEN_FILE: /var/run/secrets/pyairtable/token
 PYAIRTABLE_MIGRATE: {{ not $values.database.existingSecret }}
+{{- if not (include "pyairtable.embedded" .root) }}
+{{- /* An upgrade replaces the control plane too: its clients hear of a leaving pod once they have found its new pods. */}}
+PYAIRTABLE_REMOVAL_SECONDS: 10
+{{- end }}
 PYAIRTABLE_LOG_LEVEL: {{ $values.logLevel }}
 PYAIRTABLE_TELEMETRY_GRPC: {{ $values.telemetry.grpc }}
 PYAIRTABLE_TRACE_SAMPLE_RATIO: {{ $values.telemetry.sampleRatio }}
