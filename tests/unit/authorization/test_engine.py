@@ -98,6 +98,18 @@ def test_a_condition_that_costs_too_much_is_an_error_and_no_denial() -> None:
         costly.check(("doc:1", "viewer", "user:a"), Circumstances(0.0, {"x": list(range(200))}))
 
 
+def test_what_conditions_cost_counts_as_steps() -> None:
+    text = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define parent: [doc with c]\n"
+    costly = RelationEngine(
+        parse(f"{text}    define viewer: [user] or viewer from parent\ncondition c(x: list<int>) {{ x.all(a, a > 0) }}")
+    )
+    links = [Relationship("doc:0", "parent", f"doc:{n}", Term("c")) for n in range(1, 1_000)]
+    costly.apply(1, map(Change, links))
+    assert not costly.check(("doc:0", "viewer", "user:a"), Circumstances(0.0, {"x": [0]})).allowed
+    with pytest.raises(ResourceExhausted, match="steps"):
+        costly.check(("doc:0", "viewer", "user:a"), Circumstances(0.0, {"x": [1] * 2_000}))
+
+
 @pytest.mark.parametrize("expression", ["x +", "y == 1", "x + 1"])
 def test_an_expression_that_is_no_condition_is_refused_with_its_schema(expression: str) -> None:
     with pytest.raises(SchemaError, match="the expression of 'c'"):

@@ -12,6 +12,7 @@ from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.checks import Question
 from pyairtable_mesh.permission.usecases.spaces import orphaned
+from pyairtable_mesh.permission.usecases.turns import Turn
 from pyairtable_mesh.runtime.authorization import Change, Circumstances, Decision, RelationEngine, product
 from pyairtable_mesh.runtime.authorization.language.difference import Difference, differences
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
@@ -124,7 +125,7 @@ class Schemas:
         space: str,
     ) -> list[Outcome]:
         """What the schema answers with these relationships and, for those who manage access, a space's stored ones;
-        stored ones that it does not admit are left out.
+        stored ones that it does not admit are left out. ResourceExhausted where the answers take too long together.
         """
         engine = RelationEngine(await self._tree(caller, source))
         if space:
@@ -133,7 +134,12 @@ class Schemas:
         engine.validate(changes, "relationships")
         engine.apply(engine.revision, changes)
         given = Circumstances(self._clock().timestamp())
-        return [_outcome(engine, each, caller, given) for each in assertions]
+        found, turn = list[Outcome](), Turn()
+        for each in assertions:
+            found.append(_outcome(engine, each, caller, given))
+            if turn.over:
+                await turn.pass_on()
+        return found
 
     async def _add_stored(self, caller: RequestContext, engine: RelationEngine, space: str) -> None:
         async with self._database.read(caller) as connection:
