@@ -131,9 +131,10 @@ def test_what_is_too_broad_is_an_error_too() -> None:
         engine(*links, limits=Limits(steps=50)).check(("folder:0", "viewer", "user:a"), NOW)
 
 
-def test_a_list_that_takes_too_many_steps_ends_early_and_can_be_resumed() -> None:
+@pytest.mark.parametrize("limits", [Limits(list_steps=30), Limits(steps=15)])
+def test_a_list_that_takes_too_many_steps_ends_early_and_can_be_resumed(limits: Limits) -> None:
     shared = [f"folder:{n}#viewer@user:a" for n in range(10)]
-    limited = engine(*shared, "folder:0#blocked@user:a", limits=Limits(list_steps=30))
+    limited = engine(*shared, "folder:0#blocked@user:a", limits=limits)
     found, after = list[str](), ""
     for _ in range(20):
         part = lookup_resources(limited, "folder", "reader", "user:a", NOW, after=after)
@@ -141,6 +142,7 @@ def test_a_list_that_takes_too_many_steps_ends_early_and_can_be_resumed() -> Non
         if part.complete:
             break
         after = part.resume
+    assert after
     assert found == [f"folder:{n}" for n in range(1, 10)]
 
 

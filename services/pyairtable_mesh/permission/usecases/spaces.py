@@ -36,6 +36,7 @@ from pyairtable_mesh.permission.usecases.relationships import (
     refuse_repeated,
     require_preconditions,
 )
+from pyairtable_mesh.permission.usecases.turns import answered
 from pyairtable_mesh.runtime import auditing, ids
 from pyairtable_mesh.runtime.authorization import (
     Decision,
@@ -161,11 +162,16 @@ class Spaces:
         """For each question the answer, or why there is none; all of one state, and its token."""
         await self._require_askable(caller, questions, given)
         scope = changelog.scope_of(caller.tenant_id, space)
-        async with self._states.seen(scope, given.consistency) as state:
-            found: list[Decision | MeshError] = []
-            for each in questions:
-                found += state.engine.batch([_key(each, caller)], self._given(given, each.context))
-            revision = state.revision
+
+        def asking(state: SpaceState) -> Callable[[Question], Decision | MeshError]:
+            def answer(question: Question) -> Decision | MeshError:
+                (found,) = state.engine.batch([_key(question, caller)], self._given(given, question.context))
+                return found
+
+            return answer
+
+        seen = self._states.seen(scope, given.consistency)
+        found, revision = await answered(self._states, scope, seen, questions, asking)
         for question, answer in zip(questions, found, strict=True):
             if isinstance(answer, Decision):
                 self._record(caller, space, question, answer)
