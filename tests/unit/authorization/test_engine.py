@@ -244,6 +244,16 @@ def test_expansion_shows_how_subjects_combine_and_where_it_stops() -> None:
     assert loop.children[1].children[0].truncated
 
 
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [("cake:1", "UNKNOWN_TYPE"), ("cake", "UNKNOWN_TYPE"), ("folder", "MALFORMED_REFERENCE"), ("", "UNKNOWN_TYPE")],
+)
+def test_expansion_of_what_the_schema_does_not_have_is_refused(target: str, reason: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        expand(engine(), target, "viewer", 0.0)
+    assert (caught.value.reason, caught.value.violations[0].field) == (reason, "resource")
+
+
 def test_a_snapshot_that_is_damaged_cut_or_of_another_schema_is_refused() -> None:
     small = engine("folder:1#viewer@user:a", "folder:1#viewer@user:*", "folder:2#viewer@folder:1#viewer")
     data = dump(small)
