@@ -368,7 +368,7 @@ class Spaces:
             stored = await act.data.space()
             current = stored.schema if stored else ""
             domain.require_etag(expected.removeprefix("schemas/"), current, f"modelSpaces/{space}")
-            orphans = await orphaned(act.data, tree)
+            orphans = [each async for each in orphaned(act.data, tree)]
             if orphans:
                 raise _orphaning(orphans)
             version = SchemaVersion(ids.new_id("sch"), space, act.data.now, caller.user(), source)
@@ -424,10 +424,9 @@ class Spaces:
         await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
 
 
-async def orphaned(view: SpaceView, tree: Schema) -> list[SpaceRelationship]:
+async def orphaned(view: SpaceView, tree: Schema) -> AsyncIterator[SpaceRelationship]:
     """The stored relationships that a schema does not admit."""
     engine = RelationEngine(tree)
-    found: list[SpaceRelationship] = []
     async for part in view.everything():
         for each in part:
             stored = as_relationship(each)
@@ -435,8 +434,7 @@ async def orphaned(view: SpaceView, tree: Schema) -> list[SpaceRelationship]:
                 engine.graph.validate(stored)
                 engine.conditions.validate(stored.term, "condition")
             except InvalidArgument:
-                found.append(each)
-    return found
+                yield each
 
 
 def _orphaning(orphans: Sequence[SpaceRelationship]) -> FailedPrecondition:
