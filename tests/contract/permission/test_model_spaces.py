@@ -240,6 +240,10 @@ async def test_a_schema_that_would_orphan_relationships_is_refused_with_their_na
     found = (await stub.DiffSchemas(difference, metadata=OWNER)).differences
     assert {each.element: each.orphaned_relationships for each in found if each.orphaned_relationships} == {"team": 1}
     assert "doc#editor" in {each.element for each in found if each.kind == pb.SchemaDifference.KIND_ADDED}
+    await stub.GrantRole(_grant("roles/viewer", TENANT, ANNE), metadata=OWNER)
+    shown = (await stub.DiffSchemas(difference, metadata=STRANGER)).differences
+    assert [each.element for each in shown] == [each.element for each in found]
+    assert not any(each.orphaned_relationships for each in shown)
     await stub.DeleteRelationships(
         pb.DeleteRelationshipsRequest(filter=pb.RelationshipFilter(resource_type="team"), space=space), metadata=OWNER
     )

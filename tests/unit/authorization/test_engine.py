@@ -98,6 +98,18 @@ def test_a_condition_that_costs_too_much_is_an_error_and_no_denial() -> None:
         costly.check(("doc:1", "viewer", "user:a"), Circumstances(0.0, {"x": list(range(200))}))
 
 
+def test_what_conditions_cost_counts_as_steps() -> None:
+    text = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define parent: [doc with c]\n"
+    costly = RelationEngine(
+        parse(f"{text}    define viewer: [user] or viewer from parent\ncondition c(x: list<int>) {{ x.all(a, a > 0) }}")
+    )
+    links = [Relationship("doc:0", "parent", f"doc:{n}", Term("c")) for n in range(1, 1_000)]
+    costly.apply(1, map(Change, links))
+    assert not costly.check(("doc:0", "viewer", "user:a"), Circumstances(0.0, {"x": [0]})).allowed
+    with pytest.raises(ResourceExhausted, match="steps"):
+        costly.check(("doc:0", "viewer", "user:a"), Circumstances(0.0, {"x": [1] * 2_000}))
+
+
 @pytest.mark.parametrize("expression", ["x +", "y == 1", "x + 1"])
 def test_an_expression_that_is_no_condition_is_refused_with_its_schema(expression: str) -> None:
     with pytest.raises(SchemaError, match="the expression of 'c'"):
@@ -119,9 +131,10 @@ def test_what_is_too_broad_is_an_error_too() -> None:
         engine(*links, limits=Limits(steps=50)).check(("folder:0", "viewer", "user:a"), NOW)
 
 
-def test_a_list_that_takes_too_many_steps_ends_early_and_can_be_resumed() -> None:
+@pytest.mark.parametrize("limits", [Limits(list_steps=30), Limits(steps=15)])
+def test_a_list_that_takes_too_many_steps_ends_early_and_can_be_resumed(limits: Limits) -> None:
     shared = [f"folder:{n}#viewer@user:a" for n in range(10)]
-    limited = engine(*shared, "folder:0#blocked@user:a", limits=Limits(list_steps=30))
+    limited = engine(*shared, "folder:0#blocked@user:a", limits=limits)
     found, after = list[str](), ""
     for _ in range(20):
         part = lookup_resources(limited, "folder", "reader", "user:a", NOW, after=after)
@@ -129,6 +142,7 @@ def test_a_list_that_takes_too_many_steps_ends_early_and_can_be_resumed() -> Non
         if part.complete:
             break
         after = part.resume
+    assert after
     assert found == [f"folder:{n}" for n in range(1, 10)]
 
 
@@ -228,6 +242,16 @@ def test_expansion_shows_how_subjects_combine_and_where_it_stops() -> None:
     assert blocked.subjects == ()
     loop = expand(engine("folder:1#parent@folder:1"), "folder:1", "viewer", 0.0)
     assert loop.children[1].children[0].truncated
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [("cake:1", "UNKNOWN_TYPE"), ("cake", "UNKNOWN_TYPE"), ("folder", "MALFORMED_REFERENCE"), ("", "UNKNOWN_TYPE")],
+)
+def test_expansion_of_what_the_schema_does_not_have_is_refused(target: str, reason: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        expand(engine(), target, "viewer", 0.0)
+    assert (caught.value.reason, caught.value.violations[0].field) == (reason, "resource")
 
 
 def test_a_snapshot_that_is_damaged_cut_or_of_another_schema_is_refused() -> None:

@@ -5,7 +5,6 @@ be a way around that, to ask what a group may do, and so is for those who manage
 decided by stored facts alone, and never by what it assumes.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pyairtable_mesh.permission.domain import Relationship, Resource, Subject
 from pyairtable_mesh.permission.platform import State, as_relationship
 from pyairtable_mesh.permission.usecases.authority import denial
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
+from pyairtable_mesh.permission.usecases.turns import answered
 from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.authorization import Decision, explain_scoped, facts
 from pyairtable_mesh.runtime.authorization.scope_explanation import ScopedExplanation
@@ -24,7 +24,6 @@ from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.decisions import DecisionLog, recorded
 from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted
 
-_ITEMS_BEFORE_YIELD = 1_000
 _MOST_FIELDS = 1_000
 _NO_CONTEXT: Mapping[str, Any] = {}
 
@@ -167,24 +166,21 @@ class Checks:
         self, caller: RequestContext, questions: Sequence[Question], given: Circumstances
     ) -> tuple[list[Decision | MeshError], str]:
         """For each question the answer, or why there is none; all of one state, and its token."""
-        async with self._seen(caller, given) as state:
-            revision = state.revision
-            found = self._answers(state, caller, questions[:_ITEMS_BEFORE_YIELD], given)
-        for first in range(_ITEMS_BEFORE_YIELD, len(questions), _ITEMS_BEFORE_YIELD):
-            await asyncio.sleep(0)
-            async with self._states.at(caller.tenant_id, revision) as state:
-                found += self._answers(state, caller, questions[first : first + _ITEMS_BEFORE_YIELD], given)
-        return found, self._tokens.of(caller.tenant_id, revision)
 
-    def _answers(
-        self, state: State, caller: RequestContext, questions: Sequence[Question], given: Circumstances
-    ) -> list[Decision | MeshError]:
-        sight = self._sight(state, caller, given)
-        found = list(map(sight.attempt, questions))
-        for question, answer in zip(questions, found, strict=True):
-            if isinstance(answer, Decision):
-                self._record(caller, sight, question, answer)
-        return found
+        def asking(state: State) -> Callable[[Question], Decision | MeshError]:
+            sight = self._sight(state, caller, given)
+
+            def answer(question: Question) -> Decision | MeshError:
+                found = sight.attempt(question)
+                if isinstance(found, Decision):
+                    self._record(caller, sight, question, found)
+                return found
+
+            return answer
+
+        seen = self._seen(caller, given)
+        found, revision = await answered(self._states, caller.tenant_id, seen, questions, asking)
+        return found, self._tokens.of(caller.tenant_id, revision)
 
     def _record(self, caller: RequestContext, sight: Sight, question: Question, decision: Decision) -> None:
         if self._log.wants(allowed=decision.allowed):

@@ -1,5 +1,6 @@
 """Schemas as such: their versions, what differs between two, and what one would answer. Nothing here is stored."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.checks import Question
 from pyairtable_mesh.permission.usecases.spaces import orphaned
+from pyairtable_mesh.permission.usecases.turns import Turn
 from pyairtable_mesh.runtime.authorization import Change, Circumstances, Decision, RelationEngine, product
 from pyairtable_mesh.runtime.authorization.language.difference import Difference, differences
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
@@ -99,21 +101,28 @@ class Schemas:
             return await view.schemas(size, after)
 
     async def diff(self, caller: RequestContext, before: Source, after: Source) -> list[tuple[Difference, int]]:
-        """The differences, each with how many relationships that are stored under `before` it would orphan."""
+        """The differences, each with how many relationships that are stored under `before` it would orphan; 0 for who
+        does not manage access.
+        """
         old, new = await self._tree(caller, before), await self._tree(caller, after)
-        orphans: dict[str, int] = {}
-        for each in await self._orphans(caller, before, new):
-            kind = each.resource.partition(":")[0]
-            element = f"{kind}#{each.relation}" if kind in new.types else kind
-            orphans[element] = orphans.get(element, 0) + 1
-        return [(each, orphans.get(each.element, 0)) for each in differences(old, new)]
+        orphans = await self._orphans(caller, before, new)
+        return [(each, orphans[each.element]) for each in differences(old, new)]
 
-    async def _orphans(self, caller: RequestContext, before: Source, new: Schema) -> list[SpaceRelationship]:
+    async def _orphans(self, caller: RequestContext, before: Source, new: Schema) -> Counter[str]:
+        found = Counter[str]()
         if not before.id or before.id.startswith(PLATFORM):
-            return []
+            return found
         async with self._database.read(caller) as connection:
+            platform = View(connection, caller.tenant_id, self._clock())
+            tenant, user = Resource(schema.TENANT, caller.tenant_id), caller.user()
+            answers = await self._authority.answers(platform, [tenant], [user])
+            if not answers.allowed(user, str(tenant), tenant.permission(schema.MANAGE_ACCESS)):
+                return found
             owner = await spaces.space_of(connection, caller.tenant_id, before.id)
-            return await orphaned(SpaceView(connection, caller.tenant_id, owner, self._clock()), new)
+            async for each in orphaned(SpaceView(connection, caller.tenant_id, owner, platform.now), new):
+                kind = each.resource.partition(":")[0]
+                found[f"{kind}#{each.relation}" if kind in new.types else kind] += 1
+        return found
 
     async def test(
         self,
@@ -124,7 +133,7 @@ class Schemas:
         space: str,
     ) -> list[Outcome]:
         """What the schema answers with these relationships and, for those who manage access, a space's stored ones;
-        stored ones that it does not admit are left out.
+        stored ones that it does not admit are left out. ResourceExhausted where the answers take too long together.
         """
         engine = RelationEngine(await self._tree(caller, source))
         if space:
@@ -133,7 +142,12 @@ class Schemas:
         engine.validate(changes, "relationships")
         engine.apply(engine.revision, changes)
         given = Circumstances(self._clock().timestamp())
-        return [_outcome(engine, each, caller, given) for each in assertions]
+        found, turn = list[Outcome](), Turn()
+        for each in assertions:
+            found.append(_outcome(engine, each, caller, given))
+            if turn.over:
+                await turn.pass_on()
+        return found
 
     async def _add_stored(self, caller: RequestContext, engine: RelationEngine, space: str) -> None:
         async with self._database.read(caller) as connection:
@@ -143,7 +157,7 @@ class Schemas:
             view = SpaceView(connection, caller.tenant_id, space, platform.now)
             if await view.space() is None:
                 raise spaces.unknown(space)
-            orphans = {each.key for each in await orphaned(view, engine.schema)}
+            orphans = {each.key async for each in orphaned(view, engine.schema)}
             async for part in view.everything():
                 engine.apply(0, [Change(as_relationship(each)) for each in part if each.key not in orphans])
 

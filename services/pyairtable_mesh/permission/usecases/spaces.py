@@ -36,6 +36,7 @@ from pyairtable_mesh.permission.usecases.relationships import (
     refuse_repeated,
     require_preconditions,
 )
+from pyairtable_mesh.permission.usecases.turns import answered
 from pyairtable_mesh.runtime import auditing, ids
 from pyairtable_mesh.runtime.authorization import (
     Decision,
@@ -161,11 +162,16 @@ class Spaces:
         """For each question the answer, or why there is none; all of one state, and its token."""
         await self._require_askable(caller, questions, given)
         scope = changelog.scope_of(caller.tenant_id, space)
-        async with self._states.seen(scope, given.consistency) as state:
-            found: list[Decision | MeshError] = []
-            for each in questions:
-                found += state.engine.batch([_key(each, caller)], self._given(given, each.context))
-            revision = state.revision
+
+        def asking(state: SpaceState) -> Callable[[Question], Decision | MeshError]:
+            def answer(question: Question) -> Decision | MeshError:
+                (found,) = state.engine.batch([_key(question, caller)], self._given(given, question.context))
+                return found
+
+            return answer
+
+        seen = self._states.seen(scope, given.consistency)
+        found, revision = await answered(self._states, scope, seen, questions, asking)
         for question, answer in zip(questions, found, strict=True):
             if isinstance(answer, Decision):
                 self._record(caller, space, question, answer)
@@ -362,7 +368,7 @@ class Spaces:
             stored = await act.data.space()
             current = stored.schema if stored else ""
             domain.require_etag(expected.removeprefix("schemas/"), current, f"modelSpaces/{space}")
-            orphans = await orphaned(act.data, tree)
+            orphans = [each async for each in orphaned(act.data, tree)]
             if orphans:
                 raise _orphaning(orphans)
             version = SchemaVersion(ids.new_id("sch"), space, act.data.now, caller.user(), source)
@@ -418,10 +424,9 @@ class Spaces:
         await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
 
 
-async def orphaned(view: SpaceView, tree: Schema) -> list[SpaceRelationship]:
+async def orphaned(view: SpaceView, tree: Schema) -> AsyncIterator[SpaceRelationship]:
     """The stored relationships that a schema does not admit."""
     engine = RelationEngine(tree)
-    found: list[SpaceRelationship] = []
     async for part in view.everything():
         for each in part:
             stored = as_relationship(each)
@@ -429,8 +434,7 @@ async def orphaned(view: SpaceView, tree: Schema) -> list[SpaceRelationship]:
                 engine.graph.validate(stored)
                 engine.conditions.validate(stored.term, "condition")
             except InvalidArgument:
-                found.append(each)
-    return found
+                yield each
 
 
 def _orphaning(orphans: Sequence[SpaceRelationship]) -> FailedPrecondition:

@@ -223,8 +223,11 @@ class Node:
 
 
 def expand(engine: RelationEngine, target: str, relation: str, now: float, depth: int = 10) -> Node:
-    """The tree of subjects behind a relation; what lies deeper than `depth`, or opens itself again, is truncated."""
-    placeholder = f"{engine.schema.types[target.partition(':')[0]].name}:_" if ":" in target else target
+    """The tree of subjects behind a relation; what lies deeper than `depth`, or opens itself again, is truncated.
+
+    Errors as for a check.
+    """
+    placeholder = f"{target.partition(':')[0]}:_"
     with engine.asked((target, relation, placeholder), Circumstances(now)) as (query, key):
         return _Tree(query).node(key, depth, frozenset())
 

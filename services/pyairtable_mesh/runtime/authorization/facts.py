@@ -84,7 +84,7 @@ class Limits:
     depth: int = 100
     """How many questions may be open within each other."""
     steps: int = 100_000
-    """How many relationships and questions may be looked at; about 1,000 to a millisecond."""
+    """How many relationships and questions may be looked at, about 1,000 to a millisecond; conditions count by time."""
     list_steps: int = 2_000_000
     """How many of these a part of a list may take: where they are spent, the part ends there and can be resumed."""
 

@@ -127,7 +127,8 @@ def lookup_resources(
         query.steps = engine.limits.list_steps
         texts, candidates = graph.names.texts, _reached(graph, query, slot)
         sure = _certain(graph, query, slot)
-        deciding = _Deciding(engine, query)
+        # A part is made without a turn for others: deciding it may cost what one check may.
+        deciding = _Deciding(engine, query, min(query.steps, engine.limits.steps))
         names = ordered((texts[each] for each in candidates), after, limit)
 
         def decide(name: str) -> Found | None:
@@ -146,10 +147,10 @@ def _certain(graph: Graph, query: Query, slot: int) -> bool:
 class _Deciding:
     """Checks of one list's candidates, which share the allowance of the list."""
 
-    def __init__(self, engine: RelationEngine, query: Query) -> None:
+    def __init__(self, engine: RelationEngine, query: Query, steps: int) -> None:
         self._engine = engine
         self._query = query
-        self.allowance = Allowance(query.steps)
+        self.allowance = Allowance(steps)
 
     def verdict(self, subject: int, key: int) -> Verdict:
         """The answer for one candidate; ResourceExhausted as for a check."""
@@ -273,7 +274,7 @@ def lookup_subjects(
         known.discard(query.subject)
         everyone = graph.names.wildcard(query.subject)
         known = BitMap(each for each in known if each == everyone or graph.names.kind(each) == kind)
-        deciding = _Deciding(engine, query)
+        deciding = _Deciding(engine, query, query.steps)
 
         def decide(name: str) -> Found | None:
             subject = graph.names.handles[name]

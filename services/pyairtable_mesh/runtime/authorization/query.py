@@ -1,6 +1,7 @@
 """One question while it is being answered: what it is asked under, what is open, what is known, what it has cost."""
 
 from collections.abc import Callable, Mapping, Sequence
+from time import thread_time
 from typing import Any
 
 from pyairtable_mesh.runtime.authorization.facts import Circumstances, Limits, Term, Verdict, exhausted
@@ -58,10 +59,16 @@ class Query:
         self.extra: dict[int, list[tuple[int, Term]]] | None = None
 
     def term(self, term: Term) -> Verdict:
-        """Whether a term holds now, in this context."""
+        """Whether a term holds now, in this context; ResourceExhausted at the bound of steps."""
         if term.expires is not None and self.now >= term.expires:
             return False
-        return self.evaluate(term, self.context) if term.condition else True
+        if not term.condition:
+            return True
+        # What an expression costs is known only afterwards, and differs a thousandfold: a meter, not a clock.
+        begun = thread_time()
+        verdict = self.evaluate(term, self.context)
+        self.spend(int((thread_time() - begun) * 1e6))
+        return verdict
 
     def spend(self, steps: int) -> None:
         """Count what is looked at; ResourceExhausted at the bound."""

@@ -6623,7 +6623,8 @@ type SchemaDifference struct {
 	Before string `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
 	// The definition after.
 	After string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
-	// How many stored relationships would lose their meaning.
+	// How many stored relationships would lose their meaning; 0 for who does
+	// not hold `tenant.manage_access`.
 	OrphanedRelationships int64 `protobuf:"varint,5,opt,name=orphaned_relationships,json=orphanedRelationships,proto3" json:"orphaned_relationships,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache

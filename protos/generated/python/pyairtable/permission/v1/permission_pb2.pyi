@@ -3315,7 +3315,9 @@ class SchemaDifference(_message.Message):
     after: _builtins.str
     """The definition after."""
     orphaned_relationships: _builtins.int
-    """How many stored relationships would lose their meaning."""
+    """How many stored relationships would lose their meaning; 0 for who does
+    not hold `tenant.manage_access`.
+    """
     def __init__(
         self,
         *,

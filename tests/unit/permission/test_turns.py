@@ -1,0 +1,86 @@
+"""Long work leaves the event loop to others in between, and ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import pytest
+
+from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.evaluator import NaiveEvaluator
+from pyairtable_mesh.permission.space_messages import from_schema, from_space
+from pyairtable_mesh.permission.spaces import SpaceLoader
+from pyairtable_mesh.permission.usecases import turns
+from pyairtable_mesh.permission.usecases.authority import Authority
+from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
+from pyairtable_mesh.permission.usecases.schemas import Assertion, Schemas, Source
+from pyairtable_mesh.permission.usecases.spaces import SpaceCircumstances, Spaces
+from pyairtable_mesh.runtime.authorization import Decision
+from pyairtable_mesh.runtime.errors import ResourceExhausted
+from tests.unit.permission.conftest import Permissions, caller
+from tests.unit.permission.world import ALICE, BASE
+
+MODEL = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define viewer: [user]\n"
+
+
+class Others:
+    """Others at the event loop, who count their turns; reading the clock begins the count anew."""
+
+    def __init__(self, permissions: Permissions) -> None:
+        self.turns = 0
+        self._permissions = permissions
+
+    def clock(self) -> datetime:
+        self.turns = 0
+        return self._permissions.clock()
+
+    async def run(self) -> None:
+        while True:
+            self.turns += 1
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def others(permissions: Permissions, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Others]:
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 0.0)
+    found = Others(permissions)
+    running = asyncio.create_task(found.run())
+    yield found
+    running.cancel()
+
+
+async def test_the_assertions_of_a_schema_are_answered_in_turns(permissions: Permissions, others: Others) -> None:
+    schemas = Schemas(permissions.database, Authority(NaiveEvaluator()), others.clock)
+    asserted = [Assertion(Question("doc:a", "viewer"), "denied")] * 20
+    outcomes = await schemas.test(caller(ALICE), Source(text=MODEL), [], asserted, "")
+    assert all(each.passed for each in outcomes)
+    assert others.turns == len(asserted)
+
+
+async def test_a_batch_is_answered_in_turns_from_one_state(permissions: Permissions, others: Others) -> None:
+    await permissions.may(ALICE, "read", BASE)
+    others.turns = 0
+    results, _ = await permissions.checks.batch(caller(ALICE), [Question(BASE, "read")] * 20, Circumstances())
+    assert others.turns >= len(results) - 1
+    assert all(isinstance(each, Decision) and each.allowed for each in results)
+
+
+async def test_a_batch_about_a_space_is_answered_in_turns(permissions: Permissions, others: Others) -> None:
+    database, tokens, clock = permissions.database, permissions.tokens, permissions.clock
+    models, authority = Engines(database, SpaceLoader(database)), Authority(NaiveEvaluator())
+    spaces = Spaces(database, models, permissions.states, permissions.acts, authority, tokens, clock, permissions.log)
+    alice, given = caller(ALICE), SpaceCircumstances()
+    made = await spaces.create(alice, "Documents", from_space)
+    space = made.name.removeprefix("modelSpaces/")
+    await spaces.write_schema(alice, space, MODEL, "", lambda version, _: from_schema(version))
+    await spaces.check(alice, space, Question("doc:a", "viewer"), given)
+    others.turns = 0
+    results, _ = await spaces.batch(alice, space, [Question("doc:a", "viewer")] * 20, given)
+    assert others.turns >= len(results) - 1
+    assert all(isinstance(each, Decision) and not each.allowed for each in results)
+
+
+async def test_a_request_that_has_had_all_its_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "MOST_SECONDS", 0.0)
+    with pytest.raises(ResourceExhausted):
+        await turns.Turn().pass_on()
