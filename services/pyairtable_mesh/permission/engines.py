@@ -107,8 +107,12 @@ class Engines(Generic[S]):
     async def newest(self, scope: str) -> S:
         """The newest committed state."""
         held = await self._of(scope)
+        before = held.present.revision
         async with self._database.read(background(changelog.tenant_of(scope))) as connection:
             revision = await changelog.newest(connection, scope)
+        if revision < before:
+            self._forget(scope, held)
+            held = await self._of(scope)
         await self._catch_up(scope, held, revision)
         return held.present
 
@@ -152,12 +156,21 @@ class Engines(Generic[S]):
             await Signal.wait(upcoming, POLL_SECONDS)
 
     async def _look(self) -> None:
+        # Read before the database is: what this process commits meanwhile may lead what the database is seen at.
+        before = {scope: (held, held.present.revision) for scope, held in self._held.items()}
         async with self._database.read(background()) as connection:
-            newest = await changelog.newest_of(connection, list(self._held))
-        for scope, revision in newest.items():
-            held = self._held.get(scope)
-            if held is not None and held.present.revision < revision:
+            newest = await changelog.newest_of(connection, list(before))
+        for scope, (held, known) in before.items():
+            revision = newest.get(scope, 0)
+            if revision < known:
+                self._forget(scope, held)
+            elif self._held.get(scope) is held:
                 await self._catch_up(scope, held, revision)
+
+    def _forget(self, scope: str, held: _Held[S]) -> None:
+        """Load a scope anew when it is next asked about."""
+        if self._held.get(scope) is held:
+            del self._held[scope]
 
     async def _of(self, scope: str) -> _Held[S]:
         held = self._held.get(scope)

@@ -1,17 +1,18 @@
 """What replicas hold: the same as the rows at every revision, and never older than a token."""
 
+import asyncio
 import random
 from itertools import product as pairs
 
 import pytest
 
-from pyairtable_mesh.permission import schema
+from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Operation, ScopeMode
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.platform import Loader
 from pyairtable_mesh.permission.store import View
-from pyairtable_mesh.permission.tables import CHANGELOG
+from pyairtable_mesh.permission.tables import CHANGELOG, REVISION, ROLE_BINDING
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import NEWEST, Consistency
 from pyairtable_mesh.runtime import authorization
@@ -20,6 +21,7 @@ from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.errors import MeshError
 from tests.unit.permission.conftest import Clock, Permissions, caller, link, member
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
+from tests.unit.runtime.permission_server import until
 
 RECORD = ref("record")
 RESOURCES = [RECORD, ref("field"), TABLE, BASE, WORKSPACE, TENANT]
@@ -139,3 +141,35 @@ async def test_a_replica_that_missed_what_is_pruned_begins_anew(permissions: Per
         await transaction.connection.execute(CHANGELOG.delete().where(CHANGELOG.c.revision < 4))
     state = await other.newest(TENANT_ID)
     assert _held(state.engine, permissions.clock) == await _naive(permissions)
+
+
+async def _restore(permissions: Permissions, revision: int) -> None:
+    """Put the database back to a revision behind which only roles were granted."""
+    async with permissions.database.transaction(caller(ALICE)) as transaction:
+        for table in (CHANGELOG, ROLE_BINDING):
+            await transaction.connection.execute(table.delete().where(table.c.revision > revision))
+        await transaction.connection.execute(REVISION.update().values(revision=revision))
+
+
+async def test_what_a_restored_database_does_not_know_is_given_up(permissions: Permissions) -> None:
+    engines = permissions.engines
+    restored = (await engines.at_least(TENANT_ID)).revision
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    assert await permissions.may(BOB, "read", TABLE)
+    await _restore(permissions, restored)
+    async with permissions.database.read(caller(ALICE)) as connection:
+        with pytest.raises(changelog.ExpiredError) as error:
+            await changelog.read(connection, TENANT_ID, restored + 1, 100)
+    assert error.value.oldest == restored
+    assert (await engines.newest(TENANT_ID)).revision == restored
+    assert not await permissions.may(BOB, "read", TABLE)
+
+
+async def test_following_notices_a_restored_database(permissions: Permissions) -> None:
+    restored = (await permissions.engines.at_least(TENANT_ID)).revision
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    await _restore(permissions, restored)
+    following = asyncio.create_task(permissions.engines.follow())
+    await until("the engine to be given up", lambda: permissions.engines.nearest(TENANT_ID) is None)
+    following.cancel()
+    assert not await permissions.may(BOB, "read", TABLE)
