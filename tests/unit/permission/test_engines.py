@@ -2,13 +2,16 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import product as pairs
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Operation, ScopeMode
-from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.engines import MOST_UNSEEN_SECONDS, Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.platform import Loader
 from pyairtable_mesh.permission.store import View
@@ -17,8 +20,9 @@ from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import NEWEST, Consistency
 from pyairtable_mesh.runtime import authorization
 from pyairtable_mesh.runtime.authorization import product
+from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
-from pyairtable_mesh.runtime.errors import MeshError
+from pyairtable_mesh.runtime.errors import MeshError, Unavailable
 from tests.unit.permission.conftest import Clock, Permissions, caller, link, member
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
 from tests.unit.runtime.permission_server import until
@@ -173,3 +177,28 @@ async def test_following_notices_a_restored_database(permissions: Permissions) -
     await until("the engine to be given up", lambda: permissions.engines.nearest(TENANT_ID) is None)
     following.cancel()
     assert not await permissions.may(BOB, "read", TABLE)
+
+
+@asynccontextmanager
+async def _away(_: RequestContext) -> AsyncIterator[AsyncConnection]:
+    raise Unavailable("the database is away", reason="DATABASE_UNAVAILABLE")
+    yield  # a context manager's
+
+
+async def test_without_the_database_what_is_held_is_not_believed_for_long(
+    permissions: Permissions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    engines = Engines(permissions.database, Loader(permissions.database), clock=lambda: now)
+    held = await engines.at_least(TENANT_ID)
+    now += MOST_UNSEEN_SECONDS
+    with monkeypatch.context() as patch:
+        patch.setattr(permissions.database, "read", _away)
+        assert await engines.at_least(TENANT_ID) is engines.nearest(TENANT_ID) is held
+        now += 1
+        assert engines.nearest(TENANT_ID) is None
+        with pytest.raises(Unavailable):
+            await engines.at_least(TENANT_ID)
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    assert (await engines.at_least(TENANT_ID)).revision == 3
+    assert engines.nearest(TENANT_ID) is held
