@@ -21,7 +21,7 @@ from typing import Generic, Protocol, TypeVar
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Changed, Revision
 from pyairtable_mesh.runtime.database import Database, background
-from pyairtable_mesh.runtime.errors import MeshError
+from pyairtable_mesh.runtime.errors import MeshError, Unavailable
 from pyairtable_mesh.runtime.events import POLL_SECONDS
 from pyairtable_mesh.runtime.signals import Signal
 
@@ -29,7 +29,7 @@ MOST_FACTS = 5_000_000
 """How many relationships, bindings and names the engines hold together; about 150 bytes each."""
 MOST_ENGINES = 1_000
 MOST_UNSEEN_SECONDS = 5.0
-"""How long a state answers that nobody could compare with the database; some polls, so that a late one costs nothing."""
+"""How long a state answers that nobody could compare with the database; some polls, so that a late one is nothing."""
 _CHANGES_IN_ONE_READ = 5_000
 _LOADS_AT_ONCE = 2
 _logger = logging.getLogger(__name__)
@@ -185,8 +185,17 @@ class Engines(Generic[S]):
             if revision < known:
                 self._forget(scope, held)
             elif self._held.get(scope) is held:
-                await self._catch_up(scope, held, revision)
-                held.seen = seen
+                await self._follow_up(scope, held, revision, seen)
+
+    async def _follow_up(self, scope: str, held: _Held[S], revision: int, seen: float) -> None:
+        try:
+            await self._catch_up(scope, held, revision)
+            held.seen = seen
+        except MeshError as error:
+            _logger.warning("the changelog of %s cannot be read, and is tried again: %s", scope, error.reason)
+        except Exception:
+            # The other scopes are not to wait for this one.
+            _logger.exception("the engine of %s could not follow the changelog, and will be loaded anew", scope)
 
     def _is_unseen(self, held: _Held[S]) -> bool:
         return self._clock() - held.seen > MOST_UNSEEN_SECONDS
@@ -233,6 +242,12 @@ class Engines(Generic[S]):
                         break
             except changelog.ExpiredError:
                 held.present = await self._loader.load(scope)
+            except Unavailable:
+                raise
+            except Exception:
+                # A change may have been taken over in part, or may never be: the rows are the way on.
+                self._forget(scope, held)
+                raise
 
     async def _past(self, scope: str, held: _Held[S], revision: int) -> S:
         past = held.past

@@ -23,7 +23,7 @@ from pyairtable_mesh.runtime.authorization import product
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.errors import MeshError, Unavailable
-from tests.unit.permission.conftest import Clock, Permissions, caller, link, member
+from tests.unit.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, link, member
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
 from tests.unit.runtime.permission_server import until
 
@@ -202,3 +202,27 @@ async def test_without_the_database_what_is_held_is_not_believed_for_long(
     await permissions.grant(ALICE, "viewer", BASE, BOB)
     assert (await engines.at_least(TENANT_ID)).revision == 3
     assert engines.nearest(TENANT_ID) is held
+
+
+async def test_a_scope_that_cannot_follow_is_loaded_anew_and_stops_no_other(
+    permissions: Permissions, database: Database
+) -> None:
+    other_id = "ten" + "3" * 26
+    other = Permissions(database, permissions.clock)
+    for each in (TENANT_ID, other_id):
+        await other.engines.at_least(each)
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    await permissions.grant(TENANT_SERVICE, "owner", f"tenant:{other_id}", ALICE)
+    async with database.transaction(caller(ALICE)) as transaction:
+        later = CHANGELOG.update().where(CHANGELOG.c.tenant_id == TENANT_ID).values(kind="later")
+        await transaction.connection.execute(later)
+    following = asyncio.create_task(other.engines.follow())
+
+    def revision(tenant_id: str) -> int:
+        held = other.engines.nearest(tenant_id)
+        return held.revision if held is not None else -1
+
+    await until("the other tenant's change", lambda: revision(other_id) == 1)
+    following.cancel()
+    assert revision(TENANT_ID) == -1
+    assert await other.may(BOB, "read", TABLE)
