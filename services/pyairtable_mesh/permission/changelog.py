@@ -87,7 +87,7 @@ class Tail:
 
 
 class ExpiredError(Exception):
-    """What came behind a revision is not kept any longer; `oldest` is the first revision that can be gone back to."""
+    """What came behind a revision is not kept, or that revision is not; `oldest` is one that can be gone back to."""
 
     def __init__(self, oldest: int) -> None:
         super().__init__(f"changes are kept from revision {oldest} on")
@@ -155,10 +155,13 @@ async def newest_of(connection: AsyncConnection, scopes: Sequence[str]) -> dict[
 async def read(connection: AsyncConnection, scope: str, after: int, most: int) -> Tail:
     """The revisions behind `after`, whole ones of about `most` changes together. `connection` is one snapshot.
 
-    `ExpiredError` when some of them are not kept any longer.
+    `ExpiredError` when some of them are not kept any longer, or the database is behind `after`: it was restored, or
+    failed over before it had taken over everything, and what was known at `after` is not so.
     """
     last = await newest(connection, scope)
-    if after >= last:
+    if after > last:
+        raise ExpiredError(last)
+    if after == last:
         return Tail(last, (), complete=True)
     mine = _named(scope)
     first = (await connection.execute(_FIRST, mine)).scalar_one()

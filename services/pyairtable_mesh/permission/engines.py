@@ -4,28 +4,32 @@ A scope is what has revisions of its own: a tenant (``ten…``), or a model spac
 loaded from the rows when it is first asked about, and follows the changelog from then on: at once
 after a change of this process, soon after one of another (LISTEN/NOTIFY, with a poll behind it). Who needs a revision
 does not wait for any of that: it reads the changelog itself. So a token is never answered from an older state, however
-late notifications are, and without one the answer is at most a poll behind.
+late notifications are, and without one the answer is at most a poll behind. Where nobody can look, because the database
+is away, what is held is believed for some seconds more, and then not at all: a revocation may have been missed.
 
 Applying one revision is one step of the event loop; so is whatever a caller does with a state without awaiting.
 """
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar
 
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Changed, Revision
 from pyairtable_mesh.runtime.database import Database, background
-from pyairtable_mesh.runtime.errors import MeshError
+from pyairtable_mesh.runtime.errors import MeshError, Unavailable
 from pyairtable_mesh.runtime.events import POLL_SECONDS
 from pyairtable_mesh.runtime.signals import Signal
 
 MOST_FACTS = 5_000_000
 """How many relationships, bindings and names the engines hold together; about 150 bytes each."""
 MOST_ENGINES = 1_000
+MOST_UNSEEN_SECONDS = 5.0
+"""How long a state answers that nobody could compare with the database; some polls, so that a late one is nothing."""
 _CHANGES_IN_ONE_READ = 5_000
 _LOADS_AT_ONCE = 2
 _logger = logging.getLogger(__name__)
@@ -64,8 +68,10 @@ class Loader(Protocol[L_co]):
 class _Held(Generic[S]):
     """What is held of a tenant: the present and, where somebody asked for it, one state of the past."""
 
-    def __init__(self, present: S) -> None:
+    def __init__(self, present: S, seen: float) -> None:
         self.present = present
+        self.seen = seen
+        """When the present was known to be the newest state, in seconds of the engines' clock."""
         self.past: S | None = None
         self.catching_up = asyncio.Lock()
         self.looking_back = asyncio.Lock()
@@ -79,37 +85,53 @@ class Engines(Generic[S]):
     """All engines of a process, for any number of tasks of its event loop; the least recently used make room."""
 
     def __init__(
-        self, database: Database, loader: Loader[S], most_facts: int = MOST_FACTS, most_engines: int = MOST_ENGINES
+        self,
+        database: Database,
+        loader: Loader[S],
+        most_facts: int = MOST_FACTS,
+        most_engines: int = MOST_ENGINES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._loader = loader
         self._most_facts = most_facts
         self._most_engines = most_engines
+        self._clock = clock
         self._held: OrderedDict[str, _Held[S]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[_Held[S]]] = {}
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
 
     def nearest(self, scope: str) -> S | None:
-        """What is held of a tenant, however fresh; None where nothing is."""
+        """What is held of a tenant, up to `MOST_UNSEEN_SECONDS` old; None where nothing is."""
         held = self._held.get(scope)
-        if held is None:
+        if held is None or self._is_unseen(held):
             return None
         self._held.move_to_end(scope)
         return held.present
 
     async def at_least(self, scope: str, revision: int = 0) -> S:
-        """A state that has seen a revision, if the database has; 0 for whatever is nearest."""
+        """A state that has seen a revision, if the database has; 0 for whatever is nearest.
+
+        Unavailable where it is needed and the database is away.
+        """
         held = await self._of(scope)
+        if self._is_unseen(held):
+            return await self.newest(scope)
         if held.present.revision < revision:
             await self._catch_up(scope, held, revision)
         return held.present
 
     async def newest(self, scope: str) -> S:
         """The newest committed state."""
-        held = await self._of(scope)
+        held, seen = await self._of(scope), self._clock()
+        before = held.present.revision
         async with self._database.read(background(changelog.tenant_of(scope))) as connection:
             revision = await changelog.newest(connection, scope)
+        if revision < before:
+            self._forget(scope, held)
+            held = await self._of(scope)
         await self._catch_up(scope, held, revision)
+        held.seen = seen
         return held.present
 
     @asynccontextmanager
@@ -133,6 +155,7 @@ class Engines(Generic[S]):
         if held is not None and held.present.revision == revision - 1:
             try:
                 held.present.apply(revision, changes)
+                held.seen = self._clock()
             except changelog.ExpiredError:
                 del self._held[scope]
             except Exception:
@@ -152,12 +175,35 @@ class Engines(Generic[S]):
             await Signal.wait(upcoming, POLL_SECONDS)
 
     async def _look(self) -> None:
+        # Read before the database is: what this process commits meanwhile may lead what the database is seen at.
+        before = {scope: (held, held.present.revision) for scope, held in self._held.items()}
+        seen = self._clock()
         async with self._database.read(background()) as connection:
-            newest = await changelog.newest_of(connection, list(self._held))
-        for scope, revision in newest.items():
-            held = self._held.get(scope)
-            if held is not None and held.present.revision < revision:
-                await self._catch_up(scope, held, revision)
+            newest = await changelog.newest_of(connection, list(before))
+        for scope, (held, known) in before.items():
+            revision = newest.get(scope, 0)
+            if revision < known:
+                self._forget(scope, held)
+            elif self._held.get(scope) is held:
+                await self._follow_up(scope, held, revision, seen)
+
+    async def _follow_up(self, scope: str, held: _Held[S], revision: int, seen: float) -> None:
+        try:
+            await self._catch_up(scope, held, revision)
+            held.seen = seen
+        except MeshError as error:
+            _logger.warning("the changelog of %s cannot be read, and is tried again: %s", scope, error.reason)
+        except Exception:
+            # The other scopes are not to wait for this one.
+            _logger.exception("the engine of %s could not follow the changelog, and will be loaded anew", scope)
+
+    def _is_unseen(self, held: _Held[S]) -> bool:
+        return self._clock() - held.seen > MOST_UNSEEN_SECONDS
+
+    def _forget(self, scope: str, held: _Held[S]) -> None:
+        """Load a scope anew when it is next asked about."""
+        if self._held.get(scope) is held:
+            del self._held[scope]
 
     async def _of(self, scope: str) -> _Held[S]:
         held = self._held.get(scope)
@@ -174,7 +220,8 @@ class Engines(Generic[S]):
 
     async def _begin(self, scope: str) -> _Held[S]:
         async with self._loads:
-            held = self._held[scope] = _Held(await self._loader.load(scope))
+            seen = self._clock()
+            held = self._held[scope] = _Held(await self._loader.load(scope), seen)
         self._make_room()
         return held
 
@@ -195,6 +242,12 @@ class Engines(Generic[S]):
                         break
             except changelog.ExpiredError:
                 held.present = await self._loader.load(scope)
+            except Unavailable:
+                raise
+            except Exception:
+                # A change may have been taken over in part, or may never be: the rows are the way on.
+                self._forget(scope, held)
+                raise
 
     async def _past(self, scope: str, held: _Held[S], revision: int) -> S:
         past = held.past

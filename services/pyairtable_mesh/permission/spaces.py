@@ -28,6 +28,7 @@ Key = tuple[str, str, str]
 """Resource, relation and subject: the order that relationships are listed in."""
 _KEYS_IN_ONE_STATEMENT = 500
 _ROWS_OF_A_PART = 500
+_MOST_VALIDATORS = 100
 _KEY = (SPACE_RELATIONSHIP.c.resource, SPACE_RELATIONSHIP.c.relation, SPACE_RELATIONSHIP.c.subject)
 
 
@@ -266,13 +267,38 @@ class SpaceLoader:
             space = await view.space()
             if space is None:
                 raise unknown(space_id)
-            version = await view.schema(space.schema)
-            engine = RelationEngine(await parsed(version.source) if version else Schema({}, {}))
+            engine = await _empty(view, space.schema)
             async for part in view.everything():
                 engine.apply(space.revision, [Change(as_relationship(each)) for each in part])
                 await asyncio.sleep(0)
             engine.apply(space.revision, ())
         return SpaceState(engine)
+
+
+class Validators:
+    """Engines that hold nothing, by the schema: what a change may store is found out on the change's own connection.
+
+    Whoever waited for a second connection with one in hand could wait for others who do the same.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, RelationEngine] = {}
+
+    async def of(self, view: SpaceView) -> RelationEngine:
+        """The engine of a space's current schema; without types where it has none."""
+        space = await view.space()
+        schema_id = space.schema if space else ""
+        made = self._made.get(schema_id)
+        if made is None:
+            if len(self._made) >= _MOST_VALIDATORS:
+                self._made.clear()
+            made = self._made[schema_id] = await _empty(view, schema_id)
+        return made
+
+
+async def _empty(view: SpaceView, schema_id: str) -> RelationEngine:
+    version = await view.schema(schema_id)
+    return RelationEngine(await parsed(version.source) if version else Schema({}, {}))
 
 
 def unknown(space_id: str) -> InvalidArgument:

@@ -1,12 +1,14 @@
 """Which decisions go to the audit log, and how they come there without slowing a check.
 
 A check only puts its decision into a bounded buffer; a task writes the buffer to the outbox, from which the audit
-service takes it. What does not fit is counted, and the count is written in the place of what is missing.
+service takes it. What does not fit is counted, and the count is written in the place of what is missing. Each tenant
+has a share of the buffer, so that none can ask until there is no room for what another is told.
 """
 
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 CAPACITY = 10_000
 """Decisions that wait to be written."""
+SHARE = 2_000
+"""How many of them one tenant may have."""
 _AT_ONCE = 100
 _INTERVAL_SECONDS = 1.0
 _logger = logging.getLogger(__name__)
@@ -72,21 +76,24 @@ class DecisionLog:
         ratio: float,
         *,
         capacity: int = CAPACITY,
+        share: int = SHARE,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._database = database
         self._clock = clock
         self._ratio = ratio
         self._capacity = capacity
+        self._share = share
         self._chance = chance
         self._waiting: list[Recorded] = []
+        self._held = Counter[str]()
         self._full = asyncio.Event()
         meter = metrics.get_meter("pyairtable_mesh")
         self._dropped = meter.create_counter(
             "permission.audit.dropped", unit="{decision}", description="Decisions that did not fit into the buffer."
         )
-        self.dropped = 0
-        """Decisions that did not fit, since the last that were written."""
+        self.dropped = Counter[str]()
+        """Decisions that did not fit, by the tenant, since the last that were written."""
 
     def wants(self, *, allowed: bool) -> bool:
         """Whether a decision is to be taken."""
@@ -94,10 +101,12 @@ class DecisionLog:
 
     def take(self, caller: RequestContext, decision: auditing.Decision, space: str = "") -> None:
         """Keep a decision (in a model space by its name, else the platform's) to be written; never waits."""
-        if len(self._waiting) >= self._capacity:
-            self.dropped += 1
+        tenant_id = caller.tenant_id
+        if len(self._waiting) >= self._capacity or self._held[tenant_id] >= self._share:
+            self.dropped[tenant_id] += 1
             self._dropped.add(1)
             return
+        self._held[tenant_id] += 1
         self._waiting.append(Recorded(caller, self._clock(), decision, space))
         if len(self._waiting) >= _AT_ONCE:
             self._full.set()
@@ -126,13 +135,15 @@ class DecisionLog:
         """Write everything that waits; what cannot be written now goes on waiting."""
         while self._waiting:
             part = self._waiting[:_AT_ONCE]
-            dropped = self.dropped
+            tenants = Counter(each.caller.tenant_id for each in part)
+            dropped = Counter({each: self.dropped[each] for each in tenants})
+            untold = dropped.copy()
             async with self._database.transaction(background()) as transaction:
                 for each in part:
                     outcome: auditing.Outcome = "denied" if each.decision.answer == "denied" else "succeeded"
                     details = {"space": each.space} if each.space else {}
-                    if dropped and each is part[0]:
-                        details["dropped_before"] = str(dropped)
+                    if missing := untold.pop(each.caller.tenant_id, 0):
+                        details["dropped_before"] = str(missing)
                     entry = auditing.Entry(each.decision.resource, "", outcome, details, each.decision, None)
                     transaction.publish(
                         auditing.EVENT_TYPE,
@@ -142,5 +153,6 @@ class DecisionLog:
                         tenant_id=each.caller.tenant_id,
                     )
             del self._waiting[: len(part)]
+            self._held -= tenants
             self.dropped -= dropped
         self._full.clear()

@@ -77,7 +77,7 @@ class Permissions:
         self.tokens = Tokens(Sealer(b"k" * 32))
         authority = Authority(NaiveEvaluator())
         self.engines = Engines(self.database, Loader(self.database))
-        self.log = DecisionLog(self.database, self.clock, 0.5, capacity=20, chance=lambda: 0.4)
+        self.log = DecisionLog(self.database, self.clock, 0.5, capacity=30, share=20, chance=lambda: 0.4)
         self.states = States(self.engines, self.tokens)
         acts = self.acts = Acts(self.database, self.tokens, messages.changed, self.engines)
         self.checks = Checks(self.states, self.tokens, self.clock, self.log)

@@ -7,7 +7,7 @@ from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.maintenance import Maintenance
 from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.database import background
-from tests.unit.permission.conftest import Permissions
+from tests.unit.permission.conftest import Permissions, caller
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT_ID
 
 
@@ -37,15 +37,36 @@ async def test_a_decision_is_audited_with_who_asked_and_the_grant_that_allowed_i
     assert len(await _audited(permissions)) == 2
 
 
+def _denied(permissions: Permissions, tenant_id: str, times: int) -> None:
+    decision = auditing.Decision(CAROL, TABLE, "table.read", "denied")
+    for _ in range(times):
+        permissions.log.take(caller(CAROL, tenant_id), decision)
+
+
 async def test_what_does_not_fit_is_counted(permissions: Permissions) -> None:
-    for _ in range(25):
-        await permissions.may(CAROL, "read", TABLE)
-    assert permissions.log.dropped == 5
+    _denied(permissions, TENANT_ID, 25)
+    assert permissions.log.dropped == {TENANT_ID: 5}
     await permissions.log.write()
     found = await _audited(permissions)
     assert len(found) == 20
     assert found[0].details["dropped_before"] == "5"
-    assert permissions.log.dropped == 0
+    assert not permissions.log.dropped
+    _denied(permissions, TENANT_ID, 20)
+    assert not permissions.log.dropped
+
+
+async def test_a_tenant_cannot_ask_until_another_s_decisions_do_not_fit(permissions: Permissions) -> None:
+    _denied(permissions, "ten" + "3" * 26, 25)
+    _denied(permissions, TENANT_ID, 10)
+    assert permissions.log.dropped == {"ten" + "3" * 26: 5}
+    _denied(permissions, TENANT_ID, 3)
+    await permissions.log.write()
+    told = dict[str, list[str]]()
+    for event in await permissions.events():
+        found = audit_pb2.AuditEvent.FromString(event.data) if event.type == auditing.EVENT_TYPE else None
+        if found is not None and found.HasField("authorization"):
+            told.setdefault(event.tenant_id, []).append(found.details.get("dropped_before", ""))
+    assert told == {"ten" + "3" * 26: ["5"] + [""] * 19, TENANT_ID: ["3"] + [""] * 9}
 
 
 async def test_the_changelog_is_pruned_by_age_and_by_number(permissions: Permissions) -> None:

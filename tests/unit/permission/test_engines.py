@@ -1,25 +1,31 @@
 """What replicas hold: the same as the rows at every revision, and never older than a token."""
 
+import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import product as pairs
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.permission import schema
+from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Operation, ScopeMode
-from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.engines import MOST_UNSEEN_SECONDS, Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.platform import Loader
 from pyairtable_mesh.permission.store import View
-from pyairtable_mesh.permission.tables import CHANGELOG
+from pyairtable_mesh.permission.tables import CHANGELOG, REVISION, ROLE_BINDING
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import NEWEST, Consistency
 from pyairtable_mesh.runtime import authorization
 from pyairtable_mesh.runtime.authorization import product
+from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
-from pyairtable_mesh.runtime.errors import MeshError
-from tests.unit.permission.conftest import Clock, Permissions, caller, link, member
+from pyairtable_mesh.runtime.errors import MeshError, Unavailable
+from tests.unit.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, link, member
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
+from tests.unit.runtime.permission_server import until
 
 RECORD = ref("record")
 RESOURCES = [RECORD, ref("field"), TABLE, BASE, WORKSPACE, TENANT]
@@ -139,3 +145,84 @@ async def test_a_replica_that_missed_what_is_pruned_begins_anew(permissions: Per
         await transaction.connection.execute(CHANGELOG.delete().where(CHANGELOG.c.revision < 4))
     state = await other.newest(TENANT_ID)
     assert _held(state.engine, permissions.clock) == await _naive(permissions)
+
+
+async def _restore(permissions: Permissions, revision: int) -> None:
+    """Put the database back to a revision behind which only roles were granted."""
+    async with permissions.database.transaction(caller(ALICE)) as transaction:
+        for table in (CHANGELOG, ROLE_BINDING):
+            await transaction.connection.execute(table.delete().where(table.c.revision > revision))
+        await transaction.connection.execute(REVISION.update().values(revision=revision))
+
+
+async def test_what_a_restored_database_does_not_know_is_given_up(permissions: Permissions) -> None:
+    engines = permissions.engines
+    restored = (await engines.at_least(TENANT_ID)).revision
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    assert await permissions.may(BOB, "read", TABLE)
+    await _restore(permissions, restored)
+    async with permissions.database.read(caller(ALICE)) as connection:
+        with pytest.raises(changelog.ExpiredError) as error:
+            await changelog.read(connection, TENANT_ID, restored + 1, 100)
+    assert error.value.oldest == restored
+    assert (await engines.newest(TENANT_ID)).revision == restored
+    assert not await permissions.may(BOB, "read", TABLE)
+
+
+async def test_following_notices_a_restored_database(permissions: Permissions) -> None:
+    restored = (await permissions.engines.at_least(TENANT_ID)).revision
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    await _restore(permissions, restored)
+    following = asyncio.create_task(permissions.engines.follow())
+    await until("the engine to be given up", lambda: permissions.engines.nearest(TENANT_ID) is None)
+    following.cancel()
+    assert not await permissions.may(BOB, "read", TABLE)
+
+
+@asynccontextmanager
+async def _away(_: RequestContext) -> AsyncIterator[AsyncConnection]:
+    raise Unavailable("the database is away", reason="DATABASE_UNAVAILABLE")
+    yield  # a context manager's
+
+
+async def test_without_the_database_what_is_held_is_not_believed_for_long(
+    permissions: Permissions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    engines = Engines(permissions.database, Loader(permissions.database), clock=lambda: now)
+    held = await engines.at_least(TENANT_ID)
+    now += MOST_UNSEEN_SECONDS
+    with monkeypatch.context() as patch:
+        patch.setattr(permissions.database, "read", _away)
+        assert await engines.at_least(TENANT_ID) is engines.nearest(TENANT_ID) is held
+        now += 1
+        assert engines.nearest(TENANT_ID) is None
+        with pytest.raises(Unavailable):
+            await engines.at_least(TENANT_ID)
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    assert (await engines.at_least(TENANT_ID)).revision == 3
+    assert engines.nearest(TENANT_ID) is held
+
+
+async def test_a_scope_that_cannot_follow_is_loaded_anew_and_stops_no_other(
+    permissions: Permissions, database: Database
+) -> None:
+    other_id = "ten" + "3" * 26
+    other = Permissions(database, permissions.clock)
+    for each in (TENANT_ID, other_id):
+        await other.engines.at_least(each)
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    await permissions.grant(TENANT_SERVICE, "owner", f"tenant:{other_id}", ALICE)
+    async with database.transaction(caller(ALICE)) as transaction:
+        later = CHANGELOG.update().where(CHANGELOG.c.tenant_id == TENANT_ID).values(kind="later")
+        await transaction.connection.execute(later)
+    following = asyncio.create_task(other.engines.follow())
+
+    def revision(tenant_id: str) -> int:
+        held = other.engines.nearest(tenant_id)
+        return held.revision if held is not None else -1
+
+    await until("the other tenant's change", lambda: revision(other_id) == 1)
+    following.cancel()
+    assert revision(TENANT_ID) == -1
+    assert await other.may(BOB, "read", TABLE)

@@ -267,6 +267,22 @@ async def test_a_snapshot_that_breaks_off_is_begun_anew() -> None:
         assert len(it.server.streams) == 2
 
 
+async def test_a_snapshot_is_as_old_as_its_stream_however_long_its_parts_take() -> None:
+    async with running() as it:
+
+        def slow(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+            it.clock.ahead += 3
+            it.server.silent = message.snapshot.last
+            return message
+
+        it.server.spoil = slow
+        assert await it.may()
+        await until("the snapshot", lambda: it.follower.copy.engine is not None)
+        assert not it.follower.is_fresh
+        it.server.write(bound("1", "viewer", ALICE, removed=True))
+        assert not await it.may()
+
+
 def _flipped(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
     if message.HasField("snapshot"):
         message.snapshot.data = bytes(each ^ 1 for each in message.snapshot.data)

@@ -120,6 +120,7 @@ class Spaces:
         self._database = database
         self._engines = engines
         self._states = States(engines, tokens)
+        self._validators = spaces.Validators()
         self._platform = platform
         self._acts = acts
         self._authority = authority
@@ -394,8 +395,7 @@ class Spaces:
             self._engines.committed(change.scope, change.at, change.changes)
 
     async def _validate(self, change: SpaceChange, updates: Sequence[SpaceUpdate]) -> None:
-        # The tenant's changes are serial: no other schema can come between the state before and this change.
-        engine = (await self._engines.at_least(change.scope, change.at - 1)).engine
+        engine = await self._validators.of(change)
         for index, each in enumerate(updates):
             field = f"updates[{index}].relationship"
             stored = as_relationship(each.relationship)

@@ -21,6 +21,8 @@ from pyairtable_mesh.runtime.moments import utc_now
 from pyairtable_mesh.runtime.signals import Signal
 
 _CHANGES_IN_ONE_READ = 1_000
+_SNAPSHOTS_AT_ONCE = 2
+"""After a restart everybody asks for one: each holds a connection, a tenant's state and its binary form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Watching:
         self._authority = authority
         self._tokens = tokens
         self._leaving = leaving
+        self._snapshots = asyncio.Semaphore(_SNAPSHOTS_AT_ONCE)
 
     async def watch(
         self, caller: RequestContext, space: str, token: str, types: Collection[str], heartbeat: float
@@ -79,16 +82,21 @@ class Watching:
         after = self._tokens.revision(tenant_id, token, "checkpoint_token") if token else None
         while not self._leaving.is_set():
             if after is None:
-                state = await self._loader.load(tenant_id, lambda fact: not wanted or type_of(fact) in wanted)
-                after = state.revision
-                data = await asyncio.to_thread(dump, state.engine)
-                yield Snapshot(after, self._tokens.of(tenant_id, after), data)
-                del state, data
+                snapshot = await self._snapshot(tenant_id, wanted)
+                after = snapshot.revision
+                yield snapshot
+                del snapshot
             try:
                 async for beat in self._follow(tenant_id, after, wanted, heartbeat):
                     yield beat
             except changelog.ExpiredError:
                 after = None
+
+    async def _snapshot(self, tenant_id: str, types: Collection[str]) -> Snapshot:
+        async with self._snapshots:
+            state = await self._loader.load(tenant_id, lambda fact: not types or type_of(fact) in types)
+            data = await asyncio.to_thread(dump, state.engine)
+        return Snapshot(state.revision, self._tokens.of(tenant_id, state.revision), data)
 
     async def _follow(
         self, scope: str, after: int | None, types: Collection[str], heartbeat: float

@@ -123,9 +123,10 @@ class Follower:
                 if message is None:
                     return
                 await self.copy.take(message, since)
-                since = self._clock()
                 is_begun = message.WhichOneof("payload") != "snapshot"
                 if is_begun:
+                    # Not behind a part of a snapshot: all of it is as old as its beginning, however long it takes.
+                    since = self._clock()
                     self._delay = _FIRST_DELAY
         finally:
             call.cancel()
