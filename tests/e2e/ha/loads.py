@@ -12,7 +12,7 @@ from tests import tools
 from tests.e2e.releases import USER, Release, grpcurl, script_pod
 
 SCRIPT = tools.REPOSITORY / "tests/mesh/platform_load.py"
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.2
 """Between the calls of a worker: two cores also start pods meanwhile."""
 END_SECONDS = 60
 
@@ -33,9 +33,9 @@ class Caller:
     token: str
 
     @contextmanager
-    def load(self) -> Iterator[Load]:
-        """Get Bob over ``xds:///user``, which asks ``xds:///permission`` whether Alice may, until the block ends."""
-        arguments = (self.token, people.BOB.resource_name, str(PAUSE_SECONDS))
+    def load(self, name: str = people.BOB.resource_name) -> Iterator[Load]:
+        """Get a user over ``xds:///user``, or ask ``xds:///permission`` about a resource, until the block ends."""
+        arguments = (self.token, name, str(PAUSE_SECONDS))
         command = ["kubectl", "--namespace", self.release.namespace, "exec", "--stdin", "caller", "--"]
         made = Load()
         with subprocess.Popen(
