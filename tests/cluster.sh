@@ -39,8 +39,7 @@ up() {
     need docker kind
     docker version >/dev/null 2>&1 || fail "docker does not answer: start it (a kind cluster is made of containers)"
     if ours; then
-        kind export kubeconfig --name "$NAME" --quiet
-        if answers; then
+        if kind export kubeconfig --name "$NAME" --quiet 2>/dev/null && answers; then
             echo "using the kind cluster $NAME, which runs already"
             return
         fi
