@@ -26,7 +26,6 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import (
@@ -43,6 +42,7 @@ from pyairtable_mesh.permission.domain import (
 )
 from pyairtable_mesh.permission.evaluator import Closure, Grant, Held
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
+from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.columns import Timestamp
 
 RelationshipKey = tuple[str, str, str]

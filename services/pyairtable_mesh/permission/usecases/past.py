@@ -4,12 +4,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Changed, Filter, Relationship, RoleBinding, SpaceRelationship
 from pyairtable_mesh.permission.spaces import Key, SpaceView
 from pyairtable_mesh.permission.store import RelationshipKey, View
+from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 
 _CHANGES_IN_ONE_READ = 10_000
 
