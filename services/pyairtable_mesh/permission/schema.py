@@ -1,12 +1,12 @@
-"""The product's schema as data: resource types, their parents and verbs, who a subject may be, the system roles.
-
-It stands in for the OpenFGA model that the engine will load (permission.md); nothing outside of this package may
-depend on its shape. Only a release changes it.
+"""The product's schema as the service asks it: types with their ids' prefixes, parents and verbs, and what a stored
+relationship may be. The model itself and the system roles are the engine's (runtime/authorization/product).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from pyairtable_mesh.runtime.authorization import product
 
 TENANT = "tenant"
 GROUP = "group"
@@ -15,8 +15,29 @@ READ = "read"
 MANAGE_ACCESS = "manage_access"
 MANAGE_GROUPS = "manage_groups"
 DELETE = "delete"
-OWNER, CREATOR, EDITOR, COMMENTER, VIEWER = "owner", "creator", "editor", "commenter", "viewer"
+OWNER = product.OWNER
 WILDCARD = "*"
+PRINCIPALS = product.PRINCIPALS
+OWNED = product.OWNED
+_POLICY = product.policy()
+_PREFIXES = {
+    TENANT: "ten",
+    "workspace": "wsp",
+    "base": "app",
+    "table": "tbl",
+    "field": "fld",
+    "view": "viw",
+    "record": "rec",
+    "interface": "pag",
+    "file": "fil",
+    "webhook": "ach",
+    "user": "usr",
+    GROUP: "grp",
+    "role": "rol",
+    "service_account": "svc",
+    "api_key": "key",
+    "share_link": "shr",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,53 +59,22 @@ class ResourceType:
         return f"{self.name}.{verb}"
 
 
-def _type(name: str, prefix: str, parent: str = TENANT, *, linked: bool = False, verbs: str = "") -> ResourceType:
-    common = (READ, "update", DELETE, MANAGE_ACCESS)
-    return ResourceType(name, prefix, parent, linked, frozenset((*common, *verbs.split())))
+def _type(name: str) -> ResourceType:
+    parent = _POLICY.parents.get(name, "")
+    return ResourceType(name, _PREFIXES[name], parent, parent not in {"", TENANT}, frozenset(_POLICY.verbs[name]))
 
 
-TYPES: Mapping[str, ResourceType] = MappingProxyType(
-    {
-        each.name: each
-        for each in (
-            _type(
-                TENANT,
-                "ten",
-                "",
-                verbs="create_workspace create_file create_webhook manage_users manage_groups manage_service_accounts"
-                " manage_settings read_audit",
-            ),
-            _type("workspace", "wsp", verbs="create_base"),
-            _type("base", "app", "workspace", linked=True, verbs="create_table create_interface"),
-            _type("table", "tbl", "base", linked=True, verbs="create_field create_view create_record"),
-            _type("field", "fld", "table", linked=True, verbs="edit"),
-            _type("view", "viw", "table", linked=True),
-            _type("record", "rec", "table", linked=True, verbs="comment"),
-            _type("interface", "pag", "base", linked=True),
-            _type("file", "fil"),
-            _type("webhook", "ach"),
-            _type("user", "usr"),
-            _type(GROUP, "grp"),
-            _type("role", "rol"),
-            _type("service_account", "svc"),
-            _type("api_key", "key"),
-            _type("share_link", "shr"),
-        )
-    }
-)
+TYPES: Mapping[str, ResourceType] = MappingProxyType({name: _type(name) for name in _POLICY.verbs})
 """Every type of the schema by its name."""
-
-PRINCIPALS = frozenset({"user", "service_account", "api_key", "share_link"})
-"""Types whose objects can be subjects by themselves."""
-
-OWNED = frozenset({TENANT, "workspace"})
-"""Types that never lose their last owner."""
 
 LINKS = frozenset(each.parent for each in TYPES.values() if each.linked)
 """The relations that lead from a resource to its parent."""
 
-PERMISSIONS = frozenset(each.permission(verb) for each in TYPES.values() for verb in each.verbs)
+PERMISSIONS = frozenset(_POLICY.permissions)
 """Every permission of the schema, ``type.verb``."""
+
+SYSTEM_ROLES: Mapping[str, frozenset[str]] = MappingProxyType(product.system_roles())
+"""The permissions of each system role, from the least to the greatest; each has all of the one before."""
 
 
 def relations(resource_type: str) -> Mapping[str, frozenset[str]]:
@@ -99,33 +89,4 @@ def relations(resource_type: str) -> Mapping[str, frozenset[str]]:
 
 def descendants(resource_type: str) -> frozenset[str]:
     """A known type and all that inherit from it."""
-    found = {resource_type}
-    while more := {each.name for each in TYPES.values() if each.parent in found} - found:
-        found |= more
-    return frozenset(found)
-
-
-def _permissions(rows: Mapping[str, str]) -> frozenset[str]:
-    return frozenset(f"{name}.{verb}" for name, verbs in rows.items() for verb in verbs.split())
-
-
-_VIEWER = frozenset(each.permission(READ) for each in TYPES.values() if each.name not in {"api_key", "webhook"})
-_COMMENTER = _VIEWER | {"record.comment"}
-_EDITOR = _COMMENTER | _permissions(
-    {"table": "create_record", "record": "update delete", "field": "edit", "tenant": "create_file", "file": "update"}
-)
-_CREATOR = _EDITOR | _permissions(
-    {"tenant": "create_webhook create_workspace", "workspace": "create_base", "file": "delete"}
-)
-_CREATED = descendants("base") | {"webhook", "share_link"}
-
-SYSTEM_ROLES: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        VIEWER: _VIEWER,
-        COMMENTER: _COMMENTER,
-        EDITOR: _EDITOR,
-        CREATOR: _CREATOR | {TYPES[name].permission(verb) for name in _CREATED for verb in TYPES[name].verbs},
-        OWNER: PERMISSIONS,
-    }
-)
-"""The permissions of each system role, from the least to the greatest; each has all of the one before."""
+    return _POLICY.below(resource_type)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyairtable_mesh.permission import schema
 from pyairtable_mesh.runtime.authorization import product
 from pyairtable_mesh.runtime.authorization.facts import (
     Change,
@@ -277,17 +276,6 @@ def decided(
     decision = engine.check(question, given)
     engine.apply(engine.revision, [BindingChange(each, removed=True) for each in more])
     return decision
-
-
-def test_the_model_says_what_the_service_s_own_tables_say() -> None:
-    policy = product.policy()
-    assert set(policy.permissions) == schema.PERMISSIONS
-    assert product.system_roles() == schema.SYSTEM_ROLES
-    assert policy.parents == {name: each.parent for name, each in schema.TYPES.items() if each.parent}
-    assert product.PRINCIPALS == schema.PRINCIPALS
-    assert product.OWNED == schema.OWNED
-    for name in schema.TYPES:
-        assert policy.below(name) == schema.descendants(name)
 
 
 def test_the_document_is_that_of_the_model() -> None:

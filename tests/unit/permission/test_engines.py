@@ -9,7 +9,7 @@ from itertools import product as pairs
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.permission import changelog, schema
+from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Operation, ScopeMode
 from pyairtable_mesh.permission.engines import MOST_UNSEEN_SECONDS, Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
@@ -19,7 +19,6 @@ from pyairtable_mesh.permission.tables import CHANGELOG, REVISION, ROLE_BINDING
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import NEWEST, Consistency
 from pyairtable_mesh.runtime import authorization
-from pyairtable_mesh.runtime.authorization import product
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.errors import MeshError, Unavailable
@@ -30,13 +29,6 @@ from tests.unit.runtime.permission_server import until
 RECORD = ref("record")
 RESOURCES = [RECORD, ref("field"), TABLE, BASE, WORKSPACE, TENANT]
 SUBJECTS = [ALICE, BOB, CAROL, members(1), members(2)]
-
-
-def test_the_schema_is_the_models() -> None:
-    policy = product.policy()
-    assert set(policy.permissions) == schema.PERMISSIONS
-    assert product.system_roles() == schema.SYSTEM_ROLES
-    assert policy.parents == {each.name: each.parent for each in schema.TYPES.values() if each.parent}
 
 
 Answers = dict[tuple[str, str], frozenset[str]]
