@@ -9,6 +9,7 @@ from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.maintenance import Maintenance
 from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.report import Report
 from pyairtable_mesh.permission.servicer import ACCESS, PermissionServicer
 from pyairtable_mesh.permission.settings import PermissionSettings
 from pyairtable_mesh.permission.spaces import SpaceLoader
@@ -36,12 +37,14 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
     acts = Acts(runtime.database, tokens, messages.changed, engines)
     states = States(engines, tokens)
     log = DecisionLog(runtime.database, runtime.clock, runtime.settings.audit_allowed_ratio)
+    log.observe(runtime.meter)
     checks = Checks(states, tokens, runtime.clock, log)
     lookups = Lookups(states, tokens, runtime.clock)
     watching = Watching(runtime.database, loader, authority, tokens, runtime.leaving)
     relationships = Relationships(runtime.database, acts, authority, tokens, runtime.clock)
     roles = Roles(runtime.database, acts, authority, tokens, runtime.clock)
     models = Engines(runtime.database, SpaceLoader(runtime.database), runtime.settings.engine_facts)
+    Report({"platform": engines, "model": models}).observe(runtime.meter)
     spaces = Spaces(runtime.database, models, states, acts, authority, tokens, runtime.clock, log)
     schemas = Schemas(runtime.database, authority, runtime.clock)
     ownership = Ownership(runtime.database, acts, claim_code.reader(runtime.settings.first_administrator_code_file))
@@ -55,6 +58,7 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
         servicers=[registration],
         authorizer=LocalAuthorizer(checks),
         background=[engines.follow, models.follow, maintenance.run, log.run],
+        health={"changelog": engines.check, "model-changelog": models.check},
     )
 
 

@@ -13,9 +13,10 @@ Applying one revision is one step of the event loop; so is whatever a caller doe
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from pyairtable_mesh.permission import changelog
@@ -30,6 +31,10 @@ MOST_FACTS = 5_000_000
 MOST_ENGINES = 1_000
 MOST_UNSEEN_SECONDS = 5.0
 """How long a state answers that nobody could compare with the database; some polls, so that a late one is nothing."""
+MOST_STILL_SECONDS = 60.0
+"""How long following may make no step before the process says that it is not ready: longer than any load takes."""
+REASONS = ("room", "history", "fault")
+"""Why an engine is given up: for others, because the database went another way, or because a change did not fit."""
 _CHANGES_IN_ONE_READ = 5_000
 _LOADS_AT_ONCE = 2
 _logger = logging.getLogger(__name__)
@@ -65,6 +70,18 @@ class Loader(Protocol[L_co]):
         ...
 
 
+@dataclass(slots=True)
+class Tally:
+    """What the engines of a process have done since it began; `load_seconds` are those of all loads together."""
+
+    loads: int = 0
+    load_seconds: float = 0.0
+    forgotten: Counter[str] = field(default_factory=Counter)
+    """Engines that were given up, by the reason: one of `REASONS`."""
+    failures: int = 0
+    """Times that the changelog could not be followed, as a whole or of one scope."""
+
+
 class _Held(Generic[S]):
     """What is held of a tenant: the present and, where somebody asked for it, one state of the past."""
 
@@ -72,6 +89,8 @@ class _Held(Generic[S]):
         self.present = present
         self.seen = seen
         """When the present was known to be the newest state, in seconds of the engines' clock."""
+        self.newest = present.revision
+        """The newest revision that the database was seen at."""
         self.past: S | None = None
         self.catching_up = asyncio.Lock()
         self.looking_back = asyncio.Lock()
@@ -100,6 +119,40 @@ class Engines(Generic[S]):
         self._held: OrderedDict[str, _Held[S]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[_Held[S]]] = {}
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._stepped = clock()
+        self.tally = Tally()
+
+    @property
+    def count(self) -> int:
+        """How many scopes are held."""
+        return len(self._held)
+
+    @property
+    def facts(self) -> int:
+        """How many relationships, bindings and names are held, the past's included."""
+        return sum(each.weight for each in list(self._held.values()))
+
+    @property
+    def most_facts(self) -> int:
+        """How many may be."""
+        return self._most_facts
+
+    @property
+    def unseen(self) -> float:
+        """Seconds since the state that was compared with the database longest ago was; 0 where nothing is held."""
+        return max((self._clock() - each.seen for each in list(self._held.values())), default=0.0)
+
+    @property
+    def behind(self) -> int:
+        """How many revisions the state that is farthest behind the database, as it was last seen, is behind it."""
+        return max((each.newest - each.present.revision for each in list(self._held.values())), default=0)
+
+    async def check(self) -> None:
+        """The health check: `Unavailable` when the changelog is followed no longer."""
+        still = self._clock() - self._stepped
+        if still > MOST_STILL_SECONDS:
+            words = f"the changelog was not followed for {still:.0f} s; this service's log says why"
+            raise Unavailable(words, reason="DEPENDENCY_UNAVAILABLE")
 
     def nearest(self, scope: str) -> S | None:
         """What is held of a tenant, up to `MOST_UNSEEN_SECONDS` old; None where nothing is."""
@@ -128,7 +181,7 @@ class Engines(Generic[S]):
         async with self._database.read(background(changelog.tenant_of(scope))) as connection:
             revision = await changelog.newest(connection, scope)
         if revision < before:
-            self._forget(scope, held)
+            self._forget(scope, held, "history")
             held = await self._of(scope)
         await self._catch_up(scope, held, revision)
         held.seen = seen
@@ -156,11 +209,12 @@ class Engines(Generic[S]):
             try:
                 held.present.apply(revision, changes)
                 held.seen = self._clock()
+                held.newest = max(held.newest, revision)
             except changelog.ExpiredError:
-                del self._held[scope]
+                self._forget(scope, held, "history")
             except Exception:
                 _logger.exception("an engine could not take over a change, and will be loaded anew")
-                del self._held[scope]
+                self._forget(scope, held, "fault")
 
     async def follow(self) -> None:
         """Follow what other processes change, until cancelled."""
@@ -169,8 +223,10 @@ class Engines(Generic[S]):
             try:
                 await self._look()
             except MeshError as error:
+                self.tally.failures += 1
                 _logger.warning("the changelog cannot be read, and is tried again: %s", error.reason)
             except Exception:
+                self.tally.failures += 1
                 _logger.exception("following the changelog failed, and is tried again")
             await Signal.wait(upcoming, POLL_SECONDS)
 
@@ -180,30 +236,43 @@ class Engines(Generic[S]):
         seen = self._clock()
         async with self._database.read(background()) as connection:
             newest = await changelog.newest_of(connection, list(before))
+        self._stepped = self._clock()
         for scope, (held, known) in before.items():
             revision = newest.get(scope, 0)
             if revision < known:
-                self._forget(scope, held)
+                self._forget(scope, held, "history")
             elif self._held.get(scope) is held:
                 await self._follow_up(scope, held, revision, seen)
 
     async def _follow_up(self, scope: str, held: _Held[S], revision: int, seen: float) -> None:
+        held.newest = revision
         try:
             await self._catch_up(scope, held, revision)
             held.seen = seen
         except MeshError as error:
+            self.tally.failures += 1
             _logger.warning("the changelog of %s cannot be read, and is tried again: %s", scope, error.reason)
         except Exception:
             # The other scopes are not to wait for this one.
+            self.tally.failures += 1
             _logger.exception("the engine of %s could not follow the changelog, and will be loaded anew", scope)
+        self._stepped = self._clock()
 
     def _is_unseen(self, held: _Held[S]) -> bool:
         return self._clock() - held.seen > MOST_UNSEEN_SECONDS
 
-    def _forget(self, scope: str, held: _Held[S]) -> None:
+    def _forget(self, scope: str, held: _Held[S], reason: str) -> None:
         """Load a scope anew when it is next asked about."""
         if self._held.get(scope) is held:
             del self._held[scope]
+            self.tally.forgotten[reason] += 1
+
+    async def _load(self, scope: str) -> S:
+        begun = self._clock()
+        loaded = await self._loader.load(scope)
+        self.tally.loads += 1
+        self.tally.load_seconds += self._clock() - begun
+        return loaded
 
     async def _of(self, scope: str) -> _Held[S]:
         held = self._held.get(scope)
@@ -221,7 +290,7 @@ class Engines(Generic[S]):
     async def _begin(self, scope: str) -> _Held[S]:
         async with self._loads:
             seen = self._clock()
-            held = self._held[scope] = _Held(await self._loader.load(scope), seen)
+            held = self._held[scope] = _Held(await self._load(scope), seen)
         self._make_room()
         return held
 
@@ -230,6 +299,7 @@ class Engines(Generic[S]):
         while len(self._held) > 1 and (weight > self._most_facts or len(self._held) > self._most_engines):
             _, forgotten = self._held.popitem(last=False)
             weight -= forgotten.weight
+            self.tally.forgotten["room"] += 1
 
     async def _catch_up(self, scope: str, held: _Held[S], revision: int) -> None:
         async with held.catching_up:
@@ -241,12 +311,12 @@ class Engines(Generic[S]):
                         held.present.apply(max(tail.newest, held.present.revision), ())
                         break
             except changelog.ExpiredError:
-                held.present = await self._loader.load(scope)
+                held.present = await self._load(scope)
             except Unavailable:
                 raise
             except Exception:
                 # A change may have been taken over in part, or may never be: the rows are the way on.
-                self._forget(scope, held)
+                self._forget(scope, held, "fault")
                 raise
 
     async def _past(self, scope: str, held: _Held[S], revision: int) -> S:
@@ -257,7 +327,7 @@ class Engines(Generic[S]):
         except changelog.ExpiredError:
             past = held.past = None
         if past is None:
-            past = await self._loader.load(scope)
+            past = await self._load(scope)
             held.past = past
             self._make_room()
         return await self._back(scope, past, revision)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.context import RequestContext
@@ -88,12 +88,23 @@ class DecisionLog:
         self._waiting: list[Recorded] = []
         self._held = Counter[str]()
         self._full = asyncio.Event()
-        meter = metrics.get_meter("pyairtable_mesh")
-        self._dropped = meter.create_counter(
-            "permission.audit.dropped", unit="{decision}", description="Decisions that did not fit into the buffer."
-        )
+        self._lost = 0
         self.dropped = Counter[str]()
         """Decisions that did not fit, by the tenant, since the last that were written."""
+
+    def observe(self, meter: Meter) -> None:
+        """Tell with each collection how many decisions wait, and how many did not fit."""
+
+        def dropped(_options: CallbackOptions) -> list[Observation]:
+            return [Observation(self._lost)]
+
+        def waiting(_options: CallbackOptions) -> list[Observation]:
+            return [Observation(len(self._waiting))]
+
+        words = "Decisions that did not fit into the buffer before the audit log."
+        meter.create_observable_counter("pyairtable.audit.dropped", [dropped], unit="{decision}", description=words)
+        words = "Decisions that wait to be written to the audit log."
+        meter.create_observable_gauge("pyairtable.audit.waiting", [waiting], unit="{decision}", description=words)
 
     def wants(self, *, allowed: bool) -> bool:
         """Whether a decision is to be taken."""
@@ -104,7 +115,7 @@ class DecisionLog:
         tenant_id = caller.tenant_id
         if len(self._waiting) >= self._capacity or self._held[tenant_id] >= self._share:
             self.dropped[tenant_id] += 1
-            self._dropped.add(1)
+            self._lost += 1
             return
         self._held[tenant_id] += 1
         self._waiting.append(Recorded(caller, self._clock(), decision, space))

@@ -7,18 +7,20 @@ from contextlib import asynccontextmanager
 from itertools import product as pairs
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Operation, ScopeMode
-from pyairtable_mesh.permission.engines import MOST_UNSEEN_SECONDS, Engines
+from pyairtable_mesh.permission.engines import MOST_STILL_SECONDS, MOST_UNSEEN_SECONDS, Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.report import Report
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.tables import CHANGELOG, REVISION, ROLE_BINDING
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import NEWEST, Consistency
-from pyairtable_mesh.runtime import authorization
+from pyairtable_mesh.runtime import authorization, telemetry
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.errors import MeshError, Unavailable
@@ -125,6 +127,7 @@ async def test_engines_make_room_for_each_other(permissions: Permissions) -> Non
     for each in tenants:
         await engines.at_least(each)
     assert [engines.nearest(each) is not None for each in tenants] == [False, True, True]
+    assert engines.tally.forgotten == {"room": 1}
     assert (await engines.at_least(TENANT_ID)).revision == 2
 
 
@@ -216,5 +219,64 @@ async def test_a_scope_that_cannot_follow_is_loaded_anew_and_stops_no_other(
 
     await until("the other tenant's change", lambda: revision(other_id) == 1)
     following.cancel()
+    assert (other.engines.tally.failures, other.engines.tally.forgotten) == (1, {"fault": 1})
     assert revision(TENANT_ID) == -1
     assert await other.may(BOB, "read", TABLE)
+
+
+def _told(registry: CollectorRegistry) -> dict[str, float]:
+    """The series of the platform's engines, without their prefix; sums over other labels."""
+    found = dict[str, float]()
+    for each in (sample for family in registry.collect() for sample in family.samples):
+        if each.labels.get("space") == "platform":
+            name = each.name.removeprefix("pyairtable_engine_")
+            found[name] = found.get(name, 0) + each.value
+    return found
+
+
+async def test_metrics_say_what_is_held_and_how_far_it_is_behind(
+    permissions: Permissions, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    engines = Engines(database, Loader(database), clock=lambda: now)
+    observer = telemetry.start("test", namespace="default", instance="1", sample_ratio=0)
+    Report({"platform": engines}).observe(observer.meter)
+    assert (_told(observer.registry)["held"], _told(observer.registry)["silence_seconds"]) == (0, 0)
+    await engines.at_least(TENANT_ID)
+    found = _told(observer.registry)
+    assert (found["held"], found["loads_total"], found["lag_revisions"], found["forgotten_total"]) == (1, 1, 0, 0)
+    assert 0 < found["facts"] < found["facts_limit"]
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    now += 3
+    with monkeypatch.context() as patch:
+        patch.setattr(changelog, "read", _fails)
+        following = asyncio.create_task(engines.follow())
+        await until("following to fail", lambda: engines.tally.failures)
+        following.cancel()
+    found = _told(observer.registry)
+    assert (found["lag_revisions"], found["silence_seconds"], found["failures_total"]) == (1, 3, 1)
+    observer.close()
+
+
+async def _fails(*_: object) -> changelog.Tail:
+    raise Unavailable("the changelog cannot be read", reason="DATABASE_UNAVAILABLE")
+
+
+async def test_a_process_that_follows_no_longer_is_not_ready(
+    permissions: Permissions, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    engines = Engines(database, Loader(database), clock=lambda: now)
+    await engines.at_least(TENANT_ID)
+    following = asyncio.create_task(engines.follow())
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "read", _away)
+        await until("a look to fail", lambda: engines.tally.failures)
+        now += MOST_STILL_SECONDS
+        await engines.check()
+        now += 1
+        with pytest.raises(Unavailable):
+            await engines.check()
+    await until("following to go on", lambda: engines.unseen == 0)
+    await engines.check()
+    following.cancel()

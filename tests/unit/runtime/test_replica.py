@@ -403,7 +403,7 @@ async def test_the_report_says_what_is_held_and_who_answered() -> None:
     async with running() as it:
         report = Report(it.replicas, it.authorizer, it.clock)
         observer = telemetry.start("test", namespace="default", instance="1", sample_ratio=0)
-        report.observe(observer)
+        report.observe(observer.meter)
         await it.holds(1)
         assert await it.may()
         found = {

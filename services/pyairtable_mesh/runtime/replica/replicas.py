@@ -59,7 +59,8 @@ class Replicas:
 
     def followers(self) -> list[Follower]:
         """All of them, the least recently used first."""
-        return [follower for follower, _ in self._held.values()]
+        # A list first: metrics are collected in a thread of their own.
+        return [follower for follower, _ in list(self._held.values())]
 
     @property
     def loads(self) -> int:

@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Callable
-from math import isinf
+from math import inf, isinf
 
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from pyairtable_mesh.runtime.health import Dependency
 from pyairtable_mesh.runtime.replica.authorizer import HERE, ReplicaAuthorizer
 from pyairtable_mesh.runtime.replica.follower import Follower
 from pyairtable_mesh.runtime.replica.replicas import Replicas
-from pyairtable_mesh.runtime.telemetry import Telemetry
 
 NAME = "permission-replica"
 ANSWERS = "pyairtable.authorizer.answers"
@@ -38,9 +37,8 @@ class Report:
             )
         return Dependency(NAME, not stale, detail, time.perf_counter() - begun, time.time(), required=False)
 
-    def observe(self, telemetry: Telemetry) -> None:
+    def observe(self, meter: Meter) -> None:
         """Tell with each collection who answered and why, what is held, and how fresh it is."""
-        meter = telemetry.metrics.get_meter("pyairtable_mesh")
         counted = (
             (ANSWERS, self._answers, "{call}", "Calls that were authorized, by who answered and why."),
             ("pyairtable.replica.loads", self._loads, "{snapshot}", "Snapshots of permissions that were loaded."),
@@ -91,7 +89,7 @@ class Report:
 
     def _silence(self, _options: CallbackOptions) -> list[Observation]:
         heard = [each.copy.heard for each in self._holding() if not isinf(each.copy.heard)]
-        return [Observation(max(0.0, self._clock() - min(heard)))] if heard else []
+        return [Observation(max(0.0, self._clock() - min(heard, default=inf)))]
 
     def _lag(self, _options: CallbackOptions) -> list[Observation]:
         return [Observation(max((each.copy.delay for each in self._holding()), default=0.0))]
