@@ -42,6 +42,7 @@ from pyairtable_mesh.permission.domain import (
 )
 from pyairtable_mesh.permission.evaluator import Closure, Grant, Held
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
+from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.columns import Timestamp
 
@@ -121,6 +122,13 @@ class View:
     connection: AsyncConnection
     tenant_id: str
     now: datetime
+    decisions: list[auditing.Decision] = field(default_factory=list, kw_only=True)
+    """What was found to be allowed in it, the first of which an act is said to rest on."""
+
+    @property
+    def decision(self) -> auditing.Decision | None:
+        """What an act in it rests on; None where nobody's permission was asked about."""
+        return self.decisions[0] if self.decisions else None
 
     async def closure(self, resources: Collection[str], subjects: Collection[str], limit: int) -> Closure:
         """See `evaluator.Reads`."""

@@ -22,12 +22,14 @@ from pyairtable_mesh.permission.domain import (
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.platform import Loader, State
+from pyairtable_mesh.permission.spaces import SpaceLoader
 from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.changes import Acts
 from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import States, Tokens
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Grant, Roles
+from pyairtable_mesh.permission.usecases.spaces import Spaces
 from pyairtable_mesh.runtime import outbox
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database import Database, background
@@ -79,7 +81,7 @@ class Permissions:
         self.engines = Engines(self.database, Loader(self.database))
         self.log = DecisionLog(self.database, self.clock, 0.5, capacity=30, share=20, chance=lambda: 0.4)
         self.states = States(self.engines, self.tokens)
-        acts = self.acts = Acts(self.database, self.tokens, messages.changed, self.engines)
+        acts = self.acts = Acts(self.database, self.tokens, messages.changed, self.engines, self.log)
         self.checks = Checks(self.states, self.tokens, self.clock, self.log)
         self.relationships = Relationships(self.database, acts, authority, self.tokens, self.clock)
         self.roles = Roles(self.database, acts, authority, self.tokens, self.clock)
@@ -142,6 +144,20 @@ class Permissions:
         async with self.database.read(background()) as connection:
             page = await outbox.read(connection, outbox.Position())
         return [event for _, event in page.events]
+
+
+def in_spaces(permissions: Permissions) -> Spaces:
+    """The use cases of the model spaces of its tenants."""
+    return Spaces(
+        permissions.database,
+        Engines(permissions.database, SpaceLoader(permissions.database)),
+        permissions.states,
+        permissions.acts,
+        Authority(NaiveEvaluator()),
+        permissions.tokens,
+        permissions.clock,
+        permissions.log,
+    )
 
 
 def link(child: str, parent: str) -> Relationship:

@@ -50,7 +50,7 @@ async def others(permissions: Permissions, monkeypatch: pytest.MonkeyPatch) -> A
 
 
 async def test_the_assertions_of_a_schema_are_answered_in_turns(permissions: Permissions, others: Others) -> None:
-    schemas = Schemas(permissions.database, Authority(NaiveEvaluator()), others.clock)
+    schemas = Schemas(permissions.database, Authority(NaiveEvaluator()), others.clock, permissions.log)
     asserted = [Assertion(Question("doc:a", "viewer"), "denied")] * 20
     outcomes = await schemas.test(caller(ALICE), Source(text=MODEL), [], asserted, "")
     assert all(each.passed for each in outcomes)

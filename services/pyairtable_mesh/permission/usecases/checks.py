@@ -84,9 +84,18 @@ class Asked:
 class Sight:
     """One state as a caller may ask it: at a moment, and with what the caller assumes."""
 
-    def __init__(self, state: State, caller: str, now: datetime, contextual: Sequence[Relationship]) -> None:
+    def __init__(
+        self,
+        state: State,
+        asking: RequestContext,
+        now: datetime,
+        contextual: Sequence[Relationship],
+        log: DecisionLog,
+    ) -> None:
         self.state = state
-        self.caller = caller
+        self.caller = asking.user()
+        self._asking = asking
+        self._log = log
         self.now = now.timestamp()
         self._assumed = tuple(map(as_relationship, contextual))
         self._stored = facts.Circumstances(self.now)
@@ -120,7 +129,8 @@ class Sight:
     def record(self, question: Question, decision: Decision) -> auditing.Decision:
         """The decision as the audit log takes it, with the grant that it came through."""
         key = (question.resource, question.verb, question.subject or self.caller)
-        return recorded(self.state.engine, key, decision, self._plain)
+        given = self._plain if not question.context else self.given(question.context)
+        return recorded(self.state.engine, key, decision, given)
 
     def require_askable(self, asked: Asked) -> None:
         """PermissionDenied or NotFound for a question about another by one who does not manage the resource."""
@@ -128,9 +138,12 @@ class Sight:
             self.require(asked.resource, schema.MANAGE_ACCESS)
 
     def require(self, resource: Resource, verb: str) -> None:
-        """PermissionDenied or NotFound where the caller does not hold a verb."""
+        """PermissionDenied or NotFound where the caller does not hold a verb; the audit log gets it."""
         if not self.holds(resource, verb):
-            raise denial(self.caller, resource, verb, visible=self.holds(resource, schema.READ))
+            visible = self.holds(resource, schema.READ)
+            refusal = denial(self.caller, resource, verb, self.state.revision, visible=visible)
+            self._log.take(self._asking, refusal.decision)
+            raise refusal
 
     def holds(self, resource: Resource, verb: str) -> bool:
         """Whether the caller itself holds a verb, by what is stored."""
@@ -196,6 +209,7 @@ class Checks:
             sight.require_askable(asked)
             around = sight.sees_around(asked.resource)
             found = explain_scoped(state.engine, asked.key, sight.given(question.context), surroundings=around)
+            self._record(caller, sight, question, found.decision)
         return found, self._tokens.of(caller.tenant_id, found.decision.revision)
 
     async def effective(
@@ -227,7 +241,7 @@ class Checks:
     def _sight(self, state: State, caller: RequestContext, given: Circumstances) -> Sight:
         now = self._clock()
         given.validate(now)
-        return Sight(state, caller.user(), now, given.contextual)
+        return Sight(state, caller, now, given.contextual, self._log)
 
 
 def _is_object(text: str) -> bool:

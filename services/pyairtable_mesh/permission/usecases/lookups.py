@@ -13,12 +13,12 @@ from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Resource, Subject
 from pyairtable_mesh.permission.engines import S
 from pyairtable_mesh.permission.platform import State
-from pyairtable_mesh.permission.usecases.authority import denial
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import Consistency, States, Tokens
 from pyairtable_mesh.runtime.authorization import Found, Listing, expand_scoped
 from pyairtable_mesh.runtime.authorization.explanation import Node
 from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.errors import InvalidArgument
 
 _ENTRIES_OF_A_PART = 1_000
@@ -90,10 +90,11 @@ async def parts(
 class Lookups:
     """Lists for the caller, and for others to those who manage access."""
 
-    def __init__(self, states: States[State], tokens: Tokens, clock: Callable[[], datetime]) -> None:
+    def __init__(self, states: States[State], tokens: Tokens, clock: Callable[[], datetime], log: DecisionLog) -> None:
         self._states = states
         self._tokens = tokens
         self._clock = clock
+        self._log = log
 
     def resources(
         self, caller: RequestContext, resource_type: str, asked: Question, given: Circumstances, span: Span
@@ -112,7 +113,7 @@ class Lookups:
         given.validate(now)
 
         def read(state: State, after: str, limit: int) -> Listing:
-            sight = Sight(state, caller.user(), now, given.contextual)
+            sight = Sight(state, caller, now, given.contextual, self._log)
             if subject != sight.caller:
                 sight.require(tenant, schema.MANAGE_ACCESS)
             return state.lookup.resources(
@@ -149,7 +150,7 @@ class Lookups:
         given.validate(now)
 
         def read(state: State, after: str, limit: int) -> Listing:
-            sight = Sight(state, caller.user(), now, given.contextual)
+            sight = Sight(state, caller, now, given.contextual, self._log)
             sight.require(resource, schema.MANAGE_ACCESS)
             return state.lookup.subjects(
                 str(resource), asked.verb, subject_type, sight.given(asked.context), after=after, limit=limit
@@ -164,9 +165,7 @@ class Lookups:
         resource = Resource.parse(asked.resource)
         resource.permission(asked.verb)
         async with self._states.seen(caller.tenant_id, consistency) as state:
-            sight = Sight(state, caller.user(), self._clock(), ())
-            if not sight.holds(resource, schema.MANAGE_ACCESS):
-                visible = sight.holds(resource, schema.READ)
-                raise denial(sight.caller, resource, schema.MANAGE_ACCESS, visible=visible)
+            sight = Sight(state, caller, self._clock(), (), self._log)
+            sight.require(resource, schema.MANAGE_ACCESS)
             root = expand_scoped(state.engine, str(resource), asked.verb, sight.now, depth or _DEPTH)
             return root, self._tokens.of(caller.tenant_id, state.revision)

@@ -138,7 +138,8 @@ class Relationships:
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, self._clock())
             revision = self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
-            await self._authority.require(view, caller.user(), _to_read(wanted, caller.user(), view))
+            with self._acts.reading(caller):
+                await self._authority.require(view, caller.user(), _to_read(wanted, caller.user(), view))
             with self._tokens.kept(caller.tenant_id):
                 found = await past.relationships(view, revision, wanted, size, after)
             return found, self._tokens.of(caller.tenant_id, revision)
@@ -152,7 +153,8 @@ class Relationships:
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, self._clock())
             tenant = Resource(schema.TENANT, caller.tenant_id)
-            await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            with self._acts.reading(caller):
+                await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
             at = revision or self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
             with self._tokens.kept(caller.tenant_id):
                 return await past.relationships(view, at, Filter(), size, after), at

@@ -138,7 +138,8 @@ class Roles:
                 raise NotFound("role_binding", name, reason="ROLE_BINDING_NOT_FOUND")
             if str(found.subject) != caller.user():
                 needs = [(found.resource, schema.MANAGE_ACCESS)]
-                await self._authority.require(view, caller.user(), needs, hidden_as=name)
+                with self._acts.reading(caller):
+                    await self._authority.require(view, caller.user(), needs, hidden_as=name)
             return found
 
     async def bindings(
@@ -152,7 +153,8 @@ class Roles:
             view = View(connection, caller.tenant_id, self._clock())
             revision = self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
             if wanted.subject != caller.user():
-                await self._authority.require(view, caller.user(), [(resource, schema.MANAGE_ACCESS)])
+                with self._acts.reading(caller):
+                    await self._authority.require(view, caller.user(), [(resource, schema.MANAGE_ACCESS)])
             with self._tokens.kept(caller.tenant_id):
                 found = await past.bindings(
                     view, revision, size, after, resource=wanted.resource, subject=wanted.subject, role=wanted.role

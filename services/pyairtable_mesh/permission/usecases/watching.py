@@ -10,11 +10,12 @@ from pyairtable_mesh.permission.domain import Fact, Resource, Revision, Role, Sc
 from pyairtable_mesh.permission.platform import Loader
 from pyairtable_mesh.permission.spaces import SpaceView, unknown
 from pyairtable_mesh.permission.store import View
-from pyairtable_mesh.permission.usecases.authority import Authority
+from pyairtable_mesh.permission.usecases.authority import Authority, refusals_recorded
 from pyairtable_mesh.permission.usecases.consistency import Tokens
 from pyairtable_mesh.runtime.authorization import dump
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, background
+from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from pyairtable_mesh.runtime.events import POLL_SECONDS
 from pyairtable_mesh.runtime.moments import utc_now
@@ -47,13 +48,20 @@ class Watching:
     """Streams that end when the process is `leaving`: their clients resume elsewhere."""
 
     def __init__(
-        self, database: Database, loader: Loader, authority: Authority, tokens: Tokens, leaving: asyncio.Event
+        self,
+        database: Database,
+        loader: Loader,
+        authority: Authority,
+        tokens: Tokens,
+        leaving: asyncio.Event,
+        log: DecisionLog,
     ) -> None:
         self._database = database
         self._loader = loader
         self._authority = authority
         self._tokens = tokens
         self._leaving = leaving
+        self._log = log
         self._snapshots = asyncio.Semaphore(_SNAPSHOTS_AT_ONCE)
 
     async def watch(
@@ -126,7 +134,8 @@ class Watching:
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, utc_now())
             tenant = Resource(schema.TENANT, caller.tenant_id)
-            await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            with refusals_recorded(self._log, caller):
+                await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
             if space and await SpaceView(connection, caller.tenant_id, space, view.now).space() is None:
                 raise unknown(space)
 
