@@ -32,8 +32,9 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
     """The servicer on the service's database, which is also what authorizes calls to it."""
     tokens = Tokens(runtime.sealer)
     authority = Authority(NaiveEvaluator())
-    loader = Loader(runtime.database)
-    engines = Engines(runtime.database, loader, runtime.settings.engine_facts)
+    most = runtime.settings.engine_facts
+    loader = Loader(runtime.database, most)
+    engines = Engines(runtime.database, loader, most)
     states = States(engines, tokens)
     log = DecisionLog(runtime.database, runtime.clock, runtime.settings.audit_allowed_ratio)
     log.observe(runtime.meter)
@@ -43,7 +44,7 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
     watching = Watching(runtime.database, loader, authority, tokens, runtime.leaving, log)
     relationships = Relationships(runtime.database, acts, authority, tokens, runtime.clock)
     roles = Roles(runtime.database, acts, authority, tokens, runtime.clock)
-    models = Engines(runtime.database, SpaceLoader(runtime.database), runtime.settings.engine_facts)
+    models = Engines(runtime.database, SpaceLoader(runtime.database, most), most)
     Report({"platform": engines, "model": models}).observe(runtime.meter)
     spaces = Spaces(runtime.database, models, states, acts, authority, tokens, runtime.clock, log)
     schemas = Schemas(runtime.database, authority, runtime.clock, log)

@@ -22,7 +22,7 @@ from typing import Generic, Protocol, TypeVar
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Changed, Revision
 from pyairtable_mesh.runtime.database import Database, background
-from pyairtable_mesh.runtime.errors import MeshError, Unavailable
+from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted, Unavailable
 from pyairtable_mesh.runtime.events import POLL_SECONDS
 from pyairtable_mesh.runtime.signals import Signal
 
@@ -364,3 +364,10 @@ async def _advance(state: State, revisions: Sequence[Revision]) -> None:
         if each.number > state.revision:
             state.apply(each.number, each.changes)
             await asyncio.sleep(0)
+
+
+def require_room(weight: int, most: int) -> None:
+    """ResourceExhausted for a state, as far as it was loaded, that is larger than all engines together may be."""
+    if weight > most:
+        words = f"one scope alone has more than {most} facts and names: raise PYAIRTABLE_ENGINE_FACTS"
+        raise ResourceExhausted(words, reason="STATE_TOO_LARGE", metadata={"limit": str(most)})

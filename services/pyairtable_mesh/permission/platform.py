@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Changed, Fact, Inheritance, Relationship, Role, RoleBinding
+from pyairtable_mesh.permission.engines import MOST_FACTS, require_room
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.runtime.authorization import (
     Binding,
@@ -52,19 +53,22 @@ class State:
 class Loader:
     """Loads tenants' engines; a scope is the tenant's id."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, most_facts: int = MOST_FACTS) -> None:
         self._database = database
+        self._most_facts = most_facts
 
     async def load(self, tenant_id: str, wanted: Callable[[Fact], bool] | None = None) -> State:
-        """A new engine from the tenant's rows, or those that are wanted."""
+        """A new engine from the tenant's rows, or those that are wanted; ResourceExhausted for too many."""
         engine = ScopedEngine(product.policy(), f"{schema.TENANT}:{tenant_id}")
+        state = State(engine)
         engine.apply(0, [RoleChange(role, permissions) for role, permissions in schema.SYSTEM_ROLES.items()])
         async with self._database.read(background(tenant_id)) as connection:
             revision = await changelog.newest(connection, tenant_id)
             async for part in View(connection, tenant_id, utc_now()).everything():
                 engine.apply(revision, (as_change(Changed(each)) for each in part if wanted is None or wanted(each)))
+                require_room(state.weight, self._most_facts)
                 await asyncio.sleep(0)
-        return State(engine)
+        return state
 
 
 def as_change(changed: Changed) -> ScopedChange:

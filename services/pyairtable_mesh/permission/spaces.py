@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, insert, or_, select, tuple_, update
 
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Changed, Filter, ModelSpace, SchemaVersion, SpaceRelationship
+from pyairtable_mesh.permission.engines import MOST_FACTS, require_room
 from pyairtable_mesh.permission.tables import MODEL_SCHEMA, MODEL_SPACE, SPACE_RELATIONSHIP
 from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.authorization import Change, RelationEngine, Relationship, Term
@@ -256,23 +257,27 @@ class SpaceState:
 class SpaceLoader:
     """Loads spaces' engines; a scope is ``ten…/spc…``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, most_facts: int = MOST_FACTS) -> None:
         self._database = database
+        self._most_facts = most_facts
 
     async def load(self, scope: str) -> SpaceState:
-        """A new engine from the space's rows, without types where it has no schema; `unknown` for no space."""
+        """A new engine from the space's rows, without types where it has no schema; `unknown` for no space,
+        ResourceExhausted for more than may be held.
+        """
         tenant_id, _, space_id = scope.partition("/")
         async with self._database.read(background(tenant_id)) as connection:
             view = SpaceView(connection, tenant_id, space_id, utc_now())
             space = await view.space()
             if space is None:
                 raise unknown(space_id)
-            engine = await _empty(view, space.schema)
+            state = SpaceState(engine := await _empty(view, space.schema))
             async for part in view.everything():
                 engine.apply(space.revision, [Change(as_relationship(each)) for each in part])
+                require_room(state.weight, self._most_facts)
                 await asyncio.sleep(0)
             engine.apply(space.revision, ())
-        return SpaceState(engine)
+        return state
 
 
 class Validators:

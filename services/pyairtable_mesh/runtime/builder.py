@@ -179,7 +179,7 @@ def _authorization(
     described = [*map(registration.describe, parts.servicers), common_pb2.DESCRIPTOR.services_by_name[_DIAGNOSTICS]]
     types = types_asked(described, {**service.access, **runtime_access(service.subscribers)})
     bounds = Bounds(settings.replica_tenants, settings.replica_facts, settings.replica_idle_seconds)
-    replicas = Replicas(stub, Wanted(types, settings.replica_budget_seconds), bounds)
+    replicas = Replicas(stub, Wanted(types, settings.replica_budget_seconds, settings.replica_skew_seconds), bounds)
     log = DecisionLog(store, clock, settings.audit_allowed_ratio) if store is not None else None
     if log is not None:
         log.observe(observer.meter)

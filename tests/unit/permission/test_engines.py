@@ -23,7 +23,7 @@ from pyairtable_mesh.permission.usecases.consistency import NEWEST, Consistency
 from pyairtable_mesh.runtime import authorization, telemetry
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
-from pyairtable_mesh.runtime.errors import MeshError, Unavailable
+from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted, Unavailable
 from tests.unit.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, link, member
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
 from tests.unit.runtime.permission_server import until
@@ -254,7 +254,8 @@ async def test_metrics_say_what_is_held_and_how_far_it_is_behind(
         await until("following to fail", lambda: engines.tally.failures)
         following.cancel()
     found = _told(observer.registry)
-    assert (found["lag_revisions"], found["silence_seconds"], found["failures_total"]) == (1, 3, 1)
+    assert (found["lag_revisions"], found["silence_seconds"]) == (1, 3)
+    assert found["failures_total"] == engines.tally.failures
     observer.close()
 
 
@@ -280,3 +281,12 @@ async def test_a_process_that_follows_no_longer_is_not_ready(
     await until("following to go on", lambda: engines.unseen == 0)
     await engines.check()
     following.cancel()
+
+
+async def test_a_tenant_that_is_larger_than_what_may_be_held_is_refused_in_words(permissions: Permissions) -> None:
+    engines = Engines(permissions.database, Loader(permissions.database, most_facts=5), most_facts=5)
+    with pytest.raises(ResourceExhausted) as refused:
+        await engines.at_least(TENANT_ID)
+    assert (refused.value.reason, refused.value.metadata) == ("STATE_TOO_LARGE", {"limit": "5"})
+    assert "PYAIRTABLE_ENGINE_FACTS" in refused.value.message
+    assert engines.count == 0

@@ -66,6 +66,8 @@ class ReplicaAuthorizer:
             return "too_large" if follower.refused else "loading"
         if not follower.is_fresh:
             return "stale"
+        if follower.is_skewed:
+            return "skewed"
         types = self._replicas.wanted.types
         if types and any(resource.partition(":")[0] not in types for resource, _ in questions):
             return "type_not_held"

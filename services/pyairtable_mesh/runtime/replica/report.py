@@ -55,6 +55,7 @@ class Report:
                 "s",
                 "Time since the stream that is silent longest was heard.",
             ),
+            ("pyairtable.replica.skew", self._skew, "s", "How far the two clocks are apart, the most of all."),
             ("pyairtable.replica.lag", self._lag, "s", "How long the last change was on its way, the longest of all."),
             (
                 "pyairtable.replica.lag.revisions",
@@ -90,6 +91,9 @@ class Report:
     def _silence(self, _options: CallbackOptions) -> list[Observation]:
         heard = [each.copy.heard for each in self._holding() if not isinf(each.copy.heard)]
         return [Observation(max(0.0, self._clock() - min(heard, default=inf)))]
+
+    def _skew(self, _options: CallbackOptions) -> list[Observation]:
+        return [Observation(max((abs(each.copy.skew) for each in self._holding()), default=0.0))]
 
     def _lag(self, _options: CallbackOptions) -> list[Observation]:
         return [Observation(max((each.copy.delay for each in self._holding()), default=0.0))]
