@@ -5,7 +5,7 @@ a tenant are serial (runtime/database.py): revisions are committed in their orde
 every entry up to the revision that it sees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -86,6 +86,16 @@ class Tail:
     complete: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A revision of one history, told apart by when it was made: a database that was restored comes to the same number
+    again, and not at the same time. `made` is None where it is not kept, or changed nothing.
+    """
+
+    revision: int
+    made: datetime | None = None
+
+
 class ExpiredError(Exception):
     """What came behind a revision is not kept, or that revision is not; `oldest` is one that can be gone back to."""
 
@@ -102,6 +112,7 @@ _NEWEST_OF_SPACE = select(MODEL_SPACE.c.revision).where(
 _MINE = (CHANGELOG.c.tenant_id == _TENANT, CHANGELOG.c.space == bindparam("space"))
 # A revision that is partly pruned has lost its first change, and is gone as a whole.
 _FIRST = select(func.min(CHANGELOG.c.revision)).where(*_MINE, CHANGELOG.c.ordinal == 0)
+_MADE = select(CHANGELOG.c.create_time).where(*_MINE, CHANGELOG.c.revision == bindparam("at"), CHANGELOG.c.ordinal == 0)
 _AFTER = (
     select(CHANGELOG)
     .where(*_MINE, CHANGELOG.c.revision > bindparam("after"))
@@ -150,6 +161,42 @@ async def newest_of(connection: AsyncConnection, scopes: Sequence[str]) -> dict[
         for row in await connection.execute(select(*columns).where(spaces)):
             found[scope_of(row.tenant_id, row.space_id)] = row.revision
     return {scope: revision for scope, revision in found.items() if scope in scopes}
+
+
+async def point(connection: AsyncConnection, scope: str, revision: int | None = None) -> Point:
+    """A revision (None: the newest) of the history that the connection sees."""
+    at = await newest(connection, scope) if revision is None else revision
+    return Point(at, await _made(connection, scope, at))
+
+
+async def goes_through(connection: AsyncConnection, scope: str, held: Point) -> bool:
+    """Whether the history that the connection sees is the one of `held`, as far as its changelog can tell."""
+    return _agree(held, await _made(connection, scope, held.revision))
+
+
+async def elsewhere(connection: AsyncConnection, held: Mapping[str, Sequence[Point]]) -> set[str]:
+    """The scopes whose history does not go through each point of it that is held, for a connection that may see all."""
+    columns, found = CHANGELOG.c, set[str]()
+    key = (columns.tenant_id, columns.space, columns.revision)
+    pairs = [(scope, each) for scope, points in held.items() for each in points]
+    known = {(*_named(scope).values(), each.revision): (scope, each) for scope, each in pairs}
+    keys = list(known)
+    for first in range(0, len(keys), _SCOPES_IN_ONE_READ):
+        part = tuple_(*key).in_(keys[first : first + _SCOPES_IN_ONE_READ])
+        for row in await connection.execute(select(*key, columns.create_time).where(part, columns.ordinal == 0)):
+            scope, each = known[row.tenant_id, row.space, row.revision]
+            if not _agree(each, row.create_time):
+                found.add(scope)
+    return found
+
+
+async def _made(connection: AsyncConnection, scope: str, revision: int) -> datetime | None:
+    return (await connection.execute(_MADE, {**_named(scope), "at": revision})).scalar_one_or_none()
+
+
+def _agree(held: Point, made: datetime | None) -> bool:
+    # What is kept no longer tells nothing; what is there now and was not before came another way.
+    return made is None or made == held.made
 
 
 async def read(connection: AsyncConnection, scope: str, after: int, most: int) -> Tail:

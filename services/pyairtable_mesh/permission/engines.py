@@ -17,6 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from pyairtable_mesh.permission import changelog
@@ -53,7 +54,10 @@ class State(Protocol):
         """How many facts and names it holds."""
         ...
 
-    def apply(self, revision: int, changes: Sequence[Changed]) -> None:
+    made: datetime | None
+    """When the revision was made; None where that is not known, or it changed nothing."""
+
+    def apply(self, revision: int, changes: Sequence[Changed], made: datetime | None = None) -> None:
         """Take over the changes that lead to a revision; `changelog.ExpiredError` where it must be loaded anew."""
         ...
 
@@ -91,9 +95,15 @@ class _Held(Generic[S]):
         """When the present was known to be the newest state, in seconds of the engines' clock."""
         self.newest = present.revision
         """The newest revision that the database was seen at."""
+        self.points = [self.point]
+        """Where it was since the changelog was last seen to go there, too; one at least."""
         self.past: S | None = None
         self.catching_up = asyncio.Lock()
         self.looking_back = asyncio.Lock()
+
+    @property
+    def point(self) -> changelog.Point:
+        return changelog.Point(self.present.revision, self.present.made)
 
     @property
     def weight(self) -> int:
@@ -177,10 +187,11 @@ class Engines(Generic[S]):
     async def newest(self, scope: str) -> S:
         """The newest committed state."""
         held, seen = await self._of(scope), self._clock()
-        before = held.present.revision
+        before = held.point
         async with self._database.read(background(changelog.tenant_of(scope))) as connection:
             revision = await changelog.newest(connection, scope)
-        if revision < before:
+            is_same = await changelog.goes_through(connection, scope, before)
+        if revision < before.revision or not is_same:
             self._forget(scope, held, "history")
             held = await self._of(scope)
         await self._catch_up(scope, held, revision)
@@ -202,14 +213,15 @@ class Engines(Generic[S]):
         async with held.looking_back:
             yield await self._past(scope, held, revision)
 
-    def committed(self, scope: str, revision: int, changes: Sequence[Changed]) -> None:
+    def committed(self, scope: str, revision: int, changes: Sequence[Changed], made: datetime) -> None:
         """Take over a change that this process has committed, where nothing is missing before it."""
         held = self._held.get(scope)
         if held is not None and held.present.revision == revision - 1:
             try:
-                held.present.apply(revision, changes)
+                held.present.apply(revision, changes, made if changes else None)
                 held.seen = self._clock()
                 held.newest = max(held.newest, revision)
+                held.points.append(held.point)
             except changelog.ExpiredError:
                 self._forget(scope, held, "history")
             except Exception:
@@ -233,15 +245,19 @@ class Engines(Generic[S]):
     async def _look(self) -> None:
         # Read before the database is: what this process commits meanwhile may lead what the database is seen at.
         before = {scope: (held, held.present.revision) for scope, held in self._held.items()}
+        points = {scope: tuple(held.points) for scope, held in self._held.items()}
         seen = self._clock()
         async with self._database.read(background()) as connection:
             newest = await changelog.newest_of(connection, list(before))
+            elsewhere = await changelog.elsewhere(connection, points)
         self._stepped = self._clock()
         for scope, (held, known) in before.items():
             revision = newest.get(scope, 0)
-            if revision < known:
+            if revision < known or scope in elsewhere:
+                _logger.warning("the database was put back: what was known of %s is given up", scope)
                 self._forget(scope, held, "history")
             elif self._held.get(scope) is held:
+                del held.points[: len(points[scope]) - 1]
                 await self._follow_up(scope, held, revision, seen)
 
     async def _follow_up(self, scope: str, held: _Held[S], revision: int, seen: float) -> None:
@@ -305,13 +321,15 @@ class Engines(Generic[S]):
         async with held.catching_up:
             try:
                 while held.present.revision < revision:
-                    tail = await self._tail(scope, held.present.revision)
+                    tail = await self._tail(scope, held.present.revision, held.point)
                     await _advance(held.present, tail.revisions)
                     if tail.complete:
                         held.present.apply(max(tail.newest, held.present.revision), ())
                         break
+                held.points.append(held.point)
             except changelog.ExpiredError:
                 held.present = await self._load(scope)
+                held.points = [held.point]
             except Unavailable:
                 raise
             except Exception:
@@ -353,8 +371,10 @@ class Engines(Generic[S]):
         past.apply(revision, ())
         return past
 
-    async def _tail(self, scope: str, after: int) -> changelog.Tail:
+    async def _tail(self, scope: str, after: int, held: changelog.Point | None = None) -> changelog.Tail:
         async with self._database.read(background(changelog.tenant_of(scope))) as connection:
+            if held is not None and not await changelog.goes_through(connection, scope, held):
+                raise changelog.ExpiredError(await changelog.newest(connection, scope))
             return await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
 
 
@@ -362,7 +382,7 @@ async def _advance(state: State, revisions: Sequence[Revision]) -> None:
     for each in revisions:
         # A change of this very process may have been taken over in the meantime.
         if each.number > state.revision:
-            state.apply(each.number, each.changes)
+            state.apply(each.number, each.changes, each.time)
             await asyncio.sleep(0)
 
 

@@ -224,9 +224,10 @@ async def space_of(connection: AsyncConnection, tenant_id: str, schema_id: str) 
 class SpaceState:
     """A space's engine, at the revision that the engine says."""
 
-    __slots__ = ("engine",)
+    __slots__ = ("engine", "made")
 
     def __init__(self, engine: RelationEngine) -> None:
+        self.made: datetime | None = None
         self.engine = engine
 
     @property
@@ -239,10 +240,12 @@ class SpaceState:
         """How many facts and names it holds."""
         return len(self.engine.graph.names) + self.engine.graph.count
 
-    def apply(self, revision: int, changes: Sequence[Changed]) -> None:
-        """Take over the changes that lead to a revision; another schema needs another engine."""
+    def apply(self, revision: int, changes: Sequence[Changed], made: datetime | None = None) -> None:
+        """Take over the changes that lead to a revision, and when it was made; another schema needs another engine."""
         if any(isinstance(each.what, SchemaVersion) for each in changes):
             raise changelog.ExpiredError(revision + 1)
+        if revision != self.revision:
+            self.made = made
         stored = ((each.what, each.kept) for each in changes)
         self.engine.apply(
             revision,
@@ -272,6 +275,7 @@ class SpaceLoader:
             if space is None:
                 raise unknown(space_id)
             state = SpaceState(engine := await _empty(view, space.schema))
+            state.made = (await changelog.point(connection, scope)).made
             async for part in view.everything():
                 engine.apply(space.revision, [Change(as_relationship(each)) for each in part])
                 require_room(state.weight, self._most_facts)

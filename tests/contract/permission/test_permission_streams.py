@@ -132,7 +132,10 @@ async def test_a_watch_sees_each_revision_and_resumes_behind_its_checkpoint(stub
     first, second = await watch.read(), await watch.read()
     watch.cancel()
     assert [each.role_binding.subject for each in first.changes] == [CAROL]
-    assert first.checkpoint_token == granted.consistency_token
+    question = pb.CheckPermissionRequest(resource=BASE, permission="read")
+    question.consistency.at_exact_snapshot = first.checkpoint_token
+    answer = await stub.CheckPermission(question, metadata=OWNER)
+    assert answer.decision.consistency_token == granted.consistency_token
     assert [each.relationship.resource for each in second.changes] == [GROUP]
     for token, types in ((first.checkpoint_token, []), (begun.checkpoint_token, ["group"])):
         request = pb.WatchRelationshipsRequest(start_token=token, resource_types=types)

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from itertools import product as pairs
 
 import pytest
@@ -17,14 +18,15 @@ from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.platform import Loader
 from pyairtable_mesh.permission.report import Report
 from pyairtable_mesh.permission.store import View
-from pyairtable_mesh.permission.tables import CHANGELOG, REVISION, ROLE_BINDING
+from pyairtable_mesh.permission.tables import CHANGELOG
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import NEWEST, Consistency
 from pyairtable_mesh.runtime import authorization, telemetry
 from pyairtable_mesh.runtime.context import RequestContext
-from pyairtable_mesh.runtime.database import Database
+from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted, Unavailable
 from tests.unit.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, link, member
+from tests.unit.permission.restoring import overtaken, restore
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
 from tests.unit.runtime.permission_server import until
 
@@ -142,20 +144,12 @@ async def test_a_replica_that_missed_what_is_pruned_begins_anew(permissions: Per
     assert _held(state.engine, permissions.clock) == await _naive(permissions)
 
 
-async def _restore(permissions: Permissions, revision: int) -> None:
-    """Put the database back to a revision behind which only roles were granted."""
-    async with permissions.database.transaction(caller(ALICE)) as transaction:
-        for table in (CHANGELOG, ROLE_BINDING):
-            await transaction.connection.execute(table.delete().where(table.c.revision > revision))
-        await transaction.connection.execute(REVISION.update().values(revision=revision))
-
-
 async def test_what_a_restored_database_does_not_know_is_given_up(permissions: Permissions) -> None:
     engines = permissions.engines
     restored = (await engines.at_least(TENANT_ID)).revision
     await permissions.grant(ALICE, "viewer", BASE, BOB)
     assert await permissions.may(BOB, "read", TABLE)
-    await _restore(permissions, restored)
+    await restore(permissions, restored)
     async with permissions.database.read(caller(ALICE)) as connection:
         with pytest.raises(changelog.ExpiredError) as error:
             await changelog.read(connection, TENANT_ID, restored + 1, 100)
@@ -167,7 +161,7 @@ async def test_what_a_restored_database_does_not_know_is_given_up(permissions: P
 async def test_following_notices_a_restored_database(permissions: Permissions) -> None:
     restored = (await permissions.engines.at_least(TENANT_ID)).revision
     await permissions.grant(ALICE, "viewer", BASE, BOB)
-    await _restore(permissions, restored)
+    await restore(permissions, restored)
     following = asyncio.create_task(permissions.engines.follow())
     await until("the engine to be given up", lambda: permissions.engines.nearest(TENANT_ID) is None)
     following.cancel()
@@ -290,3 +284,49 @@ async def test_a_tenant_that_is_larger_than_what_may_be_held_is_refused_in_words
     assert (refused.value.reason, refused.value.metadata) == ("STATE_TOO_LARGE", {"limit": "5"})
     assert "PYAIRTABLE_ENGINE_FACTS" in refused.value.message
     assert engines.count == 0
+
+
+@pytest.mark.parametrize("way", ["following", "newest", "token", "own change"])
+async def test_another_history_with_the_same_numbers_is_noticed(
+    permissions: Permissions, database: Database, way: str
+) -> None:
+    engines = permissions.engines
+    restored = (await engines.at_least(TENANT_ID)).revision
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    assert await permissions.may(BOB, "read", TABLE)
+    held = engines.nearest(TENANT_ID)
+    assert held is not None
+    other = Permissions(database, permissions.clock)
+    await overtaken(permissions, other, restored, held.revision + (way == "token"))
+    if way == "token":
+        await engines.at_least(TENANT_ID, held.revision + 1)
+    elif way == "newest":
+        await engines.newest(TENANT_ID)
+    else:
+        if way == "own change":
+            await permissions.grant(ALICE, "viewer", ref("workspace", 2), CAROL)
+            assert held.revision == restored + 2
+        following = asyncio.create_task(engines.follow())
+        await until("the engine to be given up", lambda: engines.tally.forgotten["history"])
+        following.cancel()
+    assert not await permissions.may(BOB, "read", TABLE)
+    assert (await engines.newest(TENANT_ID)).revision == (await other.engines.newest(TENANT_ID)).revision
+
+
+async def test_a_history_that_goes_on_is_not_taken_for_another(permissions: Permissions, database: Database) -> None:
+    """Also behind changes that change nothing, and when what made a state is pruned."""
+    engines, other = permissions.engines, Permissions(database, permissions.clock)
+    await engines.at_least(TENANT_ID)
+    await other.engines.at_least(TENANT_ID)
+    following = asyncio.create_task(engines.follow())
+    for number in range(4):
+        by = (permissions, other)[number % 2]
+        await by.grant(ALICE, "viewer", ref("workspace", f"w{number}"), BOB)
+        await by.write(ALICE, (Operation.DELETE, member(ref("group"), ref("user", f"x{number}"))))
+        permissions.clock.forward(timedelta(hours=1))
+        async with database.transaction(background()) as transaction:
+            await changelog.prune(transaction.connection, permissions.clock() - timedelta(minutes=1), 100)
+        newest = await other.engines.newest(TENANT_ID)
+        await until("the change", lambda at=newest.revision: engines.nearest(TENANT_ID).revision == at)  # type: ignore[union-attr]
+    following.cancel()
+    assert engines.tally.forgotten == {}

@@ -82,7 +82,7 @@ class Acts:
                 change = await Change.begin(transaction.connection, caller.tenant_id, transaction.now)
                 token = self._tokens.of(caller.tenant_id, change.at)
                 yield Act(change, token, transaction, self._describe)
-            self._engines.committed(caller.tenant_id, change.at, change.changes)
+            self._engines.committed(caller.tenant_id, change.at, change.changes, change.now)
 
     @asynccontextmanager
     async def refusals_audited(self, caller: RequestContext) -> AsyncIterator[None]:

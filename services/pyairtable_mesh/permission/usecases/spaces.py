@@ -411,7 +411,7 @@ class Spaces:
                 if change is None:
                     raise missing or unknown(space)
                 yield SpaceAct(change, self._tokens.of(change.scope, change.at), transaction, view.decision)
-            self._engines.committed(change.scope, change.at, change.changes)
+            self._engines.committed(change.scope, change.at, change.changes, change.now)
 
     async def _validate(self, change: SpaceChange, updates: Sequence[SpaceUpdate]) -> None:
         engine = await self._validators.of(change)

@@ -39,9 +39,14 @@ class Beat:
 class Snapshot:
     """An engine's state in its binary form, at a revision."""
 
-    revision: int
+    at: changelog.Point
     token: str
     data: bytes
+
+    @property
+    def revision(self) -> int:
+        """The revision that it is at."""
+        return self.at.revision
 
 
 class Watching:
@@ -75,7 +80,7 @@ class Watching:
             _require_known(types)
         await self._require_manager(caller, space)
         scope = changelog.scope_of(caller.tenant_id, space)
-        after = self._tokens.revision(scope, token, "start_token") if token else None
+        after = self._tokens.point(scope, token, "start_token") if token else None
         with self._tokens.kept(scope):
             async for beat in self._follow(scope, after, frozenset(types), heartbeat):
                 await self._require_manager(caller, space)
@@ -87,11 +92,11 @@ class Watching:
         """A snapshot, then what changes; the changes alone behind a checkpoint that is still kept."""
         _require_known(types)
         wanted = with_ancestors(types)
-        after = self._tokens.revision(tenant_id, token, "checkpoint_token") if token else None
+        after = self._tokens.point(tenant_id, token, "checkpoint_token") if token else None
         while not self._leaving.is_set():
             if after is None:
                 snapshot = await self._snapshot(tenant_id, wanted)
-                after = snapshot.revision
+                after = snapshot.at
                 yield snapshot
                 del snapshot
             try:
@@ -104,28 +109,37 @@ class Watching:
         async with self._snapshots:
             state = await self._loader.load(tenant_id, lambda fact: not types or type_of(fact) in types)
             data = await asyncio.to_thread(dump, state.engine)
-        return Snapshot(state.revision, self._tokens.of(tenant_id, state.revision), data)
+        at = changelog.Point(state.revision, state.made)
+        return Snapshot(at, self._tokens.checkpoint(tenant_id, at), data)
 
     async def _follow(
-        self, scope: str, after: int | None, types: Collection[str], heartbeat: float
+        self, scope: str, begin: changelog.Point | None, types: Collection[str], heartbeat: float
     ) -> AsyncIterator[Beat]:
+        # What was seen last: by when it was made, a database that was put back is noticed.
+        seen = begin if begin is not None and begin.made is not None else None
+        after = begin.revision if begin is not None else None
         due, told = time.monotonic(), after
         while not self._leaving.is_set():
             upcoming = self._database.changed.upcoming()
             async with self._database.read(background(changelog.tenant_of(scope))) as connection:
-                after = await changelog.newest(connection, scope) if after is None else after
+                if seen is None or after is None:
+                    seen = await changelog.point(connection, scope, after)
+                    after = seen.revision
+                elif not await changelog.goes_through(connection, scope, seen):
+                    raise changelog.ExpiredError(await changelog.newest(connection, scope))
                 tail = await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
             for each in tail.revisions:
-                after = each.number
+                after, seen = each.number, changelog.Point(each.number, each.time)
                 changes = [change for change in each.changes if not types or type_of(change.what) in types]
                 if changes:
-                    yield Beat(after, self._tokens.of(scope, after), replace(each, changes=changes))
+                    yield Beat(after, self._tokens.checkpoint(scope, seen), replace(each, changes=changes))
                     due, told = time.monotonic() + heartbeat, after
             if tail.complete:
                 after = max(after, tail.newest)
             # Whoever waits for a revision learns, too, that it changed nothing of what is asked for.
             if after != told or time.monotonic() >= due:
-                yield Beat(after, self._tokens.of(scope, after))
+                at = seen if seen.revision == after else changelog.Point(after)
+                yield Beat(after, self._tokens.checkpoint(scope, at))
                 due, told = time.monotonic() + heartbeat, after
             if tail.complete:
                 await Signal.wait(upcoming, max(0.0, min(POLL_SECONDS, due - time.monotonic())))

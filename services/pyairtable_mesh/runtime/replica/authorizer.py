@@ -121,6 +121,6 @@ def claimed_revision(token: str) -> int | None:
     if len(token) > _MAX_TOKEN:
         return None
     try:
-        return int(Sealer.claimed(token), 16)
+        return int(Sealer.claimed(token).partition(b".")[0], 16)
     except (SealBrokenError, ValueError):
         return None
