@@ -113,6 +113,13 @@ async def test_who_may_act_is_listed_and_expanded(stub: Stub) -> None:
     messages = await _all(stub.LookupSubjects(request, metadata=OWNER))
     assert [each.subject.subject for each in messages[:-1]] == [ALICE, BOB, CAROL]
     assert messages[-1].summary.complete
+    request.subject_type, request.subject_relation = "group", "member"
+    *groups, end = await _all(stub.LookupSubjects(request, metadata=OWNER))
+    assert ([each.subject.subject for each in groups], end.summary.complete) == ([members()], True)
+    request.subject_type = "user"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _all(stub.LookupSubjects(request, metadata=OWNER))
+    assert _details(caught.value)[0] == "UNKNOWN_RELATION"
     tree = await stub.ExpandPermission(pb.ExpandPermissionRequest(resource=TABLE, permission="read"), metadata=OWNER)
     assert _leaves(tree.root) == {members(), BOB, ALICE}
     assert tree.consistency_token

@@ -137,14 +137,14 @@ class Lookups:
         given: Circumstances,
         span: Span,
     ) -> AsyncIterator[Part]:
-        """The subjects of a type that hold the verb of `asked` on its resource."""
+        """The subjects of a type, or groups' members, that hold the verb of `asked` on its resource."""
         resource = Resource.parse(asked.resource)
         resource.permission(asked.verb)
         if subject_type not in schema.TYPES:
             words = f"there is no type {subject_type!r}"
             raise InvalidArgument.of_field("subject_type", words, reason="UNKNOWN_TYPE")
-        if subject_relation:
-            words = "name no relation: groups stand in the list by what they are made of"
+        if subject_relation and (subject_type, subject_relation) != (schema.GROUP, schema.MEMBER):
+            words = f"a {subject_type} has no {subject_relation!r}: only groups have members"
             raise InvalidArgument.of_field("subject_relation", words, reason="UNKNOWN_RELATION")
         now = self._clock()
         given.validate(now)
@@ -153,7 +153,13 @@ class Lookups:
             sight = Sight(state, caller, now, given.contextual, self._log)
             sight.require(resource, schema.MANAGE_ACCESS)
             return state.lookup.subjects(
-                str(resource), asked.verb, subject_type, sight.given(asked.context), after=after, limit=limit
+                str(resource),
+                asked.verb,
+                subject_type,
+                sight.given(asked.context),
+                usersets=bool(subject_relation),
+                after=after,
+                limit=limit,
             )
 
         return parts(self._states, self._tokens, caller.tenant_id, given.consistency, span, read)

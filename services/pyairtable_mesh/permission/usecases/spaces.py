@@ -66,6 +66,7 @@ from pyairtable_mesh.runtime.errors import (
 MOST_SPACES = 100
 """How many model spaces a tenant may have."""
 _DEPTH = 10
+_ORPHANS_SHOWN = 20
 _CANDIDATES_OF_A_PART = 2_000
 _NO_CONTEXT: Mapping[str, Any] = {}
 
@@ -388,9 +389,7 @@ class Spaces:
             stored = await act.data.space()
             current = stored.schema if stored else ""
             domain.require_etag(expected.removeprefix("schemas/"), current, f"modelSpaces/{space}")
-            orphans = [each async for each in orphaned(act.data, tree)]
-            if orphans:
-                raise _orphaning(orphans)
+            await _refuse_orphans(act.data, tree)
             version = SchemaVersion(ids.new_id("sch"), space, act.data.now, caller.user(), source)
             await act.data.put_schema(version)
             return act.answer(answer(version, act.token), {"schema": version.name})
@@ -456,15 +455,18 @@ async def orphaned(view: SpaceView, tree: Schema) -> AsyncIterator[SpaceRelation
                 yield each
 
 
-def _orphaning(orphans: Sequence[SpaceRelationship]) -> FailedPrecondition:
-    shown = [
-        PreconditionViolation("RELATIONSHIP", str(each), "has no meaning in the new schema") for each in orphans[:20]
-    ]
-    words = (
-        f"{len(orphans)} stored relationships have no meaning in this schema, such as {orphans[0]}: delete them first"
-    )
-    metadata = {"relationships": str(len(orphans))}
-    return FailedPrecondition(words, shown, reason="SCHEMA_ORPHANS_RELATIONSHIPS", metadata=metadata)
+async def _refuse_orphans(view: SpaceView, tree: Schema) -> None:
+    """FailedPrecondition with how many relationships a schema does not admit, and the first of them."""
+    count, first = 0, list[SpaceRelationship]()
+    async for each in orphaned(view, tree):
+        count += 1
+        if count <= _ORPHANS_SHOWN:
+            first.append(each)
+    if count:
+        shown = [PreconditionViolation("RELATIONSHIP", str(each), "has no meaning in the new schema") for each in first]
+        words = f"{count} stored relationships have no meaning in this schema, such as {first[0]}: delete them first"
+        metadata = {"relationships": str(count), "shown": str(len(first))}
+        raise FailedPrecondition(words, shown, reason="SCHEMA_ORPHANS_RELATIONSHIPS", metadata=metadata)
 
 
 def _grant(engine: RelationEngine, key: tuple[str, str, str], given: facts.Circumstances) -> str:
