@@ -34,8 +34,8 @@ MOST_UNSEEN_SECONDS = 5.0
 """How long a state answers that nobody could compare with the database; some polls, so that a late one is nothing."""
 MOST_STILL_SECONDS = 60.0
 """How long following may make no step before the process says that it is not ready: longer than any load takes."""
-REASONS = ("room", "history", "fault")
-"""Why an engine is given up: for others, because the database went another way, or because a change did not fit."""
+REASONS = ("room", "schema", "history", "fault")
+"""Why an engine is given up: for others, for another schema, because the database was put back, or after a fault."""
 _CHANGES_IN_ONE_READ = 5_000
 _LOADS_AT_ONCE = 2
 _logger = logging.getLogger(__name__)
@@ -104,6 +104,16 @@ class _Held(Generic[S]):
     @property
     def point(self) -> changelog.Point:
         return changelog.Point(self.present.revision, self.present.made)
+
+    def moved(self) -> None:
+        """Keep in mind where it is now."""
+        if self.point != self.points[-1]:
+            self.points.append(self.point)
+
+    def replace(self, present: S) -> None:
+        """Hold another present, loaded anew; what is known of the past may not be of its history."""
+        self.present, self.past = present, None
+        self.points = [self.point]
 
     @property
     def weight(self) -> int:
@@ -221,9 +231,9 @@ class Engines(Generic[S]):
                 held.present.apply(revision, changes, made if changes else None)
                 held.seen = self._clock()
                 held.newest = max(held.newest, revision)
-                held.points.append(held.point)
+                held.moved()
             except changelog.ExpiredError:
-                self._forget(scope, held, "history")
+                self._forget(scope, held, "schema")
             except Exception:
                 _logger.exception("an engine could not take over a change, and will be loaded anew")
                 self._forget(scope, held, "fault")
@@ -234,6 +244,7 @@ class Engines(Generic[S]):
             upcoming = self._database.changed.upcoming()
             try:
                 await self._look()
+                self._stepped = self._clock()
             except MeshError as error:
                 self.tally.failures += 1
                 _logger.warning("the changelog cannot be read, and is tried again: %s", error.reason)
@@ -250,14 +261,12 @@ class Engines(Generic[S]):
         async with self._database.read(background()) as connection:
             newest = await changelog.newest_of(connection, list(before))
             elsewhere = await changelog.elsewhere(connection, points)
-        self._stepped = self._clock()
         for scope, (held, known) in before.items():
             revision = newest.get(scope, 0)
             if revision < known or scope in elsewhere:
-                _logger.warning("the database was put back: what was known of %s is given up", scope)
                 self._forget(scope, held, "history")
             elif self._held.get(scope) is held:
-                del held.points[: len(points[scope]) - 1]
+                held.points = held.points[len(points[scope]) - 1 :] or [held.point]
                 await self._follow_up(scope, held, revision, seen)
 
     async def _follow_up(self, scope: str, held: _Held[S], revision: int, seen: float) -> None:
@@ -281,7 +290,12 @@ class Engines(Generic[S]):
         """Load a scope anew when it is next asked about."""
         if self._held.get(scope) is held:
             del self._held[scope]
-            self.tally.forgotten[reason] += 1
+            self._count(scope, reason)
+
+    def _count(self, scope: str, reason: str) -> None:
+        self.tally.forgotten[reason] += 1
+        if reason == "history":
+            _logger.warning("the database was put back: what was known of %s is given up", scope)
 
     async def _load(self, scope: str) -> S:
         begun = self._clock()
@@ -326,10 +340,9 @@ class Engines(Generic[S]):
                     if tail.complete:
                         held.present.apply(max(tail.newest, held.present.revision), ())
                         break
-                held.points.append(held.point)
+                held.moved()
             except changelog.ExpiredError:
-                held.present = await self._load(scope)
-                held.points = [held.point]
+                held.replace(await self._load(scope))
             except Unavailable:
                 raise
             except Exception:
@@ -374,6 +387,7 @@ class Engines(Generic[S]):
     async def _tail(self, scope: str, after: int, held: changelog.Point | None = None) -> changelog.Tail:
         async with self._database.read(background(changelog.tenant_of(scope))) as connection:
             if held is not None and not await changelog.goes_through(connection, scope, held):
+                self._count(scope, "history")
                 raise changelog.ExpiredError(await changelog.newest(connection, scope))
             return await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
 

@@ -36,7 +36,7 @@ class Report:
         for name, look, unit, words in _MEASURED:
             full_name = f"pyairtable.engine.{name}"
             meter.create_observable_gauge(full_name, [self._looking(look)], unit=unit, description=words)
-        words = "Engines that were given up: for others, as the database went another way, or after a fault."
+        words = "Engines that were given up: for others, for a schema, as the database was put back, after a fault."
         meter.create_observable_counter(
             "pyairtable.engine.forgotten", [self._forgotten], unit="{engine}", description=words
         )
