@@ -123,12 +123,7 @@ class View:
     tenant_id: str
     now: datetime
     decisions: list[auditing.Decision] = field(default_factory=list, kw_only=True)
-    """What was found to be allowed in it, the first of which an act is said to rest on."""
-
-    @property
-    def decision(self) -> auditing.Decision | None:
-        """What an act in it rests on; None where nobody's permission was asked about."""
-        return self.decisions[0] if self.decisions else None
+    """What an act in it rests on: one at most, and none where nobody's permission was asked about."""
 
     async def closure(self, resources: Collection[str], subjects: Collection[str], limit: int) -> Closure:
         """See `evaluator.Reads`."""

@@ -49,7 +49,7 @@ class Act:
         for first in range(0, len(changed), _CHANGES_IN_ONE_EVENT):
             data = self._describe(changed[first : first + _CHANGES_IN_ONE_EVENT])
             self._transaction.publish(f"permission.{event}", name, data, aggregate=aggregate)
-        self._transaction.audit(str(resource), details=details, decision=self.data.decision)
+        self._transaction.audit(str(resource), details=details, decision=next(iter(self.data.decisions), None))
 
     def announce_binding(self, binding: RoleBinding, event: str, *, kept: bool) -> None:
         """The same for a role binding."""

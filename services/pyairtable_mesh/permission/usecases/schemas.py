@@ -12,7 +12,7 @@ from pyairtable_mesh.permission.spaces import SpaceView, as_relationship
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.usecases.authority import Authority, refusals_recorded
 from pyairtable_mesh.permission.usecases.checks import Question
-from pyairtable_mesh.permission.usecases.spaces import orphaned
+from pyairtable_mesh.permission.usecases.orphans import orphaned
 from pyairtable_mesh.permission.usecases.turns import Turn
 from pyairtable_mesh.runtime.authorization import Change, Circumstances, Decision, RelationEngine, product
 from pyairtable_mesh.runtime.authorization.language.difference import Difference, differences

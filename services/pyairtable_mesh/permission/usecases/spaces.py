@@ -31,6 +31,7 @@ from pyairtable_mesh.permission.usecases.changes import Acts, M
 from pyairtable_mesh.permission.usecases.checks import Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
 from pyairtable_mesh.permission.usecases.lookups import Part, Span, parts
+from pyairtable_mesh.permission.usecases.orphans import refuse_orphans
 from pyairtable_mesh.permission.usecases.relationships import (
     MOST_IN_ONE_WRITE,
     refuse_repeated,
@@ -48,25 +49,21 @@ from pyairtable_mesh.runtime.authorization import (
     lookup_subjects,
 )
 from pyairtable_mesh.runtime.authorization.explanation import Explanation, Node
-from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.authorization.lookup import Listing
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, Transaction
 from pyairtable_mesh.runtime.decisions import DecisionLog, answer_of
 from pyairtable_mesh.runtime.errors import (
     AlreadyExists,
-    FailedPrecondition,
     InvalidArgument,
     MeshError,
     NotFound,
-    PreconditionViolation,
     ResourceExhausted,
 )
 
 MOST_SPACES = 100
 """How many model spaces a tenant may have."""
 _DEPTH = 10
-_ORPHANS_SHOWN = 20
 _CANDIDATES_OF_A_PART = 2_000
 _NO_CONTEXT: Mapping[str, Any] = {}
 
@@ -149,7 +146,7 @@ class Spaces:
                 words = f"another model space is called {display_name!r}"
                 raise AlreadyExists("model_space", f"modelSpaces/{taken}", words)
             tenant = f"{schema.TENANT}:{tenant_id}"
-            transaction.audit(tenant, details={"space": made.name}, decision=view.decision)
+            transaction.audit(tenant, details={"space": made.name}, decision=next(iter(view.decisions), None))
             message = answer(made)
             transaction.remember(message.SerializeToString())
             return message
@@ -389,7 +386,7 @@ class Spaces:
             stored = await act.data.space()
             current = stored.schema if stored else ""
             domain.require_etag(expected.removeprefix("schemas/"), current, f"modelSpaces/{space}")
-            await _refuse_orphans(act.data, tree)
+            await refuse_orphans(act.data, tree)
             version = SchemaVersion(ids.new_id("sch"), space, act.data.now, caller.user(), source)
             await act.data.put_schema(version)
             return act.answer(answer(version, act.token), {"schema": version.name})
@@ -409,7 +406,8 @@ class Spaces:
                 change = await SpaceChange.begin(view.connection, caller.tenant_id, space, view.now)
                 if change is None:
                     raise missing or unknown(space)
-                yield SpaceAct(change, self._tokens.of(change.scope, change.at), transaction, view.decision)
+                decision = next(iter(view.decisions), None)
+                yield SpaceAct(change, self._tokens.of(change.scope, change.at), transaction, decision)
             self._engines.committed(change.scope, change.at, change.changes, change.now)
 
     async def _validate(self, change: SpaceChange, updates: Sequence[SpaceUpdate]) -> None:
@@ -440,33 +438,6 @@ class Spaces:
     async def _require_manager_in(self, view: View, caller: RequestContext) -> None:
         tenant = Resource(schema.TENANT, caller.tenant_id)
         await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
-
-
-async def orphaned(view: SpaceView, tree: Schema) -> AsyncIterator[SpaceRelationship]:
-    """The stored relationships that a schema does not admit."""
-    engine = RelationEngine(tree)
-    async for part in view.everything():
-        for each in part:
-            stored = as_relationship(each)
-            try:
-                engine.graph.validate(stored)
-                engine.conditions.validate(stored.term, "condition")
-            except InvalidArgument:
-                yield each
-
-
-async def _refuse_orphans(view: SpaceView, tree: Schema) -> None:
-    """FailedPrecondition with how many relationships a schema does not admit, and the first of them."""
-    count, first = 0, list[SpaceRelationship]()
-    async for each in orphaned(view, tree):
-        count += 1
-        if count <= _ORPHANS_SHOWN:
-            first.append(each)
-    if count:
-        shown = [PreconditionViolation("RELATIONSHIP", str(each), "has no meaning in the new schema") for each in first]
-        words = f"{count} stored relationships have no meaning in this schema, such as {first[0]}: delete them first"
-        metadata = {"relationships": str(count), "shown": str(len(first))}
-        raise FailedPrecondition(words, shown, reason="SCHEMA_ORPHANS_RELATIONSHIPS", metadata=metadata)
 
 
 def _grant(engine: RelationEngine, key: tuple[str, str, str], given: facts.Circumstances) -> str:
