@@ -453,6 +453,7 @@ async def test_a_replica_whose_clock_is_not_the_server_s_leaves_it_to_the_server
         answers = it.since()
         assert await it.may()
         assert answers() == {"skewed": 1}
+        assert not Report(it.replicas, it.authorizer, it.clock).dependency().healthy
         it.server.spoil = None
         await until("the clocks to agree", lambda: not it.follower.is_skewed)
         assert await it.may()

@@ -26,14 +26,15 @@ class Report:
         self._clock = clock
 
     def dependency(self) -> Dependency:
-        """Unhealthy while a tenant's questions go to the server for want of a fresh replica; never required."""
+        """Unhealthy while a tenant's questions go to the server for want of a replica to be trusted; never required."""
         begun = time.perf_counter()
-        stale = [each for each in self._replicas.followers() if not each.is_fresh and not each.refused]
+        followers = self._replicas.followers()
+        stale = [each for each in followers if not each.refused and (each.is_skewed or not each.is_fresh)]
         detail = ""
         if stale:
             detail = (
-                f"{len(stale)} of {len(self._replicas.followers())} tenants have no fresh replica, and the permission "
-                "service is asked instead; see whether it is reachable, and this service's log"
+                f"{len(stale)} of {len(followers)} tenants have no fresh replica, and the permission service is asked "
+                "instead; see whether it is reachable, whether the two clocks agree, and this service's log"
             )
         return Dependency(NAME, not stale, detail, time.perf_counter() - begun, time.time(), required=False)
 
