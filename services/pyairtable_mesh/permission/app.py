@@ -31,17 +31,17 @@ from pyairtable_mesh.runtime.service import Parts, Runtime, Service
 def build(runtime: Runtime[PermissionSettings]) -> Parts:
     """The servicer on the service's database, which is also what authorizes calls to it."""
     tokens = Tokens(runtime.sealer)
-    authority = Authority(NaiveEvaluator())
     most = runtime.settings.engine_facts
     loader = Loader(runtime.database, most)
     engines = Engines(runtime.database, loader, most)
+    authority = Authority(NaiveEvaluator(), engines)
     states = States(engines, tokens)
     log = DecisionLog(runtime.database, runtime.clock, runtime.settings.audit_allowed_ratio)
     log.observe(runtime.meter)
     acts = Acts(runtime.database, tokens, messages.changed, engines, log)
     checks = Checks(states, tokens, runtime.clock, log)
     lookups = Lookups(states, tokens, runtime.clock, log)
-    watching = Watching(runtime.database, loader, authority, tokens, runtime.leaving, log)
+    watching = Watching(runtime.database, engines, loader, authority, tokens, runtime.leaving, log)
     relationships = Relationships(runtime.database, acts, authority, tokens, runtime.clock)
     roles = Roles(runtime.database, acts, authority, tokens, runtime.clock)
     models = Engines(runtime.database, SpaceLoader(runtime.database, most), most)

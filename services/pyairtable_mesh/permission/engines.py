@@ -14,14 +14,15 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Changed, Revision
+from pyairtable_mesh.permission.feeds import Feed
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted, Unavailable
 from pyairtable_mesh.runtime.events import POLL_SECONDS
@@ -36,6 +37,8 @@ MOST_STILL_SECONDS = 60.0
 """How long following may make no step before the process says that it is not ready: longer than any load takes."""
 REASONS = ("room", "schema", "history", "fault")
 """Why an engine is given up: for others, for another schema, because the database was put back, or after a fault."""
+_PAUSE_SECONDS = 0.01
+"""Between two looks at the database: a burst of changes is one."""
 _CHANGES_IN_ONE_READ = 5_000
 _LOADS_AT_ONCE = 2
 _logger = logging.getLogger(__name__)
@@ -139,6 +142,7 @@ class Engines(Generic[S]):
         self._held: OrderedDict[str, _Held[S]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[_Held[S]]] = {}
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._feeds: dict[str, Feed] = {}
         self._stepped = clock()
         self.tally = Tally()
 
@@ -223,14 +227,28 @@ class Engines(Generic[S]):
         async with held.looking_back:
             yield await self._past(scope, held, revision)
 
-    def committed(self, scope: str, revision: int, changes: Sequence[Changed], made: datetime) -> None:
+    @contextmanager
+    def following(self, scope: str) -> Iterator[Feed]:
+        """The scope's changes as `follow` hears of them, for as long as the block."""
+        feed = self._feeds.setdefault(scope, Feed(self._clock))
+        feed.followers += 1
+        try:
+            yield feed
+        finally:
+            feed.followers -= 1
+            if not feed.followers:
+                del self._feeds[scope]
+
+    def committed(self, scope: str, revision: Revision) -> None:
         """Take over a change that this process has committed, where nothing is missing before it."""
+        before = revision.number - 1
+        self._tell(scope, before, changelog.Tail(revision.number, [revision], complete=True), self._clock())
         held = self._held.get(scope)
-        if held is not None and held.present.revision == revision - 1:
+        if held is not None and held.present.revision == before:
             try:
-                held.present.apply(revision, changes, made if changes else None)
+                held.present.apply(revision.number, revision.changes, revision.time if revision.changes else None)
                 held.seen = self._clock()
-                held.newest = max(held.newest, revision)
+                held.newest = max(held.newest, revision.number)
                 held.moved()
             except changelog.ExpiredError:
                 self._forget(scope, held, "schema")
@@ -251,16 +269,28 @@ class Engines(Generic[S]):
             except Exception:
                 self.tally.failures += 1
                 _logger.exception("following the changelog failed, and is tried again")
+            await asyncio.sleep(_PAUSE_SECONDS)
             await Signal.wait(upcoming, POLL_SECONDS)
 
     async def _look(self) -> None:
         # Read before the database is: what this process commits meanwhile may lead what the database is seen at.
         before = {scope: (held, held.present.revision) for scope, held in self._held.items()}
+        fed = {scope: (feed, feed.newest) for scope, feed in self._feeds.items() if feed.newest is not None}
+        if not before and not fed:
+            return
         points = {scope: tuple(held.points) for scope, held in self._held.items()}
+        fed_points = {scope: tuple(feed.points) for scope, (feed, _) in fed.items()}
         seen = self._clock()
         async with self._database.read(background()) as connection:
-            newest = await changelog.newest_of(connection, list(before))
+            newest = await changelog.newest_of(connection, list(before | fed))
             elsewhere = await changelog.elsewhere(connection, points)
+            elsewhere |= await changelog.elsewhere(connection, fed_points)
+        for scope, (feed, heard) in fed.items():
+            if newest.get(scope, 0) < heard or scope in elsewhere:
+                feed.lose()
+            else:
+                del feed.points[: len(fed_points[scope]) - 1]
+                self._compare(feed, heard, newest.get(scope, 0), seen)
         for scope, (held, known) in before.items():
             revision = newest.get(scope, 0)
             if revision < known or scope in elsewhere:
@@ -268,6 +298,13 @@ class Engines(Generic[S]):
             elif self._held.get(scope) is held:
                 held.points = held.points[len(points[scope]) - 1 :] or [held.point]
                 await self._follow_up(scope, held, revision, seen)
+        for scope, (feed, _) in fed.items():
+            await self._lead(scope, feed, newest.get(scope, 0))
+
+    @staticmethod
+    def _compare(feed: Feed, heard: int, revision: int, seen: float) -> None:
+        if revision == heard:
+            feed.take(heard, changelog.Tail(heard, (), complete=True), seen)
 
     async def _follow_up(self, scope: str, held: _Held[S], revision: int, seen: float) -> None:
         held.newest = revision
@@ -335,7 +372,7 @@ class Engines(Generic[S]):
         async with held.catching_up:
             try:
                 while held.present.revision < revision:
-                    tail = await self._tail(scope, held.present.revision, held.point)
+                    tail = await self._read_on(scope, held.present.revision, held.point)
                     await _advance(held.present, tail.revisions)
                     if tail.complete:
                         held.present.apply(max(tail.newest, held.present.revision), ())
@@ -372,22 +409,45 @@ class Engines(Generic[S]):
         return past
 
     async def _back(self, scope: str, past: S, revision: int) -> S:
-        undone: list[Revision] = []
-        tail = await self._tail(scope, revision)
-        undone += tail.revisions
-        while not tail.complete and undone[-1].number < past.revision:
-            tail = await self._tail(scope, undone[-1].number)
-            undone += tail.revisions
-        for each in reversed([each for each in undone if each.number <= past.revision]):
-            past.apply(each.number - 1, [change.undone for change in reversed(each.changes)])
-            await asyncio.sleep(0)
-        past.apply(revision, ())
+        while past.revision > revision:
+            async with self._database.read(background(changelog.tenant_of(scope))) as connection:
+                undone = await changelog.read_backwards(
+                    connection, scope, revision, past.revision, _CHANGES_IN_ONE_READ
+                )
+            for each in undone:
+                past.apply(each.number - 1, [change.undone for change in reversed(each.changes)])
+                await asyncio.sleep(0)
+            if not undone:
+                past.apply(revision, ())
         return past
+
+    async def _lead(self, scope: str, feed: Feed, revision: int) -> None:
+        """Bring a feed up to a revision, where no engine of its scope was brought there before."""
+        with suppress(changelog.ExpiredError):  # then it has ended
+            while self._feeds.get(scope) is feed and feed.newest is not None and feed.newest < revision:
+                await self._read_on(scope, feed.newest)
+
+    async def _read_on(self, scope: str, after: int, held: changelog.Point | None = None) -> changelog.Tail:
+        seen = self._clock()
+        try:
+            tail = await self._tail(scope, after, held)
+        except changelog.ExpiredError:
+            if (feed := self._feeds.get(scope)) is not None:
+                feed.end()
+            raise
+        self._tell(scope, after, tail, seen)
+        return tail
+
+    def _tell(self, scope: str, after: int, tail: changelog.Tail, seen: float) -> None:
+        if (feed := self._feeds.get(scope)) is not None and feed.newest is not None:
+            feed.take(after, tail, seen)
 
     async def _tail(self, scope: str, after: int, held: changelog.Point | None = None) -> changelog.Tail:
         async with self._database.read(background(changelog.tenant_of(scope))) as connection:
             if held is not None and not await changelog.goes_through(connection, scope, held):
                 self._count(scope, "history")
+                if (feed := self._feeds.get(scope)) is not None:
+                    feed.lose()
                 raise changelog.ExpiredError(await changelog.newest(connection, scope))
             return await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
 

@@ -26,7 +26,7 @@ from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.context import RequestContext, enter
 from pyairtable_mesh.runtime.database import background
 from tests.unit.permission.conftest import Permissions, caller, in_spaces
-from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID
+from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, ref
 
 
 async def _audited(permissions: Permissions) -> list[audit_pb2.AuditEvent]:
@@ -112,6 +112,31 @@ async def test_the_changelog_is_pruned_by_age_and_by_number(permissions: Permiss
     assert await oldest() == 4
 
 
+async def test_history_is_pruned_from_its_beginning_however_clocks_differ(permissions: Permissions) -> None:
+    hour = timedelta(hours=1)
+    for number, ahead in enumerate((0, -3, 0, 3, -3, 3), 1):  # the clocks of the pods that write
+        permissions.clock.forward(ahead * hour)
+        await permissions.grant(ALICE, "viewer", BASE, ref("user", number))
+        permissions.clock.forward(-ahead * hour)
+    permissions.clock.forward(2 * hour)
+
+    async def kept() -> list[int]:
+        async with permissions.database.read(background(TENANT_ID)) as connection:
+            try:
+                tail = await changelog.read(connection, TENANT_ID, 0, 100)
+            except changelog.ExpiredError as error:
+                tail = await changelog.read(connection, TENANT_ID, error.oldest, 100)
+        return [each.number for each in tail.revisions]
+
+    assert await kept() == list(range(1, 9))
+    maintenance = Maintenance(permissions.database, hour, 100, permissions.clock)
+    await maintenance.prune()
+    assert await kept() == [6, 7, 8]  # 7 is as old as what went, and 6 is not
+    permissions.clock.forward(3 * hour)
+    await maintenance.prune()
+    assert await kept() == []
+
+
 async def _answers(permissions: Permissions) -> list[tuple[str, str, str, str]]:
     """The denials of the log: the RPC, who asked, what for, and the revision."""
     await permissions.log.write()
@@ -135,9 +160,9 @@ async def _first(parts: AsyncIterator[object]) -> object:
 async def test_who_may_not_ask_is_audited_whatever_it_asks(permissions: Permissions) -> None:
     checks, clock, nothing = permissions.checks, permissions.clock, Circumstances()
     lookups = Lookups(permissions.states, permissions.tokens, clock, permissions.log)
-    authority, leaving = Authority(NaiveEvaluator()), asyncio.Event()
-    loader = Loader(permissions.database)
-    watching = Watching(permissions.database, loader, authority, permissions.tokens, leaving, permissions.log)
+    authority, leaving = Authority(NaiveEvaluator(), permissions.engines), asyncio.Event()
+    loader, tokens, log = Loader(permissions.database), permissions.tokens, permissions.log
+    watching = Watching(permissions.database, permissions.engines, loader, authority, tokens, leaving, log)
     about = Question(TABLE, "read", CAROL)
 
     def bob(method: str) -> RequestContext:

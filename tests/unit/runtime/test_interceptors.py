@@ -35,7 +35,7 @@ class Servicer(permission_pb2_grpc.PermissionServiceServicer):
 
     async def LookupResources(self, request: Any, context_: Any) -> Any:
         for index in range(3):
-            yield pb.LookupResourcesResponse(resource=pb.FoundResource(resource=f"base:{index}"))
+            yield pb.LookupResourcesResponse(resources=[pb.FoundResource(resource=f"base:{index}")])
         if request.permission == "wait":
             await asyncio.Event().wait()
         if request.permission == "fail":
@@ -131,7 +131,7 @@ async def test_a_stream_that_fails_gives_what_it_had_and_then_the_status() -> No
         seen = [await call.read() for _ in range(3)]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
-    assert [answer.resource.resource for answer in seen] == ["base:0", "base:1", "base:2"]
+    assert [found.resource for answer in seen for found in answer.resources] == ["base:0", "base:1", "base:2"]
     assert status_of(caught.value)[:2] == (grpc.StatusCode.OUT_OF_RANGE, "REVISION_EXPIRED")
 
 
@@ -352,7 +352,7 @@ async def test_a_stream_ends_with_its_caller_s_token(method: str, monkeypatch: p
         if method == "LookupResources":
             request = pb.LookupResourcesRequest(resource_type="base", permission="wait")
             call = serving.stub.LookupResources(request, metadata=serving.as_alice())
-            assert [(await call.read()).resource.resource for _ in range(3)] == ["base:0", "base:1", "base:2"]
+            assert [(await call.read()).resources[0].resource for _ in range(3)] == ["base:0", "base:1", "base:2"]
         else:
             call = serving.stub.ImportRelationships(metadata=(("authorization", "Bearer workload:importer"),))
             await call.write(pb.ImportRelationshipsRequest())

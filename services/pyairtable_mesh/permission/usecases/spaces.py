@@ -18,6 +18,7 @@ from pyairtable_mesh.permission.domain import (
     Operation,
     Precondition,
     Resource,
+    Revision,
     SchemaVersion,
     SpaceRelationship,
 )
@@ -408,7 +409,7 @@ class Spaces:
                     raise missing or unknown(space)
                 decision = next(iter(view.decisions), None)
                 yield SpaceAct(change, self._tokens.of(change.scope, change.at), transaction, decision)
-            self._engines.committed(change.scope, change.at, change.changes, change.now)
+            self._engines.committed(change.scope, Revision(change.at, change.now, change.changes))
 
     async def _validate(self, change: SpaceChange, updates: Sequence[SpaceUpdate]) -> None:
         engine = await self._validators.of(change)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Fact, Resource, Revision, Role, SchemaVersion, SpaceRelationship
-from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.feeds import Feed
+from pyairtable_mesh.permission.platform import Loader, State
 from pyairtable_mesh.permission.spaces import SpaceView, unknown
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.usecases.authority import Authority, refusals_recorded
@@ -55,6 +57,7 @@ class Watching:
     def __init__(
         self,
         database: Database,
+        engines: Engines[State],
         loader: Loader,
         authority: Authority,
         tokens: Tokens,
@@ -62,6 +65,7 @@ class Watching:
         log: DecisionLog,
     ) -> None:
         self._database = database
+        self._engines = engines
         self._loader = loader
         self._authority = authority
         self._tokens = tokens
@@ -115,19 +119,22 @@ class Watching:
     async def _follow(
         self, scope: str, begin: changelog.Point | None, types: Collection[str], heartbeat: float
     ) -> AsyncIterator[Beat]:
+        with self._engines.following(scope) as feed:
+            async for beat in self._beats(scope, feed, begin, types, heartbeat):
+                yield beat
+
+    async def _beats(
+        self, scope: str, feed: Feed, begin: changelog.Point | None, types: Collection[str], heartbeat: float
+    ) -> AsyncIterator[Beat]:
         # What was seen last: by when it was made, a database that was put back is noticed.
         seen = begin if begin is not None and begin.made is not None else None
         after = begin.revision if begin is not None else None
-        due, told = time.monotonic(), after
+        due, told, lost = time.monotonic(), after, feed.lost
         while not self._leaving.is_set():
-            upcoming = self._database.changed.upcoming()
-            async with self._database.read(background(changelog.tenant_of(scope))) as connection:
-                if seen is None or after is None:
-                    seen = await changelog.point(connection, scope, after)
-                    after = seen.revision
-                elif not await changelog.goes_through(connection, scope, seen):
-                    raise changelog.ExpiredError(await changelog.newest(connection, scope))
-                tail = await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
+            upcoming = feed.moved.upcoming()
+            tail = feed.since(after) if after is not None and seen is not None and feed.lost == lost else None
+            if after is None or seen is None or tail is None:
+                seen, after, tail = await self._read(scope, feed, seen, after, lost)
             for each in tail.revisions:
                 after, seen = each.number, changelog.Point(each.number, each.time)
                 changes = [change for change in each.changes if not types or type_of(change.what) in types]
@@ -143,6 +150,20 @@ class Watching:
                 due, told = time.monotonic() + heartbeat, after
             if tail.complete:
                 await Signal.wait(upcoming, max(0.0, min(POLL_SECONDS, due - time.monotonic())))
+
+    async def _read(
+        self, scope: str, feed: Feed, seen: changelog.Point | None, after: int | None, lost: int
+    ) -> tuple[changelog.Point, int, changelog.Tail]:
+        now = feed.clock()
+        async with self._database.read(background(changelog.tenant_of(scope))) as connection:
+            if seen is None or after is None:
+                seen = await changelog.point(connection, scope, after)
+                after = seen.revision
+            elif feed.lost != lost or not await changelog.goes_through(connection, scope, seen):
+                raise changelog.ExpiredError(await changelog.newest(connection, scope))
+            tail = await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
+        feed.take(after, tail, now, seen)
+        return seen, after, tail
 
     async def _require_manager(self, caller: RequestContext, space: str) -> None:
         async with self._database.read(caller) as connection:
