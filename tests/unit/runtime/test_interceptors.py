@@ -355,7 +355,8 @@ async def test_a_stream_ends_with_its_caller_s_token(method: str, monkeypatch: p
             assert [(await call.read()).resources[0].resource for _ in range(3)] == ["base:0", "base:1", "base:2"]
         else:
             call = serving.stub.ImportRelationships(metadata=(("authorization", "Bearer workload:importer"),))
-            await call.write(pb.ImportRelationshipsRequest())
+            link = pb.Relationship(resource=f"base:{BASE}", relation="workspace", subject="workspace:wsp" + "0" * 26)
+            await call.write(pb.ImportRelationshipsRequest(relationships=[link]))
         assert not call.done()
         serving.authenticator.expired = True
         async with asyncio.timeout(5):
