@@ -13,30 +13,25 @@ Applying one revision is one step of the event loop; so is whatever a caller doe
 import asyncio
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from pyairtable_mesh.permission import changelog
-from pyairtable_mesh.permission.domain import Changed, Revision
+from pyairtable_mesh.permission.domain import Revision
 from pyairtable_mesh.permission.feeds import Feed
+from pyairtable_mesh.permission.held import MOST_FACTS, Held, S, State, Tally
 from pyairtable_mesh.runtime.database import Database, background
-from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted, Unavailable
+from pyairtable_mesh.runtime.errors import MeshError, Unavailable
 from pyairtable_mesh.runtime.events import POLL_SECONDS
 from pyairtable_mesh.runtime.signals import Signal
 
-MOST_FACTS = 5_000_000
-"""How many relationships, bindings and names the engines hold together; about 150 bytes each."""
 MOST_ENGINES = 1_000
 MOST_UNSEEN_SECONDS = 5.0
 """How long a state answers that nobody could compare with the database; some polls, so that a late one is nothing."""
 MOST_STILL_SECONDS = 60.0
 """How long following may make no step before the process says that it is not ready: longer than any load takes."""
-REASONS = ("room", "schema", "history", "fault")
-"""Why an engine is given up: for others, for another schema, because the database was put back, or after a fault."""
 _PAUSE_SECONDS = 0.01
 """Between two looks at the database: a burst of changes is one."""
 _CHANGES_IN_ONE_READ = 5_000
@@ -44,28 +39,6 @@ _LOADS_AT_ONCE = 2
 _logger = logging.getLogger(__name__)
 
 
-class State(Protocol):
-    """What is held of a scope: it is at a revision, and can be led to another."""
-
-    @property
-    def revision(self) -> int:
-        """The revision that it is at."""
-        ...
-
-    @property
-    def weight(self) -> int:
-        """How many facts and names it holds."""
-        ...
-
-    made: datetime | None
-    """When the revision was made; None where that is not known, or it changed nothing."""
-
-    def apply(self, revision: int, changes: Sequence[Changed], made: datetime | None = None) -> None:
-        """Take over the changes that lead to a revision; `changelog.ExpiredError` where it must be loaded anew."""
-        ...
-
-
-S = TypeVar("S", bound=State)
 L_co = TypeVar("L_co", bound=State, covariant=True)
 
 
@@ -75,52 +48,6 @@ class Loader(Protocol[L_co]):
     async def load(self, scope: str) -> L_co:
         """The newest state of a scope, of a new engine."""
         ...
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the engines of a process have done since it began; `load_seconds` are those of all loads together."""
-
-    loads: int = 0
-    load_seconds: float = 0.0
-    forgotten: Counter[str] = field(default_factory=Counter)
-    """Engines that were given up, by the reason: one of `REASONS`."""
-    failures: int = 0
-    """Times that the changelog could not be followed, as a whole or of one scope."""
-
-
-class _Held(Generic[S]):
-    """What is held of a tenant: the present and, where somebody asked for it, one state of the past."""
-
-    def __init__(self, present: S, seen: float) -> None:
-        self.present = present
-        self.seen = seen
-        """When the present was known to be the newest state, in seconds of the engines' clock."""
-        self.newest = present.revision
-        """The newest revision that the database was seen at."""
-        self.points = [self.point]
-        """Where it was since the changelog was last seen to go there, too; one at least."""
-        self.past: S | None = None
-        self.catching_up = asyncio.Lock()
-        self.looking_back = asyncio.Lock()
-
-    @property
-    def point(self) -> changelog.Point:
-        return changelog.Point(self.present.revision, self.present.made)
-
-    def moved(self) -> None:
-        """Keep in mind where it is now."""
-        if self.point != self.points[-1]:
-            self.points.append(self.point)
-
-    def replace(self, present: S) -> None:
-        """Hold another present, loaded anew; what is known of the past may not be of its history."""
-        self.present, self.past = present, None
-        self.points = [self.point]
-
-    @property
-    def weight(self) -> int:
-        return self.present.weight + (self.past.weight if self.past else 0)
 
 
 class Engines(Generic[S]):
@@ -139,8 +66,8 @@ class Engines(Generic[S]):
         self._most_facts = most_facts
         self._most_engines = most_engines
         self._clock = clock
-        self._held: OrderedDict[str, _Held[S]] = OrderedDict()
-        self._loading: dict[str, asyncio.Task[_Held[S]]] = {}
+        self._held: OrderedDict[str, Held[S]] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[Held[S]]] = {}
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
         self._feeds: dict[str, Feed] = {}
         self._stepped = clock()
@@ -306,7 +233,7 @@ class Engines(Generic[S]):
         if revision == heard:
             feed.take(heard, changelog.Tail(heard, (), complete=True), seen)
 
-    async def _follow_up(self, scope: str, held: _Held[S], revision: int, seen: float) -> None:
+    async def _follow_up(self, scope: str, held: Held[S], revision: int, seen: float) -> None:
         held.newest = revision
         try:
             await self._catch_up(scope, held, revision)
@@ -320,10 +247,10 @@ class Engines(Generic[S]):
             _logger.exception("the engine of %s could not follow the changelog, and will be loaded anew", scope)
         self._stepped = self._clock()
 
-    def _is_unseen(self, held: _Held[S]) -> bool:
+    def _is_unseen(self, held: Held[S]) -> bool:
         return self._clock() - held.seen > MOST_UNSEEN_SECONDS
 
-    def _forget(self, scope: str, held: _Held[S], reason: str) -> None:
+    def _forget(self, scope: str, held: Held[S], reason: str) -> None:
         """Load a scope anew when it is next asked about."""
         if self._held.get(scope) is held:
             del self._held[scope]
@@ -341,7 +268,7 @@ class Engines(Generic[S]):
         self.tally.load_seconds += self._clock() - begun
         return loaded
 
-    async def _of(self, scope: str) -> _Held[S]:
+    async def _of(self, scope: str) -> Held[S]:
         held = self._held.get(scope)
         if held is None:
             loading = self._loading.get(scope)
@@ -354,10 +281,10 @@ class Engines(Generic[S]):
             self._held.move_to_end(scope)
         return held
 
-    async def _begin(self, scope: str) -> _Held[S]:
+    async def _begin(self, scope: str) -> Held[S]:
         async with self._loads:
             seen = self._clock()
-            held = self._held[scope] = _Held(await self._load(scope), seen)
+            held = self._held[scope] = Held(await self._load(scope), seen)
         self._make_room()
         return held
 
@@ -368,7 +295,7 @@ class Engines(Generic[S]):
             weight -= forgotten.weight
             self.tally.forgotten["room"] += 1
 
-    async def _catch_up(self, scope: str, held: _Held[S], revision: int) -> None:
+    async def _catch_up(self, scope: str, held: Held[S], revision: int) -> None:
         async with held.catching_up:
             try:
                 while held.present.revision < revision:
@@ -387,7 +314,7 @@ class Engines(Generic[S]):
                 self._forget(scope, held, "fault")
                 raise
 
-    async def _past(self, scope: str, held: _Held[S], revision: int) -> S:
+    async def _past(self, scope: str, held: Held[S], revision: int) -> S:
         past = held.past
         try:
             if past is not None and past.revision <= revision:
@@ -458,10 +385,3 @@ async def _advance(state: State, revisions: Sequence[Revision]) -> None:
         if each.number > state.revision:
             state.apply(each.number, each.changes, each.time)
             await asyncio.sleep(0)
-
-
-def require_room(weight: int, most: int) -> None:
-    """ResourceExhausted for a state, as far as it was loaded, that is larger than all engines together may be."""
-    if weight > most:
-        words = f"one scope alone has more than {most} facts and names: raise PYAIRTABLE_ENGINE_FACTS"
-        raise ResourceExhausted(words, reason="STATE_TOO_LARGE", metadata={"limit": str(most)})

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Changed, Fact, Inheritance, Relationship, Role, RoleBinding
-from pyairtable_mesh.permission.engines import MOST_FACTS, require_room
+from pyairtable_mesh.permission.held import MOST_FACTS, require_room
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.runtime.authorization import (
     Binding,

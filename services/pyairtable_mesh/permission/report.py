@@ -5,7 +5,8 @@ from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from pyairtable_mesh.permission.engines import REASONS, Engines
+from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.held import REASONS
 
 Look = Callable[[Engines[Any]], float]
 _COUNTED: tuple[tuple[str, Look, str, str], ...] = (

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Generic
 
 from pyairtable_mesh.permission.changelog import ExpiredError, Point
-from pyairtable_mesh.permission.engines import Engines, S
+from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.held import S
 from pyairtable_mesh.runtime.errors import InvalidArgument, OutOfRange, Unavailable
 from pyairtable_mesh.runtime.pagination import SealBrokenError, Sealer
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Resource, Subject
-from pyairtable_mesh.permission.engines import S
+from pyairtable_mesh.permission.held import S
 from pyairtable_mesh.permission.platform import State
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import Consistency, States, Tokens
