@@ -30,6 +30,8 @@ MOST_FACTS = 5_000_000
 MOST_ENGINES = 1_000
 MOST_UNSEEN_SECONDS = 5.0
 """How long a state answers that nobody could compare with the database; some polls, so that a late one is nothing."""
+_PAUSE_SECONDS = 0.01
+"""Between two looks at the database: a burst of changes is one."""
 _CHANGES_IN_ONE_READ = 5_000
 _LOADS_AT_ONCE = 2
 _logger = logging.getLogger(__name__)
@@ -172,11 +174,14 @@ class Engines(Generic[S]):
                 _logger.warning("the changelog cannot be read, and is tried again: %s", error.reason)
             except Exception:
                 _logger.exception("following the changelog failed, and is tried again")
+            await asyncio.sleep(_PAUSE_SECONDS)
             await Signal.wait(upcoming, POLL_SECONDS)
 
     async def _look(self) -> None:
         # Read before the database is: what this process commits meanwhile may lead what the database is seen at.
         before = {scope: (held, held.present.revision) for scope, held in self._held.items()}
+        if not before:
+            return
         seen = self._clock()
         async with self._database.read(background()) as connection:
             newest = await changelog.newest_of(connection, list(before))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
@@ -69,6 +69,7 @@ _MUTABLE = ("display_name", "description", "permissions")
 class _HasContext(Protocol):
     @property
     def context(self) -> Struct: ...
+    def HasField(self, field_name: Literal["context"], /) -> bool: ...
 
 
 class _Asks(_HasContext, Protocol):
@@ -87,7 +88,7 @@ def question(asked: _Asks) -> Question:
 
 def context(asked: _HasContext) -> Mapping[str, Any]:
     """The values for conditions."""
-    return json_format.MessageToDict(asked.context) if asked.context.ByteSize() else _NO_CONTEXT
+    return json_format.MessageToDict(asked.context) if asked.HasField("context") else _NO_CONTEXT
 
 
 def circumstances(contextual: Sequence[pb.Relationship], wanted: pb.Consistency) -> Circumstances:

@@ -79,7 +79,9 @@ def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
 
     def engine(size: int, begin: str, pragmas: Iterable[str]) -> AsyncEngine:
         async def connect() -> Connection:
-            return await Connection(path, begin, _Connection)
+            connection = Connection(path, begin, _Connection)
+            await connection
+            return connection
 
         made = create_async_engine(target, pool_size=size, async_creator=connect, **options)
         hooks.listen(made.sync_engine, "connect", _pragmas(pragmas))

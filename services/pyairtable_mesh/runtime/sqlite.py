@@ -116,11 +116,14 @@ class Connection(aiosqlite.Connection):
         beginning, self._due = self._due, ""
         # Before the hop, not behind it: whoever is cancelled meanwhile leaves a transaction to roll back.
         self._open = True
-        return await self.fetch(partial(_executed, self._conn, beginning, function, sql, parameters))
+        executed: tuple[sqlite3.Cursor, list[Any]] = await self.fetch(
+            partial(_executed, self._conn, beginning, function, sql, parameters)
+        )
+        return executed
 
     async def fetch(self, function: Any) -> Any:
         """Call a function on the thread."""
-        return await self._execute(function)
+        return await self._execute(function)  # type: ignore[no-untyped-call]
 
     async def commit(self) -> None:
         """Commit, where anything has begun."""

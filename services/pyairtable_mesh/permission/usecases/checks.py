@@ -7,9 +7,9 @@ decided by stored facts alone, and never by what it assumes.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Relationship, Resource, Subject
@@ -28,14 +28,13 @@ _MOST_FIELDS = 1_000
 _NO_CONTEXT: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """Whether a subject (empty: the caller) holds a verb at a resource, as it came, with values for conditions."""
 
     resource: str
     verb: str
     subject: str = ""
-    context: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    context: Mapping[str, Any] = _NO_CONTEXT
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,8 +105,8 @@ class Roles:
                 answers = await self._authority.require(act.data, me, needs)
                 given = {grant.resource: (await _role(act.data, grant.role)).permissions}
                 await self._authority.require_within(act.data, me, given, answers)
-            await _refuse_second_binding(act.data, binding)
-            await act.data.put_binding(binding)
+            if (there := await act.data.put_binding(binding)) is not None:
+                raise _bound_already(there)
             act.announce_binding(binding, "granted", kept=True)
             return act.answer(answer(binding, act.token))
 
@@ -293,12 +293,10 @@ async def _role(view: View, role_id: str) -> Role:
     return role
 
 
-async def _refuse_second_binding(view: View, binding: RoleBinding) -> None:
-    resource, subject = str(binding.resource), str(binding.subject)
-    if there := await view.bindings(1, resource=resource, subject=subject, role=binding.role):
-        name = there[0].name
-        words = f"{domain.role_name(binding.role)} is bound to {subject} at {resource} already"
-        raise AlreadyExists("role_binding", name, words, reason="ROLE_BINDING_EXISTS", metadata={"name": name})
+def _bound_already(there: RoleBinding) -> AlreadyExists:
+    words = f"{domain.role_name(there.role)} is bound to {there.subject} at {there.resource} already"
+    metadata = {"name": there.name}
+    return AlreadyExists("role_binding", there.name, words, reason="ROLE_BINDING_EXISTS", metadata=metadata)
 
 
 async def _store_role(act: Act, role: Role, event: str) -> None:
