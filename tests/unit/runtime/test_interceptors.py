@@ -34,7 +34,7 @@ class Servicer(permission_pb2_grpc.PermissionServiceServicer):
 
     async def LookupResources(self, request: Any, context_: Any) -> Any:
         for index in range(3):
-            yield pb.LookupResourcesResponse(resource=pb.FoundResource(resource=f"base:{index}"))
+            yield pb.LookupResourcesResponse(resources=[pb.FoundResource(resource=f"base:{index}")])
         if request.permission == "fail":
             raise errors.OutOfRange("gone", reason="REVISION_EXPIRED")
 
@@ -128,7 +128,7 @@ async def test_a_stream_that_fails_gives_what_it_had_and_then_the_status() -> No
         seen = [await call.read() for _ in range(3)]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
-    assert [answer.resource.resource for answer in seen] == ["base:0", "base:1", "base:2"]
+    assert [found.resource for answer in seen for found in answer.resources] == ["base:0", "base:1", "base:2"]
     assert status_of(caught.value)[:2] == (grpc.StatusCode.OUT_OF_RANGE, "REVISION_EXPIRED")
 
 

@@ -5,7 +5,7 @@ and each from the state that the list began with. So is what resumes it, for as 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,7 +21,9 @@ from pyairtable_mesh.runtime.authorization.explanation import Node
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import InvalidArgument
 
-_ENTRIES_OF_A_PART = 1_000
+_ENTRIES_OF_THE_FIRST_PART = 100
+"""Few, so that there is something to show soon."""
+_ENTRIES_OF_A_PART = 500
 _CANDIDATES_OF_A_PART = 5_000
 _DEPTH = 10
 
@@ -37,19 +39,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some entries of a list, behind `place`. `end` is None as long as more follow; then it says whether that was all,
-    and `place` is where the list ends.
+    """Some entries of a list, and the `place` behind them. `complete` is None as long as more follow; then it says
+    whether that was all.
     """
 
     entries: Sequence[Found]
     place: Place
     token: str
     complete: bool | None = None
-
-    def places(self) -> Iterator[tuple[Place, Found]]:
-        """Each entry with the place behind it."""
-        for number, each in enumerate(self.entries, self.place.count + 1):
-            yield Place(self.place.revision, each.reference, number), each
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +66,22 @@ async def parts(
     read: Callable[[S, str, int], Listing],
 ) -> AsyncIterator[Part]:
     """A list in parts. `read` gives a part of it from a state: behind an entry, at most so many entries."""
-    place, sent = span.begin, 0
+    place, sent, most = span.begin, 0, _ENTRIES_OF_THE_FIRST_PART
     while True:
         seen = states.seen(scope, consistency) if place is None else states.at(scope, place.revision)
         async with seen as state:
             place = place or Place(state.revision)
-            most = min(span.limit - sent, _ENTRIES_OF_A_PART) if span.limit else _ENTRIES_OF_A_PART
-            found = read(state, place.after, most)
-        token = tokens.of(scope, place.revision)
-        yield Part(found.entries, place, token)
+            found = read(state, place.after, min(most, span.limit - sent) if span.limit else most)
         sent += len(found.entries)
         after = found.resume or (found.entries[-1].reference if found.entries else place.after)
         place = Place(place.revision, after, place.count + len(found.entries))
+        token = tokens.of(scope, place.revision)
         if found.complete or (span.limit and sent == span.limit):
-            yield Part((), place, token, complete=found.complete)
+            yield Part(found.entries, place, token, complete=found.complete)
             return
+        if found.entries:
+            yield Part(found.entries, place, token)
+            most = _ENTRIES_OF_A_PART
         await asyncio.sleep(0)
 
 
