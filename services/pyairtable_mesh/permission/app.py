@@ -30,9 +30,9 @@ from pyairtable_mesh.runtime.service import Parts, Runtime, Service
 def build(runtime: Runtime[PermissionSettings]) -> Parts:
     """The servicer on the service's database, which is also what authorizes calls to it."""
     tokens = Tokens(runtime.sealer)
-    authority = Authority(NaiveEvaluator())
     loader = Loader(runtime.database)
     engines = Engines(runtime.database, loader, runtime.settings.engine_facts)
+    authority = Authority(NaiveEvaluator(), engines)
     acts = Acts(runtime.database, tokens, messages.changed, engines)
     states = States(engines, tokens)
     log = DecisionLog(runtime.database, runtime.clock, runtime.settings.audit_allowed_ratio)

@@ -5,7 +5,7 @@ a tenant are serial (runtime/database.py): revisions are committed in their orde
 every entry up to the revision that it sees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -113,6 +113,17 @@ _REST = (
     .where(*_MINE, CHANGELOG.c.revision == bindparam("at"), CHANGELOG.c.ordinal > bindparam("ordinal"))
     .order_by(CHANGELOG.c.ordinal)
 )
+_BACKWARDS = (
+    select(CHANGELOG)
+    .where(*_MINE, CHANGELOG.c.revision > bindparam("after"), CHANGELOG.c.revision <= bindparam("upto"))
+    .order_by(CHANGELOG.c.revision.desc(), CHANGELOG.c.ordinal.desc())
+    .limit(bindparam("most"))
+)
+_BEGINNING = (
+    select(CHANGELOG)
+    .where(*_MINE, CHANGELOG.c.revision == bindparam("at"), CHANGELOG.c.ordinal < bindparam("ordinal"))
+    .order_by(CHANGELOG.c.ordinal.desc())
+)
 _APPEND = insert(CHANGELOG)
 
 
@@ -164,15 +175,35 @@ async def read(connection: AsyncConnection, scope: str, after: int, most: int) -
     if after == last:
         return Tail(last, (), complete=True)
     mine = _named(scope)
-    first = (await connection.execute(_FIRST, mine)).scalar_one()
-    if first is None or after < first - 1:
-        raise ExpiredError(last if first is None else first - 1)
+    await _require_kept(connection, mine, after, last)
     rows = list((await connection.execute(_AFTER, {**mine, "after": after, "most": most})).all())
     complete = len(rows) < most
     if not complete:
         end = {"at": rows[-1].revision, "ordinal": rows[-1].ordinal}
         rows += (await connection.execute(_REST, {**mine, **end})).all()
     return Tail(last, [_revision(number, list(group)) for number, group in groupby(rows, _number)], complete)
+
+
+async def read_backwards(
+    connection: AsyncConnection, scope: str, after: int, upto: int, most: int
+) -> Sequence[Revision]:
+    """The newest revisions behind `after` and up to `upto`, whole ones of about `most` changes together, newest first.
+
+    `ExpiredError` as for `read`.
+    """
+    mine = _named(scope)
+    await _require_kept(connection, mine, after, upto)
+    rows = list((await connection.execute(_BACKWARDS, {**mine, "after": after, "upto": upto, "most": most})).all())
+    if len(rows) == most:
+        begin = {"at": rows[-1].revision, "ordinal": rows[-1].ordinal}
+        rows += (await connection.execute(_BEGINNING, {**mine, **begin})).all()
+    return [_revision(number, list(group)[::-1]) for number, group in groupby(rows, _number)]
+
+
+async def _require_kept(connection: AsyncConnection, mine: Mapping[str, str], after: int, last: int) -> None:
+    first = (await connection.execute(_FIRST, mine)).scalar_one()
+    if first is None or after < first - 1:
+        raise ExpiredError(last if first is None else first - 1)
 
 
 _number = attrgetter("revision")
@@ -188,11 +219,24 @@ def _changed(kind: str, payload: bytes) -> Changed:
 
 
 async def prune(connection: AsyncConnection, before: datetime, limit: int) -> int:
-    """Delete up to `limit` changes made before a moment, each revision from its first one on; how many there were."""
-    key = (CHANGELOG.c.tenant_id, CHANGELOG.c.space, CHANGELOG.c.revision, CHANGELOG.c.ordinal)
-    old = select(*key).where(CHANGELOG.c.create_time < before)
-    ordered = old.order_by(CHANGELOG.c.create_time, CHANGELOG.c.revision, CHANGELOG.c.ordinal).limit(limit)
-    return (await connection.execute(delete(CHANGELOG).where(tuple_(*key).in_(ordered)))).rowcount
+    """Delete up to `limit` changes made before a moment; how many there were.
+
+    Of each scope only what comes before everything that is kept: the clocks of those who write differ, and a gap would
+    make of older revisions states that never were.
+    """
+    columns = CHANGELOG.c
+    owner, key = (columns.tenant_id, columns.space), (columns.revision, columns.ordinal)
+    deleted = 0
+    for scope in (await connection.execute(select(*owner).where(columns.create_time < before).distinct())).all():
+        mine = (columns.tenant_id == scope.tenant_id, columns.space == scope.space)
+        kept = select(columns.revision).where(*mine, columns.create_time >= before).order_by(columns.revision).limit(1)
+        first = (await connection.execute(kept)).scalar_one_or_none()
+        old = select(*key).where(*mine, *([columns.revision < first] if first is not None else []))
+        oldest = old.order_by(*key).limit(limit - deleted)
+        deleted += (await connection.execute(delete(CHANGELOG).where(*mine, tuple_(*key).in_(oldest)))).rowcount
+        if deleted >= limit:
+            break
+    return deleted
 
 
 async def prune_excess(connection: AsyncConnection, most: int, limit: int) -> int:

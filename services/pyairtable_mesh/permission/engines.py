@@ -276,16 +276,16 @@ class Engines(Generic[S]):
         return past
 
     async def _back(self, scope: str, past: S, revision: int) -> S:
-        undone: list[Revision] = []
-        tail = await self._tail(scope, revision)
-        undone += tail.revisions
-        while not tail.complete and undone[-1].number < past.revision:
-            tail = await self._tail(scope, undone[-1].number)
-            undone += tail.revisions
-        for each in reversed([each for each in undone if each.number <= past.revision]):
-            past.apply(each.number - 1, [change.undone for change in reversed(each.changes)])
-            await asyncio.sleep(0)
-        past.apply(revision, ())
+        while past.revision > revision:
+            async with self._database.read(background(changelog.tenant_of(scope))) as connection:
+                undone = await changelog.read_backwards(
+                    connection, scope, revision, past.revision, _CHANGES_IN_ONE_READ
+                )
+            for each in undone:
+                past.apply(each.number - 1, [change.undone for change in reversed(each.changes)])
+                await asyncio.sleep(0)
+            if not undone:
+                past.apply(revision, ())
         return past
 
     async def _tail(self, scope: str, after: int) -> changelog.Tail:

@@ -122,6 +122,10 @@ _RAISE = (
     .returning(REVISION.c.revision)
 )
 _INSERT = {table: insert(table) for table in (INHERITANCE, RELATIONSHIP, REVISION, ROLE)}
+_DELETE_BY_KEY = delete(RELATIONSHIP).where(
+    RELATIONSHIP.c.tenant_id == _TENANT,
+    *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in ("resource", "relation", "subject")),
+)
 _INSERT_BINDING = insert_missing(ROLE_BINDING)
 
 
@@ -362,30 +366,28 @@ class Change(View):
             await self._record([Changed(binding, kept=False, before=binding)])
         await self._delete(ROLE_BINDING, ROLE_BINDING.c.binding_id == binding_id)
 
-    async def put_relationships(self, relationships: Sequence[Relationship]) -> None:
-        """Store relationships in the place of those with their keys."""
+    async def put_relationships(
+        self, relationships: Sequence[Relationship], stored: Mapping[Relationship, Relationship]
+    ) -> None:
+        """Store relationships in the place of those with their keys, which are `stored` (`at_keys`)."""
         if relationships:
-            before = await self.at_keys([each.key for each in relationships])
-            await self._record([Changed(each, before=before.get(each.key)) for each in relationships])
-            await self._delete_by_key(relationships)
+            await self._record([Changed(each, before=stored.get(each.key)) for each in relationships])
+            await self._delete_by_key([each for each in relationships if each.key in stored])
             rows = [{**_key(each), "expire_time": each.expire_time} for each in relationships]
             await self._insert(RELATIONSHIP, rows)
 
-    async def delete_relationships(self, relationships: Sequence[Relationship]) -> None:
-        """Delete relationships by their keys."""
-        if relationships:
-            gone = (await self.at_keys([each.key for each in relationships])).values()
-            await self._record([Changed(each, kept=False, before=each) for each in gone])
-            await self._delete_by_key(relationships)
+    async def delete_relationships(
+        self, relationships: Sequence[Relationship], stored: Mapping[Relationship, Relationship]
+    ) -> None:
+        """Delete relationships by their keys, of those that are `stored`."""
+        gone = [stored[each.key] for each in relationships if each.key in stored]
+        await self._record([Changed(each, kept=False, before=each) for each in gone])
+        await self._delete_by_key(gone)
 
     async def _delete_by_key(self, relationships: Sequence[Relationship]) -> None:
-        names = ("resource", "relation", "subject")
-        by_key = delete(RELATIONSHIP).where(
-            RELATIONSHIP.c.tenant_id == self.tenant_id,
-            *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in names),
-        )
-        keys = [{f"at_{name}": value for name, value in _key(each).items()} for each in relationships]
-        await self.connection.execute(by_key, keys)
+        if relationships:
+            keys = [{f"at_{name}": value for name, value in _key(each).items()} for each in relationships]
+            await self.connection.execute(_DELETE_BY_KEY, [{"tenant": self.tenant_id, **each} for each in keys])
 
     async def set_mode(self, resource: str, mode: ScopeMode) -> None:
         """Set the scope mode of a resource."""

@@ -75,8 +75,8 @@ class Permissions:
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(Sealer(b"k" * 32))
-        authority = Authority(NaiveEvaluator())
         self.engines = Engines(self.database, Loader(self.database))
+        authority = Authority(NaiveEvaluator(), self.engines)
         self.log = DecisionLog(self.database, self.clock, 0.5, capacity=30, share=20, chance=lambda: 0.4)
         self.states = States(self.engines, self.tokens)
         acts = self.acts = Acts(self.database, self.tokens, messages.changed, self.engines)
@@ -184,4 +184,5 @@ async def permissions(database: Database, clock: Clock) -> Permissions:
     made = Permissions(database, clock)
     await made.grant(TENANT_SERVICE, "owner", TENANT, ALICE)
     await made.write(ALICE, (Operation.CREATE, link(BASE, WORKSPACE)), (Operation.CREATE, link(TABLE, BASE)))
+    await made.engines.at_least(TENANT_ID)
     return made

@@ -8,7 +8,7 @@ from pyairtable_mesh.permission.maintenance import Maintenance
 from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.database import background
 from tests.unit.permission.conftest import Permissions, caller
-from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT_ID
+from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT_ID, ref
 
 
 async def _audited(permissions: Permissions) -> list[audit_pb2.AuditEvent]:
@@ -87,3 +87,28 @@ async def test_the_changelog_is_pruned_by_age_and_by_number(permissions: Permiss
     permissions.clock.forward(timedelta(hours=2))
     await Maintenance(permissions.database, timedelta(hours=1), 100, permissions.clock).prune()
     assert await oldest() == 4
+
+
+async def test_history_is_pruned_from_its_beginning_however_clocks_differ(permissions: Permissions) -> None:
+    hour = timedelta(hours=1)
+    for number, ahead in enumerate((0, -3, 0, 3, -3, 3), 1):  # the clocks of the pods that write
+        permissions.clock.forward(ahead * hour)
+        await permissions.grant(ALICE, "viewer", BASE, ref("user", number))
+        permissions.clock.forward(-ahead * hour)
+    permissions.clock.forward(2 * hour)
+
+    async def kept() -> list[int]:
+        async with permissions.database.read(background(TENANT_ID)) as connection:
+            try:
+                tail = await changelog.read(connection, TENANT_ID, 0, 100)
+            except changelog.ExpiredError as error:
+                tail = await changelog.read(connection, TENANT_ID, error.oldest, 100)
+        return [each.number for each in tail.revisions]
+
+    assert await kept() == list(range(1, 9))
+    maintenance = Maintenance(permissions.database, hour, 100, permissions.clock)
+    await maintenance.prune()
+    assert await kept() == [6, 7, 8]  # 7 is as old as what went, and 6 is not
+    permissions.clock.forward(3 * hour)
+    await maintenance.prune()
+    assert await kept() == []

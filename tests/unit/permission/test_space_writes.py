@@ -26,7 +26,7 @@ def _spaces(permissions: Permissions) -> Spaces:
         Engines(permissions.database, SpaceLoader(permissions.database)),
         permissions.states,
         permissions.acts,
-        Authority(NaiveEvaluator()),
+        Authority(NaiveEvaluator(), permissions.engines),
         permissions.tokens,
         permissions.clock,
         permissions.log,

@@ -28,7 +28,7 @@ class CountingLoader(Loader):
 
 async def test_snapshots_are_made_two_at_a_time(permissions: Permissions) -> None:
     loader = CountingLoader(permissions.database)
-    authority = Authority(NaiveEvaluator())
+    authority = Authority(NaiveEvaluator(), permissions.engines)
     watching = Watching(permissions.database, loader, authority, permissions.tokens, asyncio.Event())
     streams = [watching.replica(TENANT_ID, "", (), 10.0) for _ in range(6)]
     begun = await asyncio.gather(*(anext(each) for each in streams))

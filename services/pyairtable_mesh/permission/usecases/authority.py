@@ -1,12 +1,20 @@
-"""Who may do what to permissions themselves: the rules of permission.md, asked of the evaluator."""
+"""Who may do what to permissions themselves: the rules of permission.md.
+
+A change is decided by the state that it begins from, and by no older one. This process's engine answers where it is at
+that very revision, which nobody can move while the change has its tenant's turn; else the evaluator reads the rows.
+"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from pyairtable_mesh.permission import domain, schema
 from pyairtable_mesh.permission.domain import Relationship, Resource
+from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import Answers, Reads
-from pyairtable_mesh.permission.store import View
+from pyairtable_mesh.permission.platform import State
+from pyairtable_mesh.permission.store import Change, View
+from pyairtable_mesh.runtime.authorization import Circumstances, ScopedEngine
 from pyairtable_mesh.runtime.errors import NotFound, PermissionDenied
 
 Need = tuple[Resource, str]
@@ -28,6 +36,32 @@ class Evaluator(Protocol):
         ...
 
 
+class Grants(Protocol):
+    """What subjects hold, of which refusals are made: `Answers` from rows, or `_FromEngine`."""
+
+    def allowed(self, subject: str, resource: str, permission: str) -> bool:
+        """Whether the subject holds ``type.verb`` at the resource."""
+        ...
+
+    def effective(self, subject: str, resource: str) -> frozenset[str]:
+        """Every permission that the subject holds at the resource or below it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _FromEngine:
+    """`Grants` of an engine's state at a moment."""
+
+    engine: ScopedEngine
+    given: Circumstances
+
+    def allowed(self, subject: str, resource: str, permission: str) -> bool:
+        return self.engine.check((resource, permission.partition(".")[2], subject), self.given).allowed
+
+    def effective(self, subject: str, resource: str) -> frozenset[str]:
+        return frozenset(self.engine.effective(resource, subject, self.given)[0])
+
+
 class HiddenError(NotFound):
     """A denial to somebody who may not know that the resource exists."""
 
@@ -35,8 +69,9 @@ class HiddenError(NotFound):
 class Authority:
     """Refuses what a subject may not do, in the view that the act itself reads and writes."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, engines: Engines[State]) -> None:
         self._evaluator = evaluator
+        self._engines = engines
 
     async def answers(
         self,
@@ -57,12 +92,14 @@ class Authority:
         *,
         pending: Sequence[Relationship] = (),
         hidden_as: str = "",
-    ) -> Answers:
+    ) -> Grants:
         """PermissionDenied for the first need that is not met, or NotFound where the subject may not even read;
         `hidden_as` is what is not found then, if not the resource. Links that are `pending` count as stored. Gives what
         was asked, for `require_within` at the same resources.
         """
-        answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
+        answers: Grants | None = None if pending else self._at_hand(view)
+        if answers is None:
+            answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
         for resource, verb in needs:
             if not answers.allowed(subject, str(resource), resource.permission(verb)):
                 visible = answers.allowed(subject, str(resource), resource.permission(schema.READ))
@@ -70,13 +107,22 @@ class Authority:
         return answers
 
     async def require_within(
-        self, view: View, subject: str, given: Mapping[Resource, frozenset[str]], answers: Answers | None = None
+        self, view: View, subject: str, given: Mapping[Resource, frozenset[str]], answers: Grants | None = None
     ) -> None:
         """PermissionDenied GRANT_EXCEEDS_OWN unless the subject has each of the permissions given at each resource."""
         if answers is None:
-            answers = await self.answers(view, given, [subject])
+            answers = self._at_hand(view) or await self.answers(view, given, [subject])
         for resource, permissions in given.items():
             domain.require_within(permissions, answers.effective(subject, str(resource)), resource)
+
+    def _at_hand(self, view: View) -> Grants | None:
+        """The engine, where it is at the revision that a change begins from, and the change has written nothing."""
+        if not isinstance(view, Change) or view.changes:
+            return None
+        state = self._engines.nearest(view.tenant_id)
+        if state is None or state.revision != view.at - 1:
+            return None
+        return _FromEngine(state.engine, Circumstances(view.now.timestamp()))
 
     async def is_tenant_owner(self, view: View, subject: str) -> bool:
         """Whether the subject owns the whole tenant; such a one has every permission everywhere in it."""
