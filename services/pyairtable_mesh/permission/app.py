@@ -38,7 +38,7 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
     log = DecisionLog(runtime.database, runtime.clock, runtime.settings.audit_allowed_ratio)
     checks = Checks(states, tokens, runtime.clock, log)
     lookups = Lookups(states, tokens, runtime.clock)
-    watching = Watching(runtime.database, loader, authority, tokens, runtime.leaving)
+    watching = Watching(runtime.database, engines, loader, authority, tokens, runtime.leaving)
     relationships = Relationships(runtime.database, acts, authority, tokens, runtime.clock)
     roles = Roles(runtime.database, acts, authority, tokens, runtime.clock)
     models = Engines(runtime.database, SpaceLoader(runtime.database), runtime.settings.engine_facts)

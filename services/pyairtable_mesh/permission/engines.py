@@ -14,12 +14,13 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Changed, Revision
+from pyairtable_mesh.permission.feeds import Feed
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import MeshError, Unavailable
 from pyairtable_mesh.runtime.events import POLL_SECONDS
@@ -102,6 +103,7 @@ class Engines(Generic[S]):
         self._held: OrderedDict[str, _Held[S]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[_Held[S]]] = {}
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._feeds: dict[str, Feed] = {}
 
     def nearest(self, scope: str) -> S | None:
         """What is held of a tenant, up to `MOST_UNSEEN_SECONDS` old; None where nothing is."""
@@ -151,12 +153,26 @@ class Engines(Generic[S]):
         async with held.looking_back:
             yield await self._past(scope, held, revision)
 
-    def committed(self, scope: str, revision: int, changes: Sequence[Changed]) -> None:
+    @contextmanager
+    def following(self, scope: str) -> Iterator[Feed]:
+        """The scope's changes as `follow` hears of them, for as long as the block."""
+        feed = self._feeds.setdefault(scope, Feed(self._clock))
+        feed.followers += 1
+        try:
+            yield feed
+        finally:
+            feed.followers -= 1
+            if not feed.followers:
+                del self._feeds[scope]
+
+    def committed(self, scope: str, revision: Revision) -> None:
         """Take over a change that this process has committed, where nothing is missing before it."""
+        before = revision.number - 1
+        self._tell(scope, before, changelog.Tail(revision.number, [revision], complete=True), self._clock())
         held = self._held.get(scope)
-        if held is not None and held.present.revision == revision - 1:
+        if held is not None and held.present.revision == before:
             try:
-                held.present.apply(revision, changes)
+                held.present.apply(revision.number, revision.changes)
                 held.seen = self._clock()
             except changelog.ExpiredError:
                 del self._held[scope]
@@ -180,17 +196,29 @@ class Engines(Generic[S]):
     async def _look(self) -> None:
         # Read before the database is: what this process commits meanwhile may lead what the database is seen at.
         before = {scope: (held, held.present.revision) for scope, held in self._held.items()}
-        if not before:
+        fed = {scope: (feed, feed.newest) for scope, feed in self._feeds.items() if feed.newest is not None}
+        if not before and not fed:
             return
         seen = self._clock()
         async with self._database.read(background()) as connection:
-            newest = await changelog.newest_of(connection, list(before))
+            newest = await changelog.newest_of(connection, list(before | fed))
+        for scope, (feed, heard) in fed.items():
+            self._compare(feed, heard, newest.get(scope, 0), seen)
         for scope, (held, known) in before.items():
             revision = newest.get(scope, 0)
             if revision < known:
                 self._forget(scope, held)
             elif self._held.get(scope) is held:
                 await self._follow_up(scope, held, revision, seen)
+        for scope, (feed, _) in fed.items():
+            await self._lead(scope, feed, newest.get(scope, 0))
+
+    @staticmethod
+    def _compare(feed: Feed, heard: int, revision: int, seen: float) -> None:
+        if revision < heard:
+            feed.end()
+        elif revision == heard:
+            feed.take(heard, changelog.Tail(heard, (), complete=True), seen)
 
     async def _follow_up(self, scope: str, held: _Held[S], revision: int, seen: float) -> None:
         try:
@@ -240,7 +268,7 @@ class Engines(Generic[S]):
         async with held.catching_up:
             try:
                 while held.present.revision < revision:
-                    tail = await self._tail(scope, held.present.revision)
+                    tail = await self._read_on(scope, held.present.revision)
                     await _advance(held.present, tail.revisions)
                     if tail.complete:
                         held.present.apply(max(tail.newest, held.present.revision), ())
@@ -287,6 +315,27 @@ class Engines(Generic[S]):
             if not undone:
                 past.apply(revision, ())
         return past
+
+    async def _lead(self, scope: str, feed: Feed, revision: int) -> None:
+        """Bring a feed up to a revision, where no engine of its scope was brought there before."""
+        with suppress(changelog.ExpiredError):  # then it has ended
+            while self._feeds.get(scope) is feed and feed.newest is not None and feed.newest < revision:
+                await self._read_on(scope, feed.newest)
+
+    async def _read_on(self, scope: str, after: int) -> changelog.Tail:
+        seen = self._clock()
+        try:
+            tail = await self._tail(scope, after)
+        except changelog.ExpiredError:
+            if (feed := self._feeds.get(scope)) is not None:
+                feed.end()
+            raise
+        self._tell(scope, after, tail, seen)
+        return tail
+
+    def _tell(self, scope: str, after: int, tail: changelog.Tail, seen: float) -> None:
+        if (feed := self._feeds.get(scope)) is not None and feed.newest is not None:
+            feed.take(after, tail, seen)
 
     async def _tail(self, scope: str, after: int) -> changelog.Tail:
         async with self._database.read(background(changelog.tenant_of(scope))) as connection:

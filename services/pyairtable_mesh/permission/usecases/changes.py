@@ -8,7 +8,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from pyairtable_mesh.permission import domain
-from pyairtable_mesh.permission.domain import Changed, Resource, RoleBinding
+from pyairtable_mesh.permission.domain import Changed, Resource, Revision, RoleBinding
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.platform import State
 from pyairtable_mesh.permission.store import Change
@@ -78,7 +78,7 @@ class Acts:
                 change = await Change.begin(transaction.connection, caller.tenant_id, transaction.now)
                 token = self._tokens.of(caller.tenant_id, change.at)
                 yield Act(change, token, transaction, self._describe)
-            self._engines.committed(caller.tenant_id, change.at, change.changes)
+            self._engines.committed(caller.tenant_id, Revision(change.at, change.now, change.changes))
 
     @asynccontextmanager
     async def refusals_audited(self, caller: RequestContext) -> AsyncIterator[None]:

@@ -18,6 +18,7 @@ from pyairtable_mesh.permission.domain import (
     Operation,
     Precondition,
     Resource,
+    Revision,
     SchemaVersion,
     SpaceRelationship,
 )
@@ -392,7 +393,7 @@ class Spaces:
                 if change is None:
                     raise missing or unknown(space)
                 yield SpaceAct(change, self._tokens.of(change.scope, change.at), transaction)
-            self._engines.committed(change.scope, change.at, change.changes)
+            self._engines.committed(change.scope, Revision(change.at, change.now, change.changes))
 
     async def _validate(self, change: SpaceChange, updates: Sequence[SpaceUpdate]) -> None:
         engine = await self._validators.of(change)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Fact, Resource, Revision, Role, SchemaVersion, SpaceRelationship
-from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.feeds import Feed
+from pyairtable_mesh.permission.platform import Loader, State
 from pyairtable_mesh.permission.spaces import SpaceView, unknown
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.usecases.authority import Authority
@@ -47,9 +49,16 @@ class Watching:
     """Streams that end when the process is `leaving`: their clients resume elsewhere."""
 
     def __init__(
-        self, database: Database, loader: Loader, authority: Authority, tokens: Tokens, leaving: asyncio.Event
+        self,
+        database: Database,
+        engines: Engines[State],
+        loader: Loader,
+        authority: Authority,
+        tokens: Tokens,
+        leaving: asyncio.Event,
     ) -> None:
         self._database = database
+        self._engines = engines
         self._loader = loader
         self._authority = authority
         self._tokens = tokens
@@ -101,12 +110,19 @@ class Watching:
     async def _follow(
         self, scope: str, after: int | None, types: Collection[str], heartbeat: float
     ) -> AsyncIterator[Beat]:
+        with self._engines.following(scope) as feed:
+            async for beat in self._beats(scope, feed, after, types, heartbeat):
+                yield beat
+
+    async def _beats(
+        self, scope: str, feed: Feed, after: int | None, types: Collection[str], heartbeat: float
+    ) -> AsyncIterator[Beat]:
         due, told = time.monotonic(), after
         while not self._leaving.is_set():
-            upcoming = self._database.changed.upcoming()
-            async with self._database.read(background(changelog.tenant_of(scope))) as connection:
-                after = await changelog.newest(connection, scope) if after is None else after
-                tail = await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
+            upcoming = feed.moved.upcoming()
+            tail = feed.since(after) if after is not None else None
+            if after is None or tail is None:
+                after, tail = await self._read(scope, feed, after)
             for each in tail.revisions:
                 after = each.number
                 changes = [change for change in each.changes if not types or type_of(change.what) in types]
@@ -121,6 +137,14 @@ class Watching:
                 due, told = time.monotonic() + heartbeat, after
             if tail.complete:
                 await Signal.wait(upcoming, max(0.0, min(POLL_SECONDS, due - time.monotonic())))
+
+    async def _read(self, scope: str, feed: Feed, after: int | None) -> tuple[int, changelog.Tail]:
+        seen = feed.clock()
+        async with self._database.read(background(changelog.tenant_of(scope))) as connection:
+            after = await changelog.newest(connection, scope) if after is None else after
+            tail = await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
+        feed.take(after, tail, seen)
+        return after, tail
 
     async def _require_manager(self, caller: RequestContext, space: str) -> None:
         async with self._database.read(caller) as connection:
