@@ -113,6 +113,11 @@ class Engines(Generic[S]):
         self._held.move_to_end(scope)
         return held.present
 
+    def prepare(self, scope: str) -> None:
+        """Begin to load what is not held, for who comes next."""
+        if scope not in self._held:
+            self._loaded(scope).add_done_callback(lambda task: task.cancelled() or task.exception())
+
     async def at_least(self, scope: str, revision: int = 0) -> S:
         """A state that has seen a revision, if the database has; 0 for whatever is nearest.
 
@@ -241,15 +246,18 @@ class Engines(Generic[S]):
     async def _of(self, scope: str) -> _Held[S]:
         held = self._held.get(scope)
         if held is None:
-            loading = self._loading.get(scope)
-            if loading is None:
-                loading = self._loading[scope] = asyncio.create_task(self._begin(scope))
-                loading.add_done_callback(lambda _: self._loading.pop(scope))
             # Whoever gives up waiting does not take the engine from the others.
-            held = await asyncio.shield(loading)
+            held = await asyncio.shield(self._loaded(scope))
         if scope in self._held:
             self._held.move_to_end(scope)
         return held
+
+    def _loaded(self, scope: str) -> asyncio.Task[_Held[S]]:
+        loading = self._loading.get(scope)
+        if loading is None:
+            loading = self._loading[scope] = asyncio.create_task(self._begin(scope))
+            loading.add_done_callback(lambda _: self._loading.pop(scope))
+        return loading
 
     async def _begin(self, scope: str) -> _Held[S]:
         async with self._loads:
