@@ -103,6 +103,8 @@ class Engines(Generic[S]):
         self._held: OrderedDict[str, _Held[S]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[_Held[S]]] = {}
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._missed: dict[str, int] = {}
+        """The newest revisions that this process committed while a scope was loaded."""
         self._feeds: dict[str, Feed] = {}
 
     def nearest(self, scope: str) -> S | None:
@@ -174,6 +176,8 @@ class Engines(Generic[S]):
         """Take over a change that this process has committed, where nothing is missing before it."""
         before = revision.number - 1
         self._tell(scope, before, changelog.Tail(revision.number, [revision], complete=True), self._clock())
+        if scope in self._loading:
+            self._missed[scope] = revision.number
         held = self._held.get(scope)
         if held is not None and held.present.revision == before:
             try:
@@ -262,7 +266,11 @@ class Engines(Generic[S]):
     async def _begin(self, scope: str) -> _Held[S]:
         async with self._loads:
             seen = self._clock()
-            held = self._held[scope] = _Held(await self._loader.load(scope), seen)
+            held = _Held(await self._loader.load(scope), seen)
+            # What is loaded may be of a moment before a change of this process, which is not to be unseen by it.
+            while (missed := self._missed.pop(scope, 0)) > held.present.revision:
+                await self._catch_up(scope, held, missed)
+            self._held[scope] = held
         self._make_room()
         return held
 
