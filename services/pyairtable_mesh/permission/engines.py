@@ -69,6 +69,8 @@ class Engines(Generic[S]):
         self._held: OrderedDict[str, Held[S]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Held[S]]] = {}
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._missed: dict[str, int] = {}
+        """The newest revisions that this process committed while a scope was loaded."""
         self._feeds: dict[str, Feed] = {}
         self._stepped = clock()
         self.tally = Tally()
@@ -112,6 +114,11 @@ class Engines(Generic[S]):
             return None
         self._held.move_to_end(scope)
         return held.present
+
+    def prepare(self, scope: str) -> None:
+        """Begin to load what is not held, for who comes next."""
+        if scope not in self._held:
+            self._loaded(scope).add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def at_least(self, scope: str, revision: int = 0) -> S:
         """A state that has seen a revision, if the database has; 0 for whatever is nearest.
@@ -170,6 +177,8 @@ class Engines(Generic[S]):
         """Take over a change that this process has committed, where nothing is missing before it."""
         before = revision.number - 1
         self._tell(scope, before, changelog.Tail(revision.number, [revision], complete=True), self._clock())
+        if scope in self._loading:
+            self._missed[scope] = revision.number
         held = self._held.get(scope)
         if held is not None and held.present.revision == before:
             try:
@@ -271,20 +280,27 @@ class Engines(Generic[S]):
     async def _of(self, scope: str) -> Held[S]:
         held = self._held.get(scope)
         if held is None:
-            loading = self._loading.get(scope)
-            if loading is None:
-                loading = self._loading[scope] = asyncio.create_task(self._begin(scope))
-                loading.add_done_callback(lambda _: self._loading.pop(scope))
             # Whoever gives up waiting does not take the engine from the others.
-            held = await asyncio.shield(loading)
+            held = await asyncio.shield(self._loaded(scope))
         if scope in self._held:
             self._held.move_to_end(scope)
         return held
 
+    def _loaded(self, scope: str) -> asyncio.Task[Held[S]]:
+        loading = self._loading.get(scope)
+        if loading is None:
+            loading = self._loading[scope] = asyncio.create_task(self._begin(scope))
+            loading.add_done_callback(lambda _: self._loading.pop(scope))
+        return loading
+
     async def _begin(self, scope: str) -> Held[S]:
         async with self._loads:
             seen = self._clock()
-            held = self._held[scope] = Held(await self._load(scope), seen)
+            held = Held(await self._load(scope), seen)
+            # What is loaded may be of a moment before a change of this process, which is not to be unseen by it.
+            while (missed := self._missed.pop(scope, 0)) > held.present.revision:
+                await self._catch_up(scope, held, missed)
+            self._held[scope] = held
         self._make_room()
         return held
 

@@ -63,7 +63,7 @@ class Feed:
             self._forget()
             self.moved.notify()
         if tail.complete and self.newest == reached:
-            self._seen = seen
+            self._seen = max(seen, self._seen)
 
     def end(self) -> None:
         """Give up what is held: the database does not know it."""

@@ -116,11 +116,12 @@ class DecisionLog:
     def take(self, caller: RequestContext, decision: auditing.Decision, space: str = "") -> None:
         """Keep a decision (in a model space by its name, else the platform's) to be written; never waits."""
         tenant_id = caller.tenant_id
-        if len(self._waiting) >= self._capacity or self._held[tenant_id] >= self._share:
+        held = self._held.get(tenant_id, 0)
+        if len(self._waiting) >= self._capacity or held >= self._share:
             self.dropped[tenant_id] += 1
             self._lost += 1
             return
-        self._held[tenant_id] += 1
+        self._held[tenant_id] = held + 1
         self._waiting.append(Recorded(caller, self._clock(), decision, space))
         if len(self._waiting) >= _AT_ONCE:
             self._full.set()

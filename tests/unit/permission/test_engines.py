@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import product as pairs
@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.permission import changelog
-from pyairtable_mesh.permission.domain import Operation, ScopeMode
+from pyairtable_mesh.permission.domain import Fact, Operation, ScopeMode
 from pyairtable_mesh.permission.engines import MOST_STILL_SECONDS, MOST_UNSEEN_SECONDS, Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
-from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.platform import Loader, State
 from pyairtable_mesh.permission.report import Report
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.tables import CHANGELOG
@@ -330,3 +330,24 @@ async def test_a_history_that_goes_on_is_not_taken_for_another(permissions: Perm
         await until("the change", lambda at=newest.revision: engines.nearest(TENANT_ID).revision == at)  # type: ignore[union-attr]
     following.cancel()
     assert engines.tally.forgotten == {}
+
+
+async def test_what_is_committed_while_an_engine_is_loaded_is_in_it(permissions: Permissions) -> None:
+    loaded, go_on = asyncio.Event(), asyncio.Event()
+
+    class SlowLoader(Loader):
+        async def load(self, tenant_id: str, wanted: Callable[[Fact], bool] | None = None) -> State:
+            state = await super().load(tenant_id, wanted)
+            loaded.set()
+            await go_on.wait()
+            return state
+
+    writer = Permissions(permissions.database, permissions.clock)
+    writer.engines._loader = SlowLoader(permissions.database)
+    await writer.grant(ALICE, "viewer", WORKSPACE, BOB)  # decided on the rows, and the engine is begun
+    await asyncio.wait_for(loaded.wait(), 5)
+    await writer.grant(ALICE, "viewer", WORKSPACE, CAROL)
+    go_on.set()
+    state = await writer.engines.at_least(TENANT_ID)
+    assert state.engine.check((WORKSPACE, "read", CAROL), authorization.Circumstances(0.0)).allowed
+    assert writer.engines.nearest(TENANT_ID) is state

@@ -153,6 +153,8 @@ class Authority:
         if not isinstance(view, Change) or view.changes:
             return None
         state = self._engines.nearest(view.tenant_id)
+        if state is None:
+            self._engines.prepare(view.tenant_id)
         if state is None or state.revision != view.at - 1:
             return None
         return _FromEngine(state.engine, Circumstances(view.now.timestamp()))

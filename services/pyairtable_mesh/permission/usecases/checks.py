@@ -118,13 +118,6 @@ class Sight:
         self.require_askable(asked)
         return self.state.engine.check(asked.key, given)
 
-    def attempt(self, question: Question) -> Decision | MeshError:
-        """The answer, or why there is none."""
-        try:
-            return self.decide(question)
-        except MeshError as error:
-            return error
-
     def record(self, question: Question, decision: Decision) -> auditing.Decision:
         """The decision as the audit log takes it, with the grant that it came through."""
         key = (question.resource, question.verb, question.subject or self.caller)
@@ -183,9 +176,11 @@ class Checks:
             sight = self._sight(state, caller, given)
 
             def answer(question: Question) -> Decision | MeshError:
-                found = sight.attempt(question)
-                if isinstance(found, Decision):
-                    self._record(caller, sight, question, found)
+                try:
+                    found = sight.decide(question)
+                except MeshError as error:
+                    return error
+                self._record(caller, sight, question, found)
                 return found
 
             return answer
