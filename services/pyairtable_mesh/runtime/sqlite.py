@@ -53,7 +53,7 @@ class Cursor:
         rows, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
         if self._more and len(rows) < wanted:
             missing = wanted - len(rows)
-            found = await self._connection.fetch(partial(self._fetching().fetchmany, missing))
+            found = await self._connection.call(partial(self._fetching().fetchmany, missing))
             self._more = len(found) == missing
             rows += found
         return rows
@@ -63,14 +63,14 @@ class Cursor:
         rows, self._ahead = self._ahead, []
         if self._more:
             self._more = False
-            rows += await self._connection.fetch(self._fetching().fetchall)
+            rows += await self._connection.call(self._fetching().fetchall)
         return rows
 
     async def close(self) -> None:
         """Give up rows that were not fetched; without any the statement has ended."""
         if self._more:
             self._more = False
-            await self._connection.fetch(self._fetching().close)
+            await self._connection.call(self._fetching().close)
 
     @property
     def description(self) -> Any:
@@ -97,7 +97,8 @@ class Connection(aiosqlite.Connection):
 
     def __init__(self, path: str, beginning: str, factory: type[sqlite3.Connection]) -> None:
         # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
-        super().__init__(partial(sqlite3.connect, Path(path), isolation_level=None, factory=factory), 64)
+        connect = partial(sqlite3.connect, Path(path), isolation_level=None, factory=factory)
+        super().__init__(connect, iter_chunk_size=_ROWS_AHEAD)
         self._thread.daemon = True
         self._beginning = beginning
         self._due = ""
@@ -116,12 +117,12 @@ class Connection(aiosqlite.Connection):
         beginning, self._due = self._due, ""
         # Before the hop, not behind it: whoever is cancelled meanwhile leaves a transaction to roll back.
         self._open = True
-        executed: tuple[sqlite3.Cursor, list[Any]] = await self.fetch(
+        executed: tuple[sqlite3.Cursor, list[Any]] = await self.call(
             partial(_executed, self._conn, beginning, function, sql, parameters)
         )
         return executed
 
-    async def fetch(self, function: Any) -> Any:
+    async def call(self, function: Any) -> Any:
         """Call a function on the thread."""
         return await self._execute(function)  # type: ignore[no-untyped-call]
 

@@ -13,7 +13,7 @@ from pyairtable_mesh.permission import domain, schema
 from pyairtable_mesh.permission.domain import Relationship, Resource
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import Answers, Reads
-from pyairtable_mesh.permission.platform import State
+from pyairtable_mesh.permission.platform import State, as_relationship
 from pyairtable_mesh.permission.store import Change, View
 from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.authorization import Circumstances, ScopedEngine
@@ -21,6 +21,8 @@ from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.decisions import DecisionLog, recorded
 from pyairtable_mesh.runtime.errors import NotFound, PermissionDenied
 
+_MOST_PENDING = 20
+"""How many links an engine is asked to assume; with more the rows are quicker."""
 Need = tuple[Resource, str]
 """A resource and the verb that is needed there."""
 
@@ -126,7 +128,7 @@ class Authority:
         `hidden_as` is what is not found then, if not the resource. Links that are `pending` count as stored. Gives what
         was asked, for `require_within` at the same resources.
         """
-        answers: Grants | None = None if pending else self._at_hand(view)
+        answers: Grants | None = self._at_hand(view, pending)
         if answers is None:
             answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
         # What the change at hand has made of the revision is not true yet.
@@ -148,16 +150,17 @@ class Authority:
         for resource, permissions in given.items():
             domain.require_within(permissions, answers.effective(subject, str(resource)), resource)
 
-    def _at_hand(self, view: View) -> Grants | None:
+    def _at_hand(self, view: View, pending: Sequence[Relationship] = ()) -> Grants | None:
         """The engine, where it is at the revision that a change begins from, and the change has written nothing."""
-        if not isinstance(view, Change) or view.changes:
+        if not isinstance(view, Change) or view.changes or len(pending) > _MOST_PENDING:
             return None
         state = self._engines.nearest(view.tenant_id)
         if state is None:
             self._engines.prepare(view.tenant_id)
         if state is None or state.revision != view.at - 1:
             return None
-        return _FromEngine(state.engine, Circumstances(view.now.timestamp()))
+        assumed = tuple(map(as_relationship, pending))
+        return _FromEngine(state.engine, Circumstances(view.now.timestamp(), contextual=assumed))
 
     async def is_tenant_owner(self, view: View, subject: str) -> bool:
         """Whether the subject owns the whole tenant; such a one has every permission everywhere in it."""
