@@ -19,6 +19,7 @@ from pyairtable_mesh.permission.platform import Loader, State
 from pyairtable_mesh.permission.report import Report
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.tables import CHANGELOG
+from pyairtable_mesh.permission.usecases.authority import HiddenError
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import NEWEST, Consistency
 from pyairtable_mesh.runtime import authorization, telemetry
@@ -330,6 +331,19 @@ async def test_a_history_that_goes_on_is_not_taken_for_another(permissions: Perm
         await until("the change", lambda at=newest.revision: engines.nearest(TENANT_ID).revision == at)  # type: ignore[union-attr]
     following.cancel()
     assert engines.tally.forgotten == {}
+
+
+async def test_a_change_is_decided_by_no_engine_of_a_history_that_was_given_up(permissions: Permissions) -> None:
+    other = Permissions(permissions.database, permissions.clock)
+    before = (await permissions.engines.newest(TENANT_ID)).revision
+    await permissions.grant(ALICE, "owner", WORKSPACE, BOB)
+    known = permissions.engines.nearest(TENANT_ID)
+    assert known is not None
+    await overtaken(permissions, other, before, known.revision)
+    assert permissions.engines.nearest(TENANT_ID) is known, "it was looked at the database"
+    assert known.engine.check((WORKSPACE, "manage_access", BOB), authorization.Circumstances(0.0)).allowed
+    with pytest.raises(HiddenError):
+        await permissions.grant(BOB, "viewer", WORKSPACE, CAROL)
 
 
 async def test_what_is_committed_while_an_engine_is_loaded_is_in_it(permissions: Permissions) -> None:
