@@ -209,7 +209,7 @@ class Service:
         """How many records somebody may act on."""
         request = permission_pb2.LookupResourcesRequest(resource_type="record", permission=verb, subject=who)
         found = self._stub.LookupResources(request, metadata=self.owner, timeout=load.CALL_SECONDS)
-        return sum(each.HasField("resource") for each in found)
+        return sum(len(each.resources) for each in found)
 
 
 def _request(question: Question) -> Any:

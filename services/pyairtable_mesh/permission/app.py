@@ -9,6 +9,7 @@ from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.maintenance import Maintenance
 from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.report import Report
 from pyairtable_mesh.permission.servicer import ACCESS, PermissionServicer
 from pyairtable_mesh.permission.settings import PermissionSettings
 from pyairtable_mesh.permission.spaces import SpaceLoader
@@ -30,20 +31,23 @@ from pyairtable_mesh.runtime.service import Parts, Runtime, Service
 def build(runtime: Runtime[PermissionSettings]) -> Parts:
     """The servicer on the service's database, which is also what authorizes calls to it."""
     tokens = Tokens(runtime.sealer)
-    authority = Authority(NaiveEvaluator())
-    loader = Loader(runtime.database)
-    engines = Engines(runtime.database, loader, runtime.settings.engine_facts)
-    acts = Acts(runtime.database, tokens, messages.changed, engines)
+    most = runtime.settings.engine_facts
+    loader = Loader(runtime.database, most)
+    engines = Engines(runtime.database, loader, most)
+    authority = Authority(NaiveEvaluator(), engines)
     states = States(engines, tokens)
     log = DecisionLog(runtime.database, runtime.clock, runtime.settings.audit_allowed_ratio)
+    log.observe(runtime.meter)
+    acts = Acts(runtime.database, tokens, messages.changed, engines, log)
     checks = Checks(states, tokens, runtime.clock, log)
-    lookups = Lookups(states, tokens, runtime.clock)
-    watching = Watching(runtime.database, loader, authority, tokens, runtime.leaving)
+    lookups = Lookups(states, tokens, runtime.clock, log)
+    watching = Watching(runtime.database, engines, loader, authority, tokens, runtime.leaving, log)
     relationships = Relationships(runtime.database, acts, authority, tokens, runtime.clock)
     roles = Roles(runtime.database, acts, authority, tokens, runtime.clock)
-    models = Engines(runtime.database, SpaceLoader(runtime.database), runtime.settings.engine_facts)
+    models = Engines(runtime.database, SpaceLoader(runtime.database, most), most)
+    Report({"platform": engines, "model": models}).observe(runtime.meter)
     spaces = Spaces(runtime.database, models, states, acts, authority, tokens, runtime.clock, log)
-    schemas = Schemas(runtime.database, authority, runtime.clock)
+    schemas = Schemas(runtime.database, authority, runtime.clock, log)
     ownership = Ownership(runtime.database, acts, claim_code.reader(runtime.settings.first_administrator_code_file))
     servicer = PermissionServicer(
         checks, lookups, watching, relationships, roles, ownership, spaces, schemas, runtime.sealer
@@ -55,6 +59,7 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
         servicers=[registration],
         authorizer=LocalAuthorizer(checks),
         background=[engines.follow, models.follow, maintenance.run, log.run],
+        health={"changelog": engines.check, "model-changelog": models.check},
     )
 
 

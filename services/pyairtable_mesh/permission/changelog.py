@@ -5,7 +5,7 @@ a tenant are serial (runtime/database.py): revisions are committed in their orde
 every entry up to the revision that it sees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -86,6 +86,16 @@ class Tail:
     complete: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A revision of one history, told apart by when it was made: a database that was restored comes to the same number
+    again, and not at the same time. `made` is None where it is not kept, or changed nothing.
+    """
+
+    revision: int
+    made: datetime | None = None
+
+
 class ExpiredError(Exception):
     """What came behind a revision is not kept, or that revision is not; `oldest` is one that can be gone back to."""
 
@@ -102,6 +112,7 @@ _NEWEST_OF_SPACE = select(MODEL_SPACE.c.revision).where(
 _MINE = (CHANGELOG.c.tenant_id == _TENANT, CHANGELOG.c.space == bindparam("space"))
 # A revision that is partly pruned has lost its first change, and is gone as a whole.
 _FIRST = select(func.min(CHANGELOG.c.revision)).where(*_MINE, CHANGELOG.c.ordinal == 0)
+_MADE = select(CHANGELOG.c.create_time).where(*_MINE, CHANGELOG.c.revision == bindparam("at"), CHANGELOG.c.ordinal == 0)
 _AFTER = (
     select(CHANGELOG)
     .where(*_MINE, CHANGELOG.c.revision > bindparam("after"))
@@ -112,6 +123,17 @@ _REST = (
     select(CHANGELOG)
     .where(*_MINE, CHANGELOG.c.revision == bindparam("at"), CHANGELOG.c.ordinal > bindparam("ordinal"))
     .order_by(CHANGELOG.c.ordinal)
+)
+_BACKWARDS = (
+    select(CHANGELOG)
+    .where(*_MINE, CHANGELOG.c.revision > bindparam("after"), CHANGELOG.c.revision <= bindparam("upto"))
+    .order_by(CHANGELOG.c.revision.desc(), CHANGELOG.c.ordinal.desc())
+    .limit(bindparam("most"))
+)
+_BEGINNING = (
+    select(CHANGELOG)
+    .where(*_MINE, CHANGELOG.c.revision == bindparam("at"), CHANGELOG.c.ordinal < bindparam("ordinal"))
+    .order_by(CHANGELOG.c.ordinal.desc())
 )
 _APPEND = insert(CHANGELOG)
 
@@ -152,6 +174,42 @@ async def newest_of(connection: AsyncConnection, scopes: Sequence[str]) -> dict[
     return {scope: revision for scope, revision in found.items() if scope in scopes}
 
 
+async def point(connection: AsyncConnection, scope: str, revision: int | None = None) -> Point:
+    """A revision (None: the newest) of the history that the connection sees."""
+    at = await newest(connection, scope) if revision is None else revision
+    return Point(at, await _made(connection, scope, at))
+
+
+async def goes_through(connection: AsyncConnection, scope: str, held: Point) -> bool:
+    """Whether the history that the connection sees is the one of `held`, as far as its changelog can tell."""
+    return _agree(held, await _made(connection, scope, held.revision))
+
+
+async def elsewhere(connection: AsyncConnection, held: Mapping[str, Sequence[Point]]) -> set[str]:
+    """The scopes whose history does not go through each point of it that is held, for a connection that may see all."""
+    columns, found = CHANGELOG.c, set[str]()
+    key = (columns.tenant_id, columns.space, columns.revision)
+    pairs = [(scope, each) for scope, points in held.items() for each in points]
+    known = {(*_named(scope).values(), each.revision): (scope, each) for scope, each in pairs}
+    keys = list(known)
+    for first in range(0, len(keys), _SCOPES_IN_ONE_READ):
+        part = tuple_(*key).in_(keys[first : first + _SCOPES_IN_ONE_READ])
+        for row in await connection.execute(select(*key, columns.create_time).where(part, columns.ordinal == 0)):
+            scope, each = known[row.tenant_id, row.space, row.revision]
+            if not _agree(each, row.create_time):
+                found.add(scope)
+    return found
+
+
+async def _made(connection: AsyncConnection, scope: str, revision: int) -> datetime | None:
+    return (await connection.execute(_MADE, {**_named(scope), "at": revision})).scalar_one_or_none()
+
+
+def _agree(held: Point, made: datetime | None) -> bool:
+    # What is kept no longer tells nothing; what is there now and was not before came another way.
+    return made is None or made == held.made
+
+
 async def read(connection: AsyncConnection, scope: str, after: int, most: int) -> Tail:
     """The revisions behind `after`, whole ones of about `most` changes together. `connection` is one snapshot.
 
@@ -164,15 +222,35 @@ async def read(connection: AsyncConnection, scope: str, after: int, most: int) -
     if after == last:
         return Tail(last, (), complete=True)
     mine = _named(scope)
-    first = (await connection.execute(_FIRST, mine)).scalar_one()
-    if first is None or after < first - 1:
-        raise ExpiredError(last if first is None else first - 1)
+    await _require_kept(connection, mine, after, last)
     rows = list((await connection.execute(_AFTER, {**mine, "after": after, "most": most})).all())
     complete = len(rows) < most
     if not complete:
         end = {"at": rows[-1].revision, "ordinal": rows[-1].ordinal}
         rows += (await connection.execute(_REST, {**mine, **end})).all()
     return Tail(last, [_revision(number, list(group)) for number, group in groupby(rows, _number)], complete)
+
+
+async def read_backwards(
+    connection: AsyncConnection, scope: str, after: int, upto: int, most: int
+) -> Sequence[Revision]:
+    """The newest revisions behind `after` and up to `upto`, whole ones of about `most` changes together, newest first.
+
+    `ExpiredError` as for `read`.
+    """
+    mine = _named(scope)
+    await _require_kept(connection, mine, after, upto)
+    rows = list((await connection.execute(_BACKWARDS, {**mine, "after": after, "upto": upto, "most": most})).all())
+    if len(rows) == most:
+        begin = {"at": rows[-1].revision, "ordinal": rows[-1].ordinal}
+        rows += (await connection.execute(_BEGINNING, {**mine, **begin})).all()
+    return [_revision(number, list(group)[::-1]) for number, group in groupby(rows, _number)]
+
+
+async def _require_kept(connection: AsyncConnection, mine: Mapping[str, str], after: int, last: int) -> None:
+    first = (await connection.execute(_FIRST, mine)).scalar_one()
+    if first is None or after < first - 1:
+        raise ExpiredError(last if first is None else first - 1)
 
 
 _number = attrgetter("revision")
@@ -188,11 +266,24 @@ def _changed(kind: str, payload: bytes) -> Changed:
 
 
 async def prune(connection: AsyncConnection, before: datetime, limit: int) -> int:
-    """Delete up to `limit` changes made before a moment, each revision from its first one on; how many there were."""
-    key = (CHANGELOG.c.tenant_id, CHANGELOG.c.space, CHANGELOG.c.revision, CHANGELOG.c.ordinal)
-    old = select(*key).where(CHANGELOG.c.create_time < before)
-    ordered = old.order_by(CHANGELOG.c.create_time, CHANGELOG.c.revision, CHANGELOG.c.ordinal).limit(limit)
-    return (await connection.execute(delete(CHANGELOG).where(tuple_(*key).in_(ordered)))).rowcount
+    """Delete up to `limit` changes made before a moment; how many there were.
+
+    Of each scope only what comes before everything that is kept: the clocks of those who write differ, and a gap would
+    make of older revisions states that never were.
+    """
+    columns = CHANGELOG.c
+    owner, key = (columns.tenant_id, columns.space), (columns.revision, columns.ordinal)
+    deleted = 0
+    for scope in (await connection.execute(select(*owner).where(columns.create_time < before).distinct())).all():
+        mine = (columns.tenant_id == scope.tenant_id, columns.space == scope.space)
+        kept = select(columns.revision).where(*mine, columns.create_time >= before).order_by(columns.revision).limit(1)
+        first = (await connection.execute(kept)).scalar_one_or_none()
+        old = select(*key).where(*mine, *([columns.revision < first] if first is not None else []))
+        oldest = old.order_by(*key).limit(limit - deleted)
+        deleted += (await connection.execute(delete(CHANGELOG).where(*mine, tuple_(*key).in_(oldest)))).rowcount
+        if deleted >= limit:
+            break
+    return deleted
 
 
 async def prune_excess(connection: AsyncConnection, most: int, limit: int) -> int:

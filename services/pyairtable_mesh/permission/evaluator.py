@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pyairtable_mesh.permission import schema
+from pyairtable_mesh.permission import domain, schema
 from pyairtable_mesh.permission.domain import Relationship, ScopeMode
 from pyairtable_mesh.runtime.errors import ResourceExhausted
 
@@ -196,6 +196,11 @@ class Answers:
         if above and (mode is ScopeMode.INHERIT or (mode is ScopeMode.OVERRIDE and not self.own(subject, resource))):
             ways.append(Why(above.grant, above.memberships, (*above.resources, resource), above.parent))
         return min(ways, key=_steps)
+
+    def grant_of(self, subject: str, resource: str, permission: str) -> str:
+        """The name of the binding that `why` begins with; empty where the permission is not held."""
+        why = self.why(subject, resource, permission)
+        return domain.binding_name(why.grant.binding) if why else ""
 
     def missing(self, subject: str, resource: str, permission: str) -> list[str]:
         """The fewest resources, nearest first, at which a role with the permission would have to be bound."""

@@ -1,9 +1,9 @@
 """Protos to domain objects and back; the only place besides the servicer that knows the generated messages."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
@@ -69,6 +69,7 @@ _MUTABLE = ("display_name", "description", "permissions")
 class _HasContext(Protocol):
     @property
     def context(self) -> Struct: ...
+    def HasField(self, field_name: Literal["context"], /) -> bool: ...
 
 
 class _Asks(_HasContext, Protocol):
@@ -87,7 +88,7 @@ def question(asked: _Asks) -> Question:
 
 def context(asked: _HasContext) -> Mapping[str, Any]:
     """The values for conditions."""
-    return json_format.MessageToDict(asked.context) if asked.context.ByteSize() else _NO_CONTEXT
+    return json_format.MessageToDict(asked.context) if asked.HasField("context") else _NO_CONTEXT
 
 
 def circumstances(contextual: Sequence[pb.Relationship], wanted: pb.Consistency) -> Circumstances:
@@ -304,22 +305,28 @@ def from_inheritance(inheritance: Inheritance) -> pb.Inheritance:
     return pb.Inheritance(resource=str(inheritance.resource), mode=_MODE_NUMBERS[inheritance.mode])
 
 
-def resources_of(part: Part, cursor: Callable[[Place], str]) -> Iterator[pb.LookupResourcesResponse]:
-    """A part of a list of resources, each with the cursor behind it."""
-    for place, each in part.places():
-        yield pb.LookupResourcesResponse(resource=from_found_resource(each), cursor=cursor(place))
-    if part.complete is not None:
-        resumes = "" if part.complete else cursor(part.place)
-        yield pb.LookupResourcesResponse(summary=from_end(part), cursor=resumes)
+def from_resources(part: Part, cursor: Callable[[Place], str]) -> pb.LookupResourcesResponse:
+    """A part of a list of resources, with the cursor behind it."""
+    return pb.LookupResourcesResponse(
+        resources=map(from_found_resource, part.entries), summary=_summary(part), cursor=_resuming(part, cursor)
+    )
 
 
-def subjects_of(part: Part, cursor: Callable[[Place], str]) -> Iterator[pb.LookupSubjectsResponse]:
+def from_subjects(part: Part, cursor: Callable[[Place], str]) -> pb.LookupSubjectsResponse:
     """The same of a list of subjects."""
-    for place, each in part.places():
-        yield pb.LookupSubjectsResponse(subject=from_found_subject(each), cursor=cursor(place))
-    if part.complete is not None:
-        resumes = "" if part.complete else cursor(part.place)
-        yield pb.LookupSubjectsResponse(summary=from_end(part), cursor=resumes)
+    return pb.LookupSubjectsResponse(
+        subjects=map(from_found_subject, part.entries), summary=_summary(part), cursor=_resuming(part, cursor)
+    )
+
+
+def _summary(part: Part) -> pb.LookupSummary | None:
+    if part.complete is None:
+        return None
+    return pb.LookupSummary(count=part.place.count, complete=part.complete, consistency_token=part.token)
+
+
+def _resuming(part: Part, cursor: Callable[[Place], str]) -> str:
+    return "" if part.complete else cursor(part.place)
 
 
 def from_found_resource(found: Found) -> pb.FoundResource:
@@ -341,11 +348,6 @@ def from_found_subject(found: Found) -> pb.FoundSubject:
 
 def _found(found: Found) -> pb.Decision.Result.ValueType:
     return pb.Decision.RESULT_CONDITIONAL if found.missing else pb.Decision.RESULT_ALLOWED
-
-
-def from_end(part: Part) -> pb.LookupSummary:
-    """The end of a list."""
-    return pb.LookupSummary(count=part.place.count, complete=bool(part.complete), consistency_token=part.token)
 
 
 def from_node(node: Node) -> pb.ExpansionNode:

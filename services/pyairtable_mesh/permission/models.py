@@ -160,8 +160,7 @@ class SpaceRpcs:
         asked = Question("", request.permission, request.subject, messages.context(request))
         span = self._span(caller, request)
         async for part in self._spaces.resources(caller, space, request.resource_type, asked, given, span):
-            for each in messages.resources_of(part, lambda place: self._cursors.of(caller, request, place)):
-                yield each
+            yield messages.from_resources(part, lambda place: self._cursors.of(caller, request, place))
 
     async def subjects(self, space: str, request: pb.LookupSubjectsRequest) -> AsyncIterator[pb.LookupSubjectsResponse]:
         caller = current()
@@ -169,8 +168,7 @@ class SpaceRpcs:
         asked = Question(request.resource, request.permission, "", messages.context(request))
         kind = (request.subject_type, request.subject_relation)
         async for part in self._spaces.subjects(caller, space, asked, kind, given, self._span(caller, request)):
-            for each in messages.subjects_of(part, lambda place: self._cursors.of(caller, request, place)):
-                yield each
+            yield messages.from_subjects(part, lambda place: self._cursors.of(caller, request, place))
 
     def _span(self, caller: RequestContext, request: pb.LookupResourcesRequest | pb.LookupSubjectsRequest) -> Span:
         return Span(self._cursors.place(caller, request), request.limit)

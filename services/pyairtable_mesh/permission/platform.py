@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Changed, Fact, Inheritance, Relationship, Role, RoleBinding
+from pyairtable_mesh.permission.held import MOST_FACTS, require_room
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.runtime.authorization import (
     Binding,
@@ -27,9 +29,10 @@ from pyairtable_mesh.runtime.moments import utc_now
 class State:
     """A tenant's engine, at the revision that the engine says, and its lists."""
 
-    __slots__ = ("engine", "lookup")
+    __slots__ = ("engine", "lookup", "made")
 
     def __init__(self, engine: ScopedEngine) -> None:
+        self.made: datetime | None = None
         self.engine = engine
         self.lookup = ScopedLookup(engine)
 
@@ -44,27 +47,33 @@ class State:
         graph = self.engine.graph
         return len(graph.names) + graph.count + len(self.engine.bindings)
 
-    def apply(self, revision: int, changes: Sequence[Changed]) -> None:
-        """Take over the changes that lead to a revision."""
+    def apply(self, revision: int, changes: Sequence[Changed], made: datetime | None = None) -> None:
+        """Take over the changes that lead to a revision, and when it was made."""
+        if revision != self.revision:
+            self.made = made
         self.engine.apply(revision, map(as_change, changes))
 
 
 class Loader:
     """Loads tenants' engines; a scope is the tenant's id."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, most_facts: int = MOST_FACTS) -> None:
         self._database = database
+        self._most_facts = most_facts
 
     async def load(self, tenant_id: str, wanted: Callable[[Fact], bool] | None = None) -> State:
-        """A new engine from the tenant's rows, or those that are wanted."""
+        """A new engine from the tenant's rows, or those that are wanted; ResourceExhausted for too many."""
         engine = ScopedEngine(product.policy(), f"{schema.TENANT}:{tenant_id}")
+        state = State(engine)
         engine.apply(0, [RoleChange(role, permissions) for role, permissions in schema.SYSTEM_ROLES.items()])
         async with self._database.read(background(tenant_id)) as connection:
-            revision = await changelog.newest(connection, tenant_id)
+            at = await changelog.point(connection, tenant_id)
+            revision, state.made = at.revision, at.made
             async for part in View(connection, tenant_id, utc_now()).everything():
                 engine.apply(revision, (as_change(Changed(each)) for each in part if wanted is None or wanted(each)))
+                require_room(state.weight, self._most_facts)
                 await asyncio.sleep(0)
-        return State(engine)
+        return state
 
 
 def as_change(changed: Changed) -> ScopedChange:

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, insert, or_, select, tuple_, update
 
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Changed, Filter, ModelSpace, SchemaVersion, SpaceRelationship
+from pyairtable_mesh.permission.held import MOST_FACTS, require_room
 from pyairtable_mesh.permission.tables import MODEL_SCHEMA, MODEL_SPACE, SPACE_RELATIONSHIP
 from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.authorization import Change, RelationEngine, Relationship, Term
@@ -223,9 +224,10 @@ async def space_of(connection: AsyncConnection, tenant_id: str, schema_id: str) 
 class SpaceState:
     """A space's engine, at the revision that the engine says."""
 
-    __slots__ = ("engine",)
+    __slots__ = ("engine", "made")
 
     def __init__(self, engine: RelationEngine) -> None:
+        self.made: datetime | None = None
         self.engine = engine
 
     @property
@@ -238,10 +240,12 @@ class SpaceState:
         """How many facts and names it holds."""
         return len(self.engine.graph.names) + self.engine.graph.count
 
-    def apply(self, revision: int, changes: Sequence[Changed]) -> None:
-        """Take over the changes that lead to a revision; another schema needs another engine."""
+    def apply(self, revision: int, changes: Sequence[Changed], made: datetime | None = None) -> None:
+        """Take over the changes that lead to a revision, and when it was made; another schema needs another engine."""
         if any(isinstance(each.what, SchemaVersion) for each in changes):
             raise changelog.ExpiredError(revision + 1)
+        if revision != self.revision:
+            self.made = made
         stored = ((each.what, each.kept) for each in changes)
         self.engine.apply(
             revision,
@@ -256,23 +260,28 @@ class SpaceState:
 class SpaceLoader:
     """Loads spaces' engines; a scope is ``ten…/spc…``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, most_facts: int = MOST_FACTS) -> None:
         self._database = database
+        self._most_facts = most_facts
 
     async def load(self, scope: str) -> SpaceState:
-        """A new engine from the space's rows, without types where it has no schema; `unknown` for no space."""
+        """A new engine from the space's rows, without types where it has no schema; `unknown` for no space,
+        ResourceExhausted for more than may be held.
+        """
         tenant_id, _, space_id = scope.partition("/")
         async with self._database.read(background(tenant_id)) as connection:
             view = SpaceView(connection, tenant_id, space_id, utc_now())
             space = await view.space()
             if space is None:
                 raise unknown(space_id)
-            engine = await _empty(view, space.schema)
+            state = SpaceState(engine := await _empty(view, space.schema))
+            state.made = (await changelog.point(connection, scope)).made
             async for part in view.everything():
                 engine.apply(space.revision, [Change(as_relationship(each)) for each in part])
+                require_room(state.weight, self._most_facts)
                 await asyncio.sleep(0)
             engine.apply(space.revision, ())
-        return SpaceState(engine)
+        return state
 
 
 class Validators:

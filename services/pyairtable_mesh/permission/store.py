@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Select,
     String,
@@ -42,8 +43,9 @@ from pyairtable_mesh.permission.domain import (
 )
 from pyairtable_mesh.permission.evaluator import Closure, Grant, Held
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
+from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
-from pyairtable_mesh.runtime.columns import Timestamp
+from pyairtable_mesh.runtime.columns import Timestamp, insert_missing
 
 RelationshipKey = tuple[str, str, str]
 """Resource, relation and subject: the order that relationships are listed in."""
@@ -112,6 +114,20 @@ def _held(dialect: str) -> TextClause:
 # Text and not Core: they run for every check, and Core would take longer to compile than SQLite to answer.
 _CLOSURE_BY_DIALECT = {dialect: _closure(dialect) for dialect in _LISTED}
 _HELD_BY_DIALECT = {dialect: _held(dialect) for dialect in _LISTED}
+# The same goes for what every change does.
+_TENANT: BindParameter[str] = bindparam("tenant")
+_RAISE = (
+    update(REVISION)
+    .where(REVISION.c.tenant_id == _TENANT)
+    .values(revision=REVISION.c.revision + 1)
+    .returning(REVISION.c.revision)
+)
+_INSERT = {table: insert(table) for table in (INHERITANCE, RELATIONSHIP, REVISION, ROLE)}
+_DELETE_BY_KEY = delete(RELATIONSHIP).where(
+    RELATIONSHIP.c.tenant_id == _TENANT,
+    *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in ("resource", "relation", "subject")),
+)
+_INSERT_BINDING = insert_missing(ROLE_BINDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +137,8 @@ class View:
     connection: AsyncConnection
     tenant_id: str
     now: datetime
+    decisions: list[auditing.Decision] = field(default_factory=list, kw_only=True)
+    """What an act in it rests on: one at most, and none where nobody's permission was asked about."""
 
     async def closure(self, resources: Collection[str], subjects: Collection[str], limit: int) -> Closure:
         """See `evaluator.Reads`."""
@@ -284,11 +302,10 @@ class Change(View):
     @classmethod
     async def begin(cls, connection: AsyncConnection, tenant_id: str, now: datetime) -> "Change":
         """Take the tenant's next revision; writes of one tenant are serial, so no other change has the same."""
-        raised = update(REVISION).where(REVISION.c.tenant_id == tenant_id).values(revision=REVISION.c.revision + 1)
-        revision = (await connection.execute(raised.returning(REVISION.c.revision))).scalar_one_or_none()
+        revision = (await connection.execute(_RAISE, {"tenant": tenant_id})).scalar_one_or_none()
         if revision is None:
             revision = 1
-            await connection.execute(insert(REVISION), {"tenant_id": tenant_id, "revision": revision})
+            await connection.execute(_INSERT[REVISION], {"tenant_id": tenant_id, "revision": revision})
         return cls(connection, tenant_id, now, revision)
 
     async def put_role(self, role: Role) -> None:
@@ -313,25 +330,38 @@ class Change(View):
             await self._record([Changed(role, kept=False, before=role)])
         await self._delete(ROLE, ROLE.c.role_id == role_id)
 
-    async def put_binding(self, binding: RoleBinding) -> None:
-        """Store a role binding in the place of an expired one of the same role, resource and subject."""
-        resource, subject = str(binding.resource), str(binding.subject)
-        columns = ROLE_BINDING.c
-        same = (columns.resource == resource, columns.subject == subject, columns.role == binding.role)
-        replaced = [_binding(row) for row in await self._rows(select(ROLE_BINDING).where(*same), ROLE_BINDING)]
-        await self._record([*(Changed(each, kept=False, before=each) for each in replaced), Changed(binding)])
-        if replaced:
-            await self._delete(ROLE_BINDING, *same)
+    async def put_binding(self, binding: RoleBinding) -> RoleBinding | None:
+        """Store a role binding, in the place of an expired one of the same role, resource and subject.
+
+        Nothing is stored where such a one is there and has not expired: it is returned.
+        """
         values = {
+            "tenant_id": self.tenant_id,
+            "revision": self.at,
             "binding_id": binding.id,
             "role": binding.role,
-            "resource": resource,
-            "subject": subject,
+            "resource": str(binding.resource),
+            "subject": str(binding.subject),
             "expire_time": binding.expire_time,
             "create_time": binding.create_time,
             "creator": binding.creator,
         }
-        await self._insert(ROLE_BINDING, [values])
+        # Almost always there is none, and the index says so without being asked first.
+        if (await self.connection.execute(_INSERT_BINDING, values)).rowcount == 0:
+            there = await self._bound(binding)
+            if there.expire_time is None or there.expire_time > self.now:
+                return there
+            await self._record([Changed(there, kept=False, before=there)])
+            await self._delete(ROLE_BINDING, ROLE_BINDING.c.binding_id == there.id)
+            await self.connection.execute(_INSERT_BINDING, values)
+        await self._record([Changed(binding)])
+        return None
+
+    async def _bound(self, binding: RoleBinding) -> RoleBinding:
+        columns = ROLE_BINDING.c
+        of_role = select(ROLE_BINDING).where(columns.role == binding.role)
+        same = of_role.where(columns.resource == str(binding.resource), columns.subject == str(binding.subject))
+        return _binding((await self._rows(same, ROLE_BINDING))[0])
 
     async def delete_binding(self, binding_id: str) -> None:
         """Delete a role binding."""
@@ -339,30 +369,28 @@ class Change(View):
             await self._record([Changed(binding, kept=False, before=binding)])
         await self._delete(ROLE_BINDING, ROLE_BINDING.c.binding_id == binding_id)
 
-    async def put_relationships(self, relationships: Sequence[Relationship]) -> None:
-        """Store relationships in the place of those with their keys."""
+    async def put_relationships(
+        self, relationships: Sequence[Relationship], stored: Mapping[Relationship, Relationship]
+    ) -> None:
+        """Store relationships in the place of those with their keys, which are `stored` (`at_keys`)."""
         if relationships:
-            before = await self.at_keys([each.key for each in relationships])
-            await self._record([Changed(each, before=before.get(each.key)) for each in relationships])
-            await self._delete_by_key(relationships)
+            await self._record([Changed(each, before=stored.get(each.key)) for each in relationships])
+            await self._delete_by_key([each for each in relationships if each.key in stored])
             rows = [{**_key(each), "expire_time": each.expire_time} for each in relationships]
             await self._insert(RELATIONSHIP, rows)
 
-    async def delete_relationships(self, relationships: Sequence[Relationship]) -> None:
-        """Delete relationships by their keys."""
-        if relationships:
-            gone = (await self.at_keys([each.key for each in relationships])).values()
-            await self._record([Changed(each, kept=False, before=each) for each in gone])
-            await self._delete_by_key(relationships)
+    async def delete_relationships(
+        self, relationships: Sequence[Relationship], stored: Mapping[Relationship, Relationship]
+    ) -> None:
+        """Delete relationships by their keys, of those that are `stored`."""
+        gone = [stored[each.key] for each in relationships if each.key in stored]
+        await self._record([Changed(each, kept=False, before=each) for each in gone])
+        await self._delete_by_key(gone)
 
     async def _delete_by_key(self, relationships: Sequence[Relationship]) -> None:
-        names = ("resource", "relation", "subject")
-        by_key = delete(RELATIONSHIP).where(
-            RELATIONSHIP.c.tenant_id == self.tenant_id,
-            *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in names),
-        )
-        keys = [{f"at_{name}": value for name, value in _key(each).items()} for each in relationships]
-        await self.connection.execute(by_key, keys)
+        if relationships:
+            keys = [{f"at_{name}": value for name, value in _key(each).items()} for each in relationships]
+            await self.connection.execute(_DELETE_BY_KEY, [{"tenant": self.tenant_id, **each} for each in keys])
 
     async def set_mode(self, resource: str, mode: ScopeMode) -> None:
         """Set the scope mode of a resource."""
@@ -383,7 +411,7 @@ class Change(View):
 
     async def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         common = {"tenant_id": self.tenant_id, "revision": self.at}
-        await self.connection.execute(insert(table), [{**common, **row} for row in rows])
+        await self.connection.execute(_INSERT[table], [{**common, **row} for row in rows])
 
 
 def _display_key(display_name: str) -> str:

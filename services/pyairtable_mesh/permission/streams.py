@@ -72,8 +72,7 @@ class StreamingRpcs:
         asked = Question("", request.permission, request.subject, messages.context(request))
         span = Span(self._cursors.place(caller, request), request.limit)
         async for part in self._lookups.resources(caller, request.resource_type, asked, given, span):
-            for each in messages.resources_of(part, lambda place: self._cursors.of(caller, request, place)):
-                yield each
+            yield messages.from_resources(part, lambda place: self._cursors.of(caller, request, place))
 
     async def LookupSubjects(
         self, request: pb.LookupSubjectsRequest, context: Any
@@ -88,8 +87,7 @@ class StreamingRpcs:
         span = Span(self._cursors.place(caller, request), request.limit)
         kind = (request.subject_type, request.subject_relation)
         async for part in self._lookups.subjects(caller, asked, *kind, given, span):
-            for each in messages.subjects_of(part, lambda place: self._cursors.of(caller, request, place)):
-                yield each
+            yield messages.from_subjects(part, lambda place: self._cursors.of(caller, request, place))
 
     async def WatchRelationships(
         self, request: pb.WatchRelationshipsRequest, context: Any

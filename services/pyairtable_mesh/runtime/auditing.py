@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pyairtable.common.v1 import audit_pb2
 from pyairtable_mesh.runtime import ids
@@ -28,8 +28,7 @@ _ANSWERS: dict[Answer, audit_pb2.AuthorizationAnswer.ValueType] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The decision that an act rests on, or is: `permission` as ``base.read``, `grant` what allowed it."""
 
     subject: str

@@ -126,7 +126,7 @@ async def build(
     resources.push_async_callback(peers.close)
     validator = SchemaValidator()
     leaving = asyncio.Event()
-    parts = service.build(Runtime(settings, peers, validator, clock, store, sealer, leaving))
+    parts = service.build(Runtime(settings, peers, validator, clock, store, sealer, leaving, observer.meter))
     authorization = _authorization(service, settings, parts, peers, store, observer, clock)
     stack = interceptors.stack(
         settings, observer, _authenticator(settings), authorization.authorizer, validator, _answered(store)
@@ -179,11 +179,13 @@ def _authorization(
     described = [*map(registration.describe, parts.servicers), common_pb2.DESCRIPTOR.services_by_name[_DIAGNOSTICS]]
     types = types_asked(described, {**service.access, **runtime_access(service.subscribers)})
     bounds = Bounds(settings.replica_tenants, settings.replica_facts, settings.replica_idle_seconds)
-    replicas = Replicas(stub, Wanted(types, settings.replica_budget_seconds), bounds)
+    replicas = Replicas(stub, Wanted(types, settings.replica_budget_seconds, settings.replica_skew_seconds), bounds)
     log = DecisionLog(store, clock, settings.audit_allowed_ratio) if store is not None else None
+    if log is not None:
+        log.observe(observer.meter)
     authorizer = ReplicaAuthorizer(replicas, server, log, clock)
     report = Report(replicas, authorizer)
-    report.observe(observer)
+    report.observe(observer.meter)
     return _Authorization(authorizer, [replicas.run, *([log.run] if log is not None else ())], [report.dependency])
 
 

@@ -113,7 +113,9 @@ class EventConsumer:
 
     def _tell_interruption(self, reason: str) -> None:
         first = self._delay == self._patience.first_delay
-        _logger.log(logging.WARNING if first else logging.DEBUG, "consumer %s is interrupted: %s", self._name, reason)
+        # A stream ends with the token that it was begun with, and goes on with the next.
+        level = logging.INFO if reason == "TOKEN_EXPIRED" else logging.WARNING
+        _logger.log(level if first else logging.DEBUG, "consumer %s is interrupted: %s", self._name, reason)
 
     async def _follow(self) -> None:
         cursor = await self._cursor()

@@ -66,8 +66,9 @@ class Transaction:
 
     connection: AsyncConnection
     caller: RequestContext
-    now: datetime
     source: str
+    now: datetime = field(init=False)
+    """When it began: no earlier than what it sees was committed."""
     events: list[outbox.Event] = field(default_factory=list)
     response: bytes | None = None
     waking: bool = False
@@ -129,14 +130,18 @@ class Transaction:
             for tenant_id in sorted(set(tenant_ids)):
                 await self.connection.execute(_LOCK, {"key": tenant_id})
 
-    async def begin(self) -> None:
+    async def begin(self, clock: Callable[[], datetime]) -> None:
         """Take the tenant's turn; `idempotency.Replayed` when the request was answered before."""
+        key = idempotency.Key.of(self.caller)
         if self.connection.dialect.name == "postgresql":
             scope = _scope(self.caller)
             await self.connection.execute(_ENTER if self.caller.tenant_id else _SCOPE, {"tenant": scope})
-        key = idempotency.Key.of(self.caller)
+        elif key is None:
+            # On SQLite the first statement is what waits for the one writer before us.
+            await self.connection.execute(_ONE)
         if key is not None and (record := await idempotency.lookup(self.connection, key)) is not None:
             raise idempotency.Replayed(record.response)
+        self.now = clock()
 
     async def finish(self) -> None:
         """Write what was published and remembered; the commit follows."""
@@ -191,8 +196,8 @@ class Database:
         with translated():
             # Without this queue a tenant's burst of changes would wait for the lock on all of the pool's connections.
             async with self._turn(caller.tenant_id), _entered(self._writer.begin()) as connection:
-                transaction = Transaction(connection, caller, self._clock(), self._source)
-                await transaction.begin()
+                transaction = Transaction(connection, caller, self._source)
+                await transaction.begin(self._clock)
                 yield transaction
                 await transaction.finish()
         if transaction.events or transaction.waking:

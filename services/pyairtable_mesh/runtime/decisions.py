@@ -10,12 +10,12 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from pyairtable.common.v1.audit_pb2 import AuditEvent
 from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, background
@@ -28,6 +28,7 @@ CAPACITY = 10_000
 SHARE = 2_000
 """How many of them one tenant may have."""
 _AT_ONCE = 100
+_IN_ONE_TURN = 20
 _INTERVAL_SECONDS = 1.0
 _logger = logging.getLogger(__name__)
 
@@ -36,23 +37,25 @@ def recorded(
     engine: "ScopedEngine", question: tuple[str, str, str], decision: "Decision", given: "Circumstances"
 ) -> auditing.Decision:
     """A decision of an engine about (resource, verb, subject), with the grant that it came through."""
-    from pyairtable_mesh.runtime.authorization import explain_scoped  # noqa: PLC0415 # with the first engine
-
     resource, verb, subject = question
-    path = explain_scoped(engine, question, given).path if decision.allowed else ()
-    bound = [each.binding for each in path if each.binding]
     return auditing.Decision(
         subject,
         resource,
         f"{resource.partition(':')[0]}.{verb}",
         answer_of(decision),
-        f"roleBindings/{bound[-1]}" if bound else "",
+        _grant(engine, question, given) if decision.allowed else "",
         str(decision.revision),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+def _grant(engine: "ScopedEngine", question: tuple[str, str, str], given: "Circumstances") -> str:
+    from pyairtable_mesh.runtime.authorization import explain_scoped  # noqa: PLC0415 # with the first engine
+
+    bound = [each.binding for each in explain_scoped(engine, question, given).path if each.binding]
+    return f"roleBindings/{bound[-1]}" if bound else ""
+
+
+class Recorded(NamedTuple):
     """A decision that was made for a caller."""
 
     caller: RequestContext
@@ -88,12 +91,23 @@ class DecisionLog:
         self._waiting: list[Recorded] = []
         self._held = Counter[str]()
         self._full = asyncio.Event()
-        meter = metrics.get_meter("pyairtable_mesh")
-        self._dropped = meter.create_counter(
-            "permission.audit.dropped", unit="{decision}", description="Decisions that did not fit into the buffer."
-        )
+        self._lost = 0
         self.dropped = Counter[str]()
         """Decisions that did not fit, by the tenant, since the last that were written."""
+
+    def observe(self, meter: Meter) -> None:
+        """Tell with each collection how many decisions wait, and how many did not fit."""
+
+        def dropped(_options: CallbackOptions) -> list[Observation]:
+            return [Observation(self._lost)]
+
+        def waiting(_options: CallbackOptions) -> list[Observation]:
+            return [Observation(len(self._waiting))]
+
+        words = "Decisions that did not fit into the buffer before the audit log."
+        meter.create_observable_counter("pyairtable.audit.dropped", [dropped], unit="{decision}", description=words)
+        words = "Decisions that wait to be written to the audit log."
+        meter.create_observable_gauge("pyairtable.audit.waiting", [waiting], unit="{decision}", description=words)
 
     def wants(self, *, allowed: bool) -> bool:
         """Whether a decision is to be taken."""
@@ -102,11 +116,12 @@ class DecisionLog:
     def take(self, caller: RequestContext, decision: auditing.Decision, space: str = "") -> None:
         """Keep a decision (in a model space by its name, else the platform's) to be written; never waits."""
         tenant_id = caller.tenant_id
-        if len(self._waiting) >= self._capacity or self._held[tenant_id] >= self._share:
+        held = self._held.get(tenant_id, 0)
+        if len(self._waiting) >= self._capacity or held >= self._share:
             self.dropped[tenant_id] += 1
-            self._dropped.add(1)
+            self._lost += 1
             return
-        self._held[tenant_id] += 1
+        self._held[tenant_id] = held + 1
         self._waiting.append(Recorded(caller, self._clock(), decision, space))
         if len(self._waiting) >= _AT_ONCE:
             self._full.set()
@@ -138,21 +153,27 @@ class DecisionLog:
             tenants = Counter(each.caller.tenant_id for each in part)
             dropped = Counter({each: self.dropped[each] for each in tenants})
             untold = dropped.copy()
+            told: list[tuple[Recorded, AuditEvent]] = []
+            for each in part:
+                told.append((each, _message(each, untold.pop(each.caller.tenant_id, 0))))
+                if len(told) % _IN_ONE_TURN == 0:
+                    await asyncio.sleep(0)
             async with self._database.transaction(background()) as transaction:
-                for each in part:
-                    outcome: auditing.Outcome = "denied" if each.decision.answer == "denied" else "succeeded"
-                    details = {"space": each.space} if each.space else {}
-                    if missing := untold.pop(each.caller.tenant_id, 0):
-                        details["dropped_before"] = str(missing)
-                    entry = auditing.Entry(each.decision.resource, "", outcome, details, each.decision, None)
-                    transaction.publish(
-                        auditing.EVENT_TYPE,
-                        each.decision.resource,
-                        auditing.message(entry, each.caller, each.time),
-                        aggregate=auditing.EVENT_TYPE,
-                        tenant_id=each.caller.tenant_id,
-                    )
+                for each, message in told:
+                    resource, tenant_id = each.decision.resource, each.caller.tenant_id
+                    kind = auditing.EVENT_TYPE
+                    transaction.publish(kind, resource, message, aggregate=kind, tenant_id=tenant_id)
             del self._waiting[: len(part)]
             self._held -= tenants
             self.dropped -= dropped
         self._full.clear()
+
+
+def _message(recorded: Recorded, dropped: int) -> AuditEvent:
+    """What the audit log gets; `dropped` decisions of its tenant did not fit before it."""
+    caller, time, decision, space = recorded
+    details = {"space": space} if space else {}
+    if dropped:
+        details["dropped_before"] = str(dropped)
+    outcome: auditing.Outcome = "denied" if decision.answer == "denied" else "succeeded"
+    return auditing.message(auditing.Entry(decision.resource, "", outcome, details, decision, None), caller, time)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import NullPool
 from sqlalchemy import event as hooks
 from sqlalchemy.engine import URL, make_url
@@ -17,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 
 from pyairtable_mesh.runtime.asyncio_core import AsyncEngine, create_async_engine
 from pyairtable_mesh.runtime.errors import Unavailable
+from pyairtable_mesh.runtime.sqlite import Connection
 
 _ASYNCPG = "postgresql+asyncpg"
 _QUEUE_SECONDS = 10.0
@@ -72,23 +74,22 @@ def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"the folder of {path} cannot be made", reason="DATABASE_UNAVAILABLE") from error
+    options: dict[str, Any] = {"max_overflow": 0, "pool_timeout": _QUEUE_SECONDS, "hide_parameters": True}
     target = url.set(drivername="sqlite+aiosqlite")
-    # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
-    options: dict[str, Any] = {
-        "connect_args": {"isolation_level": None, "factory": _Connection},
-        "max_overflow": 0,
-        "pool_timeout": _QUEUE_SECONDS,
-        "hide_parameters": True,
-    }
-    writer = create_async_engine(target, pool_size=1, **options)
-    reader = create_async_engine(target, pool_size=readers, **options)
-    for engine, begin, pragmas in (
-        (writer, "BEGIN IMMEDIATE", _SQLITE_PRAGMAS),
-        (reader, "BEGIN", (*_SQLITE_PRAGMAS, "query_only = ON")),
-    ):
-        hooks.listen(engine.sync_engine, "connect", _pragmas(pragmas))
-        hooks.listen(engine.sync_engine, "begin", _statement(begin))
-    return writer, reader
+
+    def engine(size: int, begin: str, pragmas: Iterable[str]) -> AsyncEngine:
+        async def connect() -> Connection:
+            connection = Connection(path, begin, _Connection)
+            await connection
+            return connection
+
+        made = create_async_engine(target, pool_size=size, async_creator=connect, **options)
+        hooks.listen(made.sync_engine, "connect", _pragmas(pragmas))
+        hooks.listen(made.sync_engine, "begin", _begin)
+        return made
+
+    writer = engine(1, "BEGIN IMMEDIATE", _SQLITE_PRAGMAS)
+    return writer, engine(readers, "BEGIN", (*_SQLITE_PRAGMAS, "query_only = ON"))
 
 
 def unpooled(url: URL) -> AsyncEngine:
@@ -121,5 +122,7 @@ def _pragmas(pragmas: Iterable[str]) -> Callable[[Any, Any], None]:
     return apply
 
 
-def _statement(statement: str) -> Callable[[Any], None]:
-    return lambda connection: connection.exec_driver_sql(statement)
+def _begin(connection: SyncConnection) -> None:
+    driven = connection.connection.driver_connection
+    assert isinstance(driven, Connection)
+    driven.begin()

@@ -3,7 +3,6 @@ Crockford base32 characters. They sort by the time of their making, by bytes, an
 SQLite would collate in different ways.
 """
 
-import base64
 import re
 import secrets
 import threading
@@ -13,9 +12,10 @@ from collections.abc import Callable
 ID_PATTERN = re.compile(r"[a-z]{3}[0-9a-hjkmnp-tv-z]{26}")
 """What `re.fullmatch` of an id needs; the same expression as in common.v1."""
 
-_BASE32HEX = b"0123456789ABCDEFGHIJKLMNOPQRSTUV"
-_CROCKFORD = b"0123456789abcdefghjkmnpqrstvwxyz"
-_TO_CROCKFORD = bytes.maketrans(_BASE32HEX, _CROCKFORD)
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
+_SHIFTS = range(120, -1, -10)
+"""Of the 13 pairs of digits, which hold 130 bits, the first one highest."""
 _RANDOM_BITS = 74
 _RANDOM_MASK = (1 << _RANDOM_BITS) - 1
 _LOW_BITS = 62
@@ -51,9 +51,8 @@ class IdSource:
 
     def new_id(self, prefix: str) -> str:
         """``usr`` gives ``usr`` and 26 characters; `prefix` is three lower-case letters."""
-        # 20 bytes are 32 base32 digits: the 128 bits fill the last 26.
-        digits = base64.b32hexencode(self.uuid7().to_bytes(20))[6:]
-        return prefix + digits.translate(_TO_CROCKFORD).decode()
+        number = self.uuid7()
+        return prefix + "".join([_PAIRS[number >> shift & 0x3FF] for shift in _SHIFTS])
 
 
 new_id = IdSource().new_id

@@ -104,9 +104,6 @@ class Page:
 
 async def append(connection: AsyncConnection, events: Sequence[Event]) -> None:
     """Write `events` in the transaction of `connection`."""
-    statement = insert(OUTBOX)
-    if connection.dialect.name == "postgresql":
-        statement = statement.values(xid=_number(func.pg_current_xact_id()))
     rows = [
         {
             "event_id": event.id,
@@ -123,7 +120,7 @@ async def append(connection: AsyncConnection, events: Sequence[Event]) -> None:
         }
         for event in events
     ]
-    await connection.execute(statement, rows)
+    await connection.execute(_APPEND[connection.dialect.name], rows)
 
 
 async def read(connection: AsyncConnection, after: Position, types: Sequence[str] = (), limit: int = 256) -> Page:
@@ -175,6 +172,14 @@ async def trim(connection: AsyncConnection, before: datetime, limit: int = 10_00
     return len(gone)
 
 
+def _number(xid8: ColumnElement[Any]) -> ColumnElement[int]:
+    return cast(cast(xid8, Text), BigInteger)
+
+
+_APPEND = {
+    "sqlite": insert(OUTBOX),
+    "postgresql": insert(OUTBOX).values(xid=_number(func.pg_current_xact_id())),
+}
 _MARK = select(RUNTIME_VALUES.c.value).where(RUNTIME_VALUES.c.name == _TRIMMED)
 _SET_MARK = update(RUNTIME_VALUES).where(RUNTIME_VALUES.c.name == _TRIMMED).values(value=bindparam("mark"))
 
@@ -213,10 +218,6 @@ def _of_type(pattern: str) -> ColumnElement[bool]:
 def _newest(visible: ColumnElement[bool], after: Position) -> Select[tuple[int, int, bool]]:
     rows = select(OUTBOX.c.xid, OUTBOX.c.seq, visible.label("visible")).where(_after(after))
     return rows.order_by(OUTBOX.c.xid.desc(), OUTBOX.c.seq.desc()).limit(1)
-
-
-def _number(xid8: ColumnElement[Any]) -> ColumnElement[int]:
-    return cast(cast(xid8, Text), BigInteger)
 
 
 def _visible(connection: AsyncConnection) -> ColumnElement[bool]:

@@ -19,7 +19,6 @@ from pyairtable_mesh.runtime import ids
 
 Accept = Callable[[Any], Any]
 """True for a value that surely breaks no rule."""
-_NEVER_SEEN = -1
 _UNBOUNDED = 1 << 64
 MAX_MATCHED = 512
 """Longer texts are the engine's: its regular expressions take linear time on hostile ones, Python's may not."""
@@ -41,25 +40,33 @@ def _doubt(_value: Any) -> bool:
     return False
 
 
+def _no_doubt(_value: Any) -> bool:
+    return True
+
+
+Field = tuple[str, bool, Accept]
+"""A field's name, whether it is needed, and what its value must pass where it is there."""
+
+
 @dataclass(slots=True)
 class Screen:
-    """The quick look at one type. Each field has a bit, 0 where it may be absent, and what its value must pass."""
+    """The quick look at one type: at the fields that have rules, in the ways that they tell whether they are there."""
 
-    needed: int = _NEVER_SEEN
-    fields: dict[FieldDescriptor, tuple[int, Accept | None]] = field(default_factory=dict)
+    complete: bool = False
+    by_value: list[Field] = field(default_factory=list)
+    """Those that are absent when they are zero or empty."""
+    by_presence: list[Field] = field(default_factory=list)
 
     def passes(self, message: Any) -> bool:
         """Whether the message surely breaks no rule."""
-        known = self.fields
-        seen = 0
-        for descriptor, value in message.ListFields():
-            entry = known.get(descriptor)
-            if entry is not None:
-                bit, accept = entry
-                if accept is not None and not accept(value):
-                    return False
-                seen |= bit
-        return seen == self.needed
+        for name, needed, accept in self.by_value:
+            value = getattr(message, name)
+            if not (accept(value) if value else not needed):
+                return False
+        for name, needed, accept in self.by_presence:
+            if not (accept(getattr(message, name)) if message.HasField(name) else not needed):
+                return False
+        return self.complete
 
 
 class Screens:
@@ -82,14 +89,12 @@ class Screens:
         needed = set(self._broken_when_empty(message_factory.GetMessageClass(descriptor)()))
         if _has_own_rules(descriptor) or not needed.issubset(descriptor.fields_by_name.keys()):
             return screen
-        bits = 0
-        for index, each in enumerate(descriptor.fields):
-            bit = 1 << index if each.name in needed else 0
+        for each in descriptor.fields:
             accept = self._accept(each)
-            if bit or accept is not None:
-                screen.fields[each] = (bit, accept)
-            bits |= bit
-        screen.needed = bits
+            if each.name in needed or accept is not None:
+                fields = screen.by_presence if each.has_presence else screen.by_value
+                fields.append((each.name, each.name in needed, accept or _no_doubt))
+        screen.complete = True
         return screen
 
     def _accept(self, each: FieldDescriptor) -> Accept | None:
@@ -145,7 +150,7 @@ def _names(rules: Any) -> set[str]:
 
 
 def _kinds(rules: Any) -> set[str]:
-    """What rules there are but for those that hold of an absent field (`Screen.needed`)."""
+    """What rules there are but for those that hold of an absent field."""
     return _names(rules) - {"required", "ignore"}
 
 

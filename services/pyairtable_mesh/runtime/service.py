@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from opentelemetry.metrics import Meter, NoOpMeter
+
 from pyairtable_mesh.runtime.access import AccessTable
 from pyairtable_mesh.runtime.authorizer import Authorizer
 from pyairtable_mesh.runtime.database import Database
@@ -25,7 +27,9 @@ Background = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Runtime(Generic[S]):
-    """What a service is given to build itself from; `leaving` is set when streams without an end should end."""
+    """What a service is given to build itself from; `leaving` is set when streams without an end should end, and
+    instruments of `meter` are served with the process's metrics.
+    """
 
     settings: S
     peers: Peers
@@ -34,6 +38,7 @@ class Runtime(Generic[S]):
     database_or_none: Database | None = None
     sealer_or_none: Sealer | None = None
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    meter: Meter = field(default_factory=lambda: NoOpMeter("pyairtable_mesh"))
 
     @property
     def database(self) -> Database:

@@ -89,7 +89,8 @@ class Settings:
     max_concurrent_calls: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
     """Unary calls in flight, and streams, over which RESOURCE_EXHAUSTED is answered."""
     max_calls_per_second: Annotated[float, Meta(ge=0)] = 0.0
-    """Calls a second, over which RESOURCE_EXHAUSTED is answered with the delay to wait; 0 for no limit."""
+    """Calls a second, over which RESOURCE_EXHAUSTED is answered with the delay to wait, and messages of request streams
+    are read later; 0 for no limit."""
     default_deadline_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     """Deadline of a unary call that comes without one."""
     removal_seconds: Annotated[float, Meta(ge=0, le=600)] = 3.0
@@ -101,6 +102,8 @@ class Settings:
     """Who authorizes calls: a replica of the permissions in this process, or the permission service alone."""
     replica_budget_seconds: Annotated[float, Meta(ge=2, le=300)] = 5.0
     """How long a replica that no longer hears the permission service goes on answering."""
+    replica_skew_seconds: Annotated[float, Meta(ge=0.5, le=60)] = 2.0
+    """How far this clock may be from the permission service's for a replica to judge what expires, and to answer."""
     replica_idle_seconds: Annotated[float, Meta(ge=10, le=86_400)] = 600.0
     """How long a tenant's replica is kept without a call that asks it."""
     replica_tenants: Annotated[int, Meta(ge=1, le=10_000)] = 100

@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
@@ -55,6 +55,11 @@ class Telemetry:
     traces: TracerProvider
     metrics: MeterProvider
     logs: LoggerProvider
+
+    @property
+    def meter(self) -> Meter:
+        """Where instruments of this package come from."""
+        return self.metrics.get_meter("pyairtable_mesh")
 
     def close(self) -> None:
         """Export what is left, each signal for at most five seconds; blocking."""
@@ -109,8 +114,7 @@ def observe_dependencies(telemetry: Telemetry, look: Callable[[], Mapping[str, b
     def up(_options: CallbackOptions) -> list[Observation]:
         return [Observation(int(healthy), {"dependency.name": name}) for name, healthy in look().items()]
 
-    meter = telemetry.metrics.get_meter("pyairtable_mesh")
-    meter.create_observable_gauge(DEPENDENCY_UP, [up], description="1 while a dependency answers, else 0.")
+    telemetry.meter.create_observable_gauge(DEPENDENCY_UP, [up], description="1 while a dependency answers, else 0.")
 
 
 def official(choice: str, telemetry: Telemetry) -> list[grpc.aio.ServerInterceptor]:

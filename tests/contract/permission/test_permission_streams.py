@@ -10,6 +10,7 @@ from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.runtime.authorization import Circumstances, load_scoped, product
 from pyairtable_mesh.runtime.database import Database
+from pyairtable_mesh.runtime.replica.authorizer import claimed_revision
 from tests.contract.permission.serving import bearer, served
 from tests.contract.permission.test_permission_service import (
     BASE,
@@ -70,7 +71,7 @@ async def test_questions_of_a_stream_are_answered_each_for_itself(stub: Stub) ->
 
 async def _resources(stub: Stub, request: pb.LookupResourcesRequest) -> tuple[list[str], pb.LookupResourcesResponse]:
     messages = await _all(stub.LookupResources(request, metadata=VIEWER))
-    return [each.resource.resource for each in messages[:-1]], messages[-1]
+    return [found.resource for each in messages for found in each.resources], messages[-1]
 
 
 async def test_a_list_is_complete_sorted_and_of_one_state_however_it_is_cut(stub: Stub) -> None:
@@ -92,18 +93,27 @@ async def test_a_list_is_complete_sorted_and_of_one_state_however_it_is_cut(stub
         await stub.WriteRelationships(_write(extra), metadata=OWNER)
     assert found == RECORDS
     assert counts == [10, 20, 25]
-    messages = await _all(
-        stub.LookupResources(pb.LookupResourcesRequest(resource_type="record", permission="read"), metadata=VIEWER)
-    )
-    resumed = pb.LookupResourcesRequest(resource_type="record", permission="read", cursor=messages[4].cursor)
-    rest, _ = await _resources(stub, resumed)
-    assert [each.resource.resource for each in messages[:5]] + rest == [
-        each.resource.resource for each in messages[:-1]
-    ]
-    resumed.permission = "update"
+    request.permission = "update"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await _resources(stub, resumed)
+        await _resources(stub, request)
     assert _details(caught.value)[0] == "CURSOR_INVALID"
+
+
+async def test_a_long_list_begins_with_a_few_and_goes_on_behind_any_message(stub: Stub) -> None:
+    more = [ref("record", f"{number}y") for number in range(800)]
+    await stub.WriteRelationships(_write(*(_update(each, "table", TABLE) for each in more)), metadata=OWNER)
+    request = pb.LookupResourcesRequest(resource_type="record", permission="read")
+    messages = await _all(stub.LookupResources(request, metadata=VIEWER))
+    assert [len(each.resources) for each in messages] == [100, 500, 225]
+    assert [each.HasField("summary") for each in messages] == [False, False, True]
+    assert messages[-1].summary.count == 825
+    whole = [found.resource for each in messages for found in each.resources]
+    assert whole == sorted([*RECORDS, *more])
+    for number, each in enumerate(messages[:-1], 1):
+        request.cursor = each.cursor
+        rest, end = await _resources(stub, request)
+        assert whole[sum(len(before.resources) for before in messages[:number]) :] == rest
+        assert (end.summary.count, end.summary.complete) == (825, True)
 
 
 async def test_who_may_act_is_listed_and_expanded(stub: Stub) -> None:
@@ -111,8 +121,16 @@ async def test_who_may_act_is_listed_and_expanded(stub: Stub) -> None:
     await stub.GrantRole(_grant("roles/editor", TABLE, members()), metadata=OWNER)
     request = pb.LookupSubjectsRequest(resource=TABLE, permission="read", subject_type="user")
     messages = await _all(stub.LookupSubjects(request, metadata=OWNER))
-    assert [each.subject.subject for each in messages[:-1]] == [ALICE, BOB, CAROL]
+    assert [found.subject for each in messages for found in each.subjects] == [ALICE, BOB, CAROL]
     assert messages[-1].summary.complete
+    request.subject_type, request.subject_relation = "group", "member"
+    messages = await _all(stub.LookupSubjects(request, metadata=OWNER))
+    assert [found.subject for each in messages for found in each.subjects] == [members()]
+    assert messages[-1].summary.complete
+    request.subject_type = "user"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _all(stub.LookupSubjects(request, metadata=OWNER))
+    assert _details(caught.value)[0] == "UNKNOWN_RELATION"
     tree = await stub.ExpandPermission(pb.ExpandPermissionRequest(resource=TABLE, permission="read"), metadata=OWNER)
     assert _leaves(tree.root) == {members(), BOB, ALICE}
     assert tree.consistency_token
@@ -132,7 +150,10 @@ async def test_a_watch_sees_each_revision_and_resumes_behind_its_checkpoint(stub
     first, second = await watch.read(), await watch.read()
     watch.cancel()
     assert [each.role_binding.subject for each in first.changes] == [CAROL]
-    assert first.checkpoint_token == granted.consistency_token
+    question = pb.CheckPermissionRequest(resource=BASE, permission="read")
+    question.consistency.at_exact_snapshot = first.checkpoint_token
+    answer = await stub.CheckPermission(question, metadata=OWNER)
+    assert answer.decision.consistency_token == granted.consistency_token
     assert [each.relationship.resource for each in second.changes] == [GROUP]
     for token, types in ((first.checkpoint_token, []), (begun.checkpoint_token, ["group"])):
         request = pb.WatchRelationshipsRequest(start_token=token, resource_types=types)
@@ -178,7 +199,7 @@ async def test_a_replica_hears_at_once_of_what_changed_nothing_for_it(stub: Stub
     written = await stub.WriteRelationships(_write(_update(ref("record", "z"), "table", TABLE)), metadata=OWNER)
     told = await stream.read()
     assert (told.WhichOneof("payload"), told.revision) == (None, last.revision + 1)
-    assert told.checkpoint_token == written.consistency_token
+    assert claimed_revision(told.checkpoint_token) == claimed_revision(written.consistency_token)
     stream.cancel()
 
 

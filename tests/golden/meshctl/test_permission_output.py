@@ -45,11 +45,10 @@ def mesh() -> FakeMesh:
     result = pb.Decision.RESULT_ALLOWED
     everybody = pb.FoundSubject(subject="user:*", result=result, excluded_subjects=["user:usr2"])
     subjects = [everybody, pb.FoundSubject(subject=BOB, result=conditional.result, missing_context=["region"])]
-    found = [pb.LookupSubjectsResponse(subject=each, cursor=str(at)) for at, each in enumerate(subjects)]
-    mesh.serve(ADDRESS, "LookupSubjects", *found, pb.LookupSubjectsResponse(summary=summary))
+    first = pb.LookupSubjectsResponse(subjects=subjects[:1], cursor="0")
+    mesh.serve(ADDRESS, "LookupSubjects", first, pb.LookupSubjectsResponse(subjects=subjects[1:], summary=summary))
     bases = [pb.FoundResource(resource=each, result=result) for each in ("base:app1", BASE)]
-    listed = [pb.LookupResourcesResponse(resource=each, cursor=str(at)) for at, each in enumerate(bases)]
-    mesh.serve(ADDRESS, "LookupResources", *listed, pb.LookupResourcesResponse(summary=summary))
+    mesh.serve(ADDRESS, "LookupResources", pb.LookupResourcesResponse(resources=bases, summary=summary))
     return mesh
 
 

@@ -242,6 +242,9 @@ def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
             entry = listed.get(subject, covered)
             assert (entry is None) == (found is None)
             assert bool(entry and entry.missing) == bool(found and found.missing)
+        groups = lookup.subjects(target, "read", "group", given, usersets=True).entries
+        of_groups = [(each, answer(target, each)) for each in (f"{group}#member" for group in GROUPS)]
+        assert list(groups) == [Found(name, found.missing) for name, found in of_groups if found is not None]
 
 
 @worlds.many

@@ -45,7 +45,7 @@ def subject(
     name: str, *, missing: Sequence[str] = (), excluded: Sequence[str] = (), cursor: str = ""
 ) -> pb.LookupSubjectsResponse:
     found = pb.FoundSubject(subject=name, result=ALLOWED, missing_context=missing, excluded_subjects=excluded)
-    return pb.LookupSubjectsResponse(subject=found, cursor=cursor)
+    return pb.LookupSubjectsResponse(subjects=[found], cursor=cursor)
 
 
 def end(count: int, *, complete: bool = True, cursor: str = "") -> pb.LookupSubjectsResponse:
@@ -164,7 +164,7 @@ def test_who_among_groups_for_programs(mesh: FakeMesh) -> None:
     mesh.serve(ADDRESS, "LookupSubjects", subject("group:g#member"), end(1))
     words = ("permission", "who", "base:a", "read", "--type", "group#member")
     found, summary = map(json.loads, invoke(mesh, *words, "-o", "json").stdout.splitlines())
-    assert (found["subject"]["subject"], summary["summary"]["complete"]) == ("group:g#member", True)
+    assert (found["subjects"][0]["subject"], summary["summary"]["complete"]) == ("group:g#member", True)
     assert len(list(yaml.safe_load_all(invoke(mesh, *words, "-o", "yaml").stdout))) == 2
     [request] = mesh.sent[-1].requests
     assert isinstance(request, pb.LookupSubjectsRequest)
@@ -174,8 +174,7 @@ def test_who_among_groups_for_programs(mesh: FakeMesh) -> None:
 def test_what(mesh: FakeMesh) -> None:
     found = pb.FoundResource(resource="table:t", result=CONDITIONAL, missing_context=["region"])
     summary = pb.LookupSummary(count=1, complete=True)
-    answers = [pb.LookupResourcesResponse(resource=found), pb.LookupResourcesResponse(summary=summary)]
-    mesh.serve(ADDRESS, "LookupResources", *answers)
+    mesh.serve(ADDRESS, "LookupResources", pb.LookupResourcesResponse(resources=[found], summary=summary))
     done = invoke(mesh, "permission", "what", "read", "table", "--subject", "user:b")
     assert (done.exit_code, done.stdout) == (0, "table:t  depends on region\n1 found.\n")
     expected = pb.LookupResourcesRequest(resource_type="table", permission="read", subject="user:b")
@@ -223,19 +222,19 @@ class Parts:
             case "1":  # looked at as many candidates as a part may, and found none
                 yield end(1, complete=False, cursor="2")
             case "2":
-                yield subject("user:b", cursor="3")
-                yield end(2, complete=request.limit == 0, cursor="3")
+                last = subject("user:b", cursor="3")
+                last.MergeFrom(end(2, complete=request.limit == 0))
+                yield last
 
 
 @pytest.mark.parametrize(("limit", "limits"), [(0, [0, 0, 0]), (2, [2, 1, 1])])
 async def test_a_list_is_followed_over_all_its_parts(limit: int, limits: list[int]) -> None:
     server = Parts()
     request = pb.LookupSubjectsRequest(resource="base:a", limit=limit)
-    *found, last = [each async for each in responses(Client(server, (), None), request)]
-    assert [each.subject.subject for each in found if isinstance(each, pb.LookupSubjectsResponse)] == [
-        "user:a",
-        "user:b",
-    ]
+    messages = [each async for each in responses(Client(server, (), None), request)]
+    assert [found.subject for each in messages for found in each.subjects] == ["user:a", "user:b"]
+    *found, last = messages
+    assert not any(each.HasField("summary") for each in found)
     assert (last.summary.count, last.summary.complete) == (2, limit == 0)
     assert [each.cursor for each in server.asked] == ["", "1", "2"]
     assert [each.limit for each in server.asked] == limits

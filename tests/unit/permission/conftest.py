@@ -22,12 +22,14 @@ from pyairtable_mesh.permission.domain import (
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.platform import Loader, State
+from pyairtable_mesh.permission.spaces import SpaceLoader
 from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.changes import Acts
 from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import States, Tokens
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Grant, Roles
+from pyairtable_mesh.permission.usecases.spaces import Spaces
 from pyairtable_mesh.runtime import outbox
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database import Database, background
@@ -75,11 +77,11 @@ class Permissions:
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(Sealer(b"k" * 32))
-        authority = Authority(NaiveEvaluator())
         self.engines = Engines(self.database, Loader(self.database))
+        authority = Authority(NaiveEvaluator(), self.engines)
         self.log = DecisionLog(self.database, self.clock, 0.5, capacity=30, share=20, chance=lambda: 0.4)
         self.states = States(self.engines, self.tokens)
-        acts = self.acts = Acts(self.database, self.tokens, messages.changed, self.engines)
+        acts = self.acts = Acts(self.database, self.tokens, messages.changed, self.engines, self.log)
         self.checks = Checks(self.states, self.tokens, self.clock, self.log)
         self.relationships = Relationships(self.database, acts, authority, self.tokens, self.clock)
         self.roles = Roles(self.database, acts, authority, self.tokens, self.clock)
@@ -144,6 +146,20 @@ class Permissions:
         return [event for _, event in page.events]
 
 
+def in_spaces(permissions: Permissions) -> Spaces:
+    """The use cases of the model spaces of its tenants."""
+    return Spaces(
+        permissions.database,
+        Engines(permissions.database, SpaceLoader(permissions.database)),
+        permissions.states,
+        permissions.acts,
+        Authority(NaiveEvaluator(), permissions.engines),
+        permissions.tokens,
+        permissions.clock,
+        permissions.log,
+    )
+
+
 def link(child: str, parent: str) -> Relationship:
     subject = Subject.parse(parent)
     return Relationship(Resource.parse(child), subject.type, subject)
@@ -184,4 +200,5 @@ async def permissions(database: Database, clock: Clock) -> Permissions:
     made = Permissions(database, clock)
     await made.grant(TENANT_SERVICE, "owner", TENANT, ALICE)
     await made.write(ALICE, (Operation.CREATE, link(BASE, WORKSPACE)), (Operation.CREATE, link(TABLE, BASE)))
+    await made.engines.at_least(TENANT_ID)
     return made

@@ -1,14 +1,32 @@
 """Which decisions the audit log gets, and that none is lost in silence."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from pyairtable.common.v1 import audit_pb2
-from pyairtable_mesh.permission import changelog
+from pyairtable.permission.v1 import permission_pb2 as pb
+from pyairtable_mesh.permission import changelog, space_messages
+from pyairtable_mesh.permission.domain import Filter, SpaceRelationship
+from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.maintenance import Maintenance
+from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.streams import StreamingRpcs
+from pyairtable_mesh.permission.usecases.authority import Authority, DeniedError, HiddenError
+from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
+from pyairtable_mesh.permission.usecases.consistency import NEAREST
+from pyairtable_mesh.permission.usecases.lookups import Lookups, Span
+from pyairtable_mesh.permission.usecases.roles import Wanted
+from pyairtable_mesh.permission.usecases.spaces import SpaceCircumstances
+from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime import auditing
+from pyairtable_mesh.runtime.context import RequestContext, enter
 from pyairtable_mesh.runtime.database import background
-from tests.unit.permission.conftest import Permissions, caller
-from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT_ID
+from tests.unit.permission.conftest import Permissions, caller, in_spaces
+from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, ref
 
 
 async def _audited(permissions: Permissions) -> list[audit_pb2.AuditEvent]:
@@ -18,12 +36,17 @@ async def _audited(permissions: Permissions) -> list[audit_pb2.AuditEvent]:
     return [each for each in found if each.HasField("authorization")]
 
 
+async def _refusals(permissions: Permissions) -> list[audit_pb2.AuditEvent]:
+    return [each for each in await _audited(permissions) if each.outcome == audit_pb2.AUDIT_OUTCOME_DENIED]
+
+
 async def test_a_decision_is_audited_with_who_asked_and_the_grant_that_allowed_it(permissions: Permissions) -> None:
     binding = (await permissions.grant(ALICE, "viewer", BASE, BOB)).role_binding
     assert await permissions.may(BOB, "read", TABLE)
     assert not await permissions.may(CAROL, "read", TABLE)
     await permissions.log.write()
-    allowed, denied = await _audited(permissions)
+    found = await _audited(permissions)
+    allowed, denied = found[-2:]
     assert allowed.authorization == audit_pb2.AuthorizationDecision(
         subject=BOB,
         resource=TABLE,
@@ -34,7 +57,7 @@ async def test_a_decision_is_audited_with_who_asked_and_the_grant_that_allowed_i
     )
     assert (denied.authorization.subject, denied.outcome) == (CAROL, audit_pb2.AUDIT_OUTCOME_DENIED)
     await permissions.log.write()
-    assert len(await _audited(permissions)) == 2
+    assert await _audited(permissions) == found
 
 
 def _denied(permissions: Permissions, tenant_id: str, times: int) -> None:
@@ -47,7 +70,7 @@ async def test_what_does_not_fit_is_counted(permissions: Permissions) -> None:
     _denied(permissions, TENANT_ID, 25)
     assert permissions.log.dropped == {TENANT_ID: 5}
     await permissions.log.write()
-    found = await _audited(permissions)
+    found = await _refusals(permissions)
     assert len(found) == 20
     assert found[0].details["dropped_before"] == "5"
     assert not permissions.log.dropped
@@ -64,7 +87,7 @@ async def test_a_tenant_cannot_ask_until_another_s_decisions_do_not_fit(permissi
     told = dict[str, list[str]]()
     for event in await permissions.events():
         found = audit_pb2.AuditEvent.FromString(event.data) if event.type == auditing.EVENT_TYPE else None
-        if found is not None and found.HasField("authorization"):
+        if found is not None and found.outcome == audit_pb2.AUDIT_OUTCOME_DENIED:
             told.setdefault(event.tenant_id, []).append(found.details.get("dropped_before", ""))
     assert told == {"ten" + "3" * 26: ["5"] + [""] * 19, TENANT_ID: ["3"] + [""] * 9}
 
@@ -87,3 +110,156 @@ async def test_the_changelog_is_pruned_by_age_and_by_number(permissions: Permiss
     permissions.clock.forward(timedelta(hours=2))
     await Maintenance(permissions.database, timedelta(hours=1), 100, permissions.clock).prune()
     assert await oldest() == 4
+
+
+async def test_history_is_pruned_from_its_beginning_however_clocks_differ(permissions: Permissions) -> None:
+    hour = timedelta(hours=1)
+    for number, ahead in enumerate((0, -3, 0, 3, -3, 3), 1):  # the clocks of the pods that write
+        permissions.clock.forward(ahead * hour)
+        await permissions.grant(ALICE, "viewer", BASE, ref("user", number))
+        permissions.clock.forward(-ahead * hour)
+    permissions.clock.forward(2 * hour)
+
+    async def kept() -> list[int]:
+        async with permissions.database.read(background(TENANT_ID)) as connection:
+            try:
+                tail = await changelog.read(connection, TENANT_ID, 0, 100)
+            except changelog.ExpiredError as error:
+                tail = await changelog.read(connection, TENANT_ID, error.oldest, 100)
+        return [each.number for each in tail.revisions]
+
+    assert await kept() == list(range(1, 9))
+    maintenance = Maintenance(permissions.database, hour, 100, permissions.clock)
+    await maintenance.prune()
+    assert await kept() == [6, 7, 8]  # 7 is as old as what went, and 6 is not
+    permissions.clock.forward(3 * hour)
+    await maintenance.prune()
+    assert await kept() == []
+
+
+async def _answers(permissions: Permissions) -> list[tuple[str, str, str, str]]:
+    """The denials of the log: the RPC, who asked, what for, and the revision."""
+    await permissions.log.write()
+    denied = await _refusals(permissions)
+    assert all(each.actor.subject == each.authorization.subject for each in denied)
+    return [
+        (each.action.rpartition("/")[2], each.resource, each.authorization.permission, each.authorization.revision)
+        for each in denied
+    ]
+
+
+async def _refused(waiting: Awaitable[object]) -> None:
+    with pytest.raises((DeniedError, HiddenError)):
+        await waiting
+
+
+async def _first(parts: AsyncIterator[object]) -> object:
+    return await anext(parts)
+
+
+async def test_who_may_not_ask_is_audited_whatever_it_asks(permissions: Permissions) -> None:
+    checks, clock, nothing = permissions.checks, permissions.clock, Circumstances()
+    lookups = Lookups(permissions.states, permissions.tokens, clock, permissions.log)
+    authority, leaving = Authority(NaiveEvaluator(), permissions.engines), asyncio.Event()
+    loader, tokens, log = Loader(permissions.database), permissions.tokens, permissions.log
+    watching = Watching(permissions.database, permissions.engines, loader, authority, tokens, leaving, log)
+    about = Question(TABLE, "read", CAROL)
+
+    def bob(method: str) -> RequestContext:
+        return caller(BOB, method=method)
+
+    await _refused(checks.check(bob("CheckPermission"), about, nothing))
+    await _refused(checks.explain(bob("ExplainPermission"), about, nothing))
+    await _refused(checks.effective(bob("GetEffectivePermissions"), TABLE, CAROL, nothing))
+    await _refused(lookups.expand(bob("ExpandPermission"), Question(TABLE, "read"), 0, NEAREST))
+    listed = lookups.resources(bob("LookupResources"), "table", Question("", "read", CAROL), nothing, Span())
+    await _refused(_first(listed))
+    who = lookups.subjects(bob("LookupSubjects"), Question(TABLE, "read"), "user", "", nothing, Span())
+    await _refused(_first(who))
+    await _refused(_first(watching.watch(bob("WatchRelationships"), "", "", (), 10)))
+    everything = Filter()
+    await _refused(permissions.relationships.read(bob("ReadRelationships"), everything, NEAREST, 10, None))
+    await _refused(permissions.relationships.export(bob("ExportRelationships"), NEAREST, 0, None, 10))
+    await _refused(permissions.roles.bindings(bob("ListRoleBindings"), Wanted(TABLE), NEAREST, 10, ""))
+    assert await _answers(permissions) == [
+        ("CheckPermission", TABLE, "table.manage_access", "2"),
+        ("ExplainPermission", TABLE, "table.manage_access", "2"),
+        ("GetEffectivePermissions", TABLE, "table.manage_access", "2"),
+        ("ExpandPermission", TABLE, "table.manage_access", "2"),
+        ("LookupResources", TENANT, "tenant.manage_access", "2"),
+        ("LookupSubjects", TABLE, "table.manage_access", "2"),
+        ("WatchRelationships", TENANT, "tenant.manage_access", "2"),
+        ("ReadRelationships", TENANT, "tenant.manage_access", "2"),
+        ("ExportRelationships", TENANT, "tenant.manage_access", "2"),
+        ("ListRoleBindings", TABLE, "table.manage_access", "2"),
+    ]
+
+
+async def test_each_denial_of_a_batch_a_stream_and_an_explanation_is_audited(permissions: Permissions) -> None:
+    denied, hidden = Question(TABLE, "read"), Question(TABLE, "read", ALICE)
+    batch = caller(CAROL, method="BatchCheckPermissions")
+    await permissions.checks.batch(batch, [denied, hidden, denied], Circumstances())
+    await permissions.checks.explain(caller(CAROL, method="ExplainPermission"), denied, Circumstances())
+    nobody: Any = None
+    streaming = StreamingRpcs(permissions.checks, nobody, nobody, nobody, nobody, nobody)
+    enter(caller(CAROL, method="StreamCheckPermissions"))
+
+    async def requests() -> AsyncIterator[pb.StreamCheckPermissionsRequest]:
+        for each in (denied, hidden):
+            item = pb.CheckItem(resource=each.resource, permission=each.verb, subject=each.subject)
+            yield pb.StreamCheckPermissionsRequest(item=item)
+
+    assert len([each async for each in streaming.StreamCheckPermissions(requests(), None)]) == 2
+    read, manage = "table.read", "table.manage_access"
+    assert [(method, permission) for method, _, permission, _ in await _answers(permissions)] == [
+        *(("BatchCheckPermissions", each) for each in (read, manage, read)),
+        ("ExplainPermission", read),
+        *(("StreamCheckPermissions", each) for each in (read, manage)),
+    ]
+
+
+async def test_an_act_is_audited_with_the_grant_that_allowed_it_and_its_refusal_with_what_was_missing(
+    permissions: Permissions,
+) -> None:
+    owner = (await permissions.grant(ALICE, "owner", BASE, BOB)).role_binding
+    await permissions.grant(BOB, "viewer", TABLE, CAROL)
+    await _refused(permissions.grant(CAROL, "viewer", TABLE, CAROL))
+    acts = [each.authorization for each in await _audited(permissions)]
+    allowed, denied = acts[-2:]
+    assert (allowed.subject, allowed.resource, allowed.permission) == (BOB, TABLE, "table.manage_access")
+    assert (allowed.answer, allowed.grant) == (audit_pb2.AUTHORIZATION_ANSWER_ALLOWED, owner.name)
+    assert allowed.revision == "3"
+    assert (denied.subject, denied.answer) == (CAROL, audit_pb2.AUTHORIZATION_ANSWER_DENIED)
+    assert denied.revision == "4"
+
+
+MODEL = """
+model
+  schema 1.1
+type user
+type team
+  relations
+    define member: [user]
+type doc
+  relations
+    define owner: [user, team#member]
+    define reader: owner
+"""
+
+
+async def test_in_a_model_space_a_decision_is_audited_with_the_relationship_that_allowed_it(
+    permissions: Permissions,
+) -> None:
+    spaces = in_spaces(permissions)
+    space = (await spaces.create(caller(ALICE), "Docs", space_messages.from_space)).name.removeprefix("modelSpaces/")
+    await spaces.write_schema(caller(ALICE), space, MODEL, "", lambda version, _: space_messages.from_schema(version))
+    stored = [SpaceRelationship("team:a", "member", BOB), SpaceRelationship("doc:1", "owner", "team:a#member")]
+    await spaces.add(caller(ALICE), space, stored)
+    for each in (BOB, CAROL):
+        await spaces.check(caller(each), space, Question("doc:1", "reader"), SpaceCircumstances())
+    await permissions.log.write()
+    allowed, denied = (await _audited(permissions))[-2:]
+    assert allowed.authorization.grant == "doc:1#owner@team:a#member"
+    assert (denied.authorization.grant, denied.details["space"]) == ("", f"modelSpaces/{space}")
+    acts = [each for each in await _audited(permissions) if each.details.get("space") and each.resource == TENANT]
+    assert [each.authorization.permission for each in acts] == ["tenant.manage_access"] * 3

@@ -2,27 +2,32 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from itertools import product as pairs
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.permission import changelog
-from pyairtable_mesh.permission.domain import Operation, ScopeMode
-from pyairtable_mesh.permission.engines import MOST_UNSEEN_SECONDS, Engines
+from pyairtable_mesh.permission.domain import Fact, Operation, ScopeMode
+from pyairtable_mesh.permission.engines import MOST_STILL_SECONDS, MOST_UNSEEN_SECONDS, Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
-from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.platform import Loader, State
+from pyairtable_mesh.permission.report import Report
 from pyairtable_mesh.permission.store import View
-from pyairtable_mesh.permission.tables import CHANGELOG, REVISION, ROLE_BINDING
+from pyairtable_mesh.permission.tables import CHANGELOG
+from pyairtable_mesh.permission.usecases.authority import HiddenError
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import NEWEST, Consistency
-from pyairtable_mesh.runtime import authorization
+from pyairtable_mesh.runtime import authorization, telemetry
 from pyairtable_mesh.runtime.context import RequestContext
-from pyairtable_mesh.runtime.database import Database
-from pyairtable_mesh.runtime.errors import MeshError, Unavailable
+from pyairtable_mesh.runtime.database import Database, background
+from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted, Unavailable
 from tests.unit.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, link, member
+from tests.unit.permission.restoring import overtaken, restore
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
 from tests.unit.runtime.permission_server import until
 
@@ -125,6 +130,7 @@ async def test_engines_make_room_for_each_other(permissions: Permissions) -> Non
     for each in tenants:
         await engines.at_least(each)
     assert [engines.nearest(each) is not None for each in tenants] == [False, True, True]
+    assert engines.tally.forgotten == {"room": 1}
     assert (await engines.at_least(TENANT_ID)).revision == 2
 
 
@@ -139,20 +145,12 @@ async def test_a_replica_that_missed_what_is_pruned_begins_anew(permissions: Per
     assert _held(state.engine, permissions.clock) == await _naive(permissions)
 
 
-async def _restore(permissions: Permissions, revision: int) -> None:
-    """Put the database back to a revision behind which only roles were granted."""
-    async with permissions.database.transaction(caller(ALICE)) as transaction:
-        for table in (CHANGELOG, ROLE_BINDING):
-            await transaction.connection.execute(table.delete().where(table.c.revision > revision))
-        await transaction.connection.execute(REVISION.update().values(revision=revision))
-
-
 async def test_what_a_restored_database_does_not_know_is_given_up(permissions: Permissions) -> None:
     engines = permissions.engines
     restored = (await engines.at_least(TENANT_ID)).revision
     await permissions.grant(ALICE, "viewer", BASE, BOB)
     assert await permissions.may(BOB, "read", TABLE)
-    await _restore(permissions, restored)
+    await restore(permissions, restored)
     async with permissions.database.read(caller(ALICE)) as connection:
         with pytest.raises(changelog.ExpiredError) as error:
             await changelog.read(connection, TENANT_ID, restored + 1, 100)
@@ -164,7 +162,7 @@ async def test_what_a_restored_database_does_not_know_is_given_up(permissions: P
 async def test_following_notices_a_restored_database(permissions: Permissions) -> None:
     restored = (await permissions.engines.at_least(TENANT_ID)).revision
     await permissions.grant(ALICE, "viewer", BASE, BOB)
-    await _restore(permissions, restored)
+    await restore(permissions, restored)
     following = asyncio.create_task(permissions.engines.follow())
     await until("the engine to be given up", lambda: permissions.engines.nearest(TENANT_ID) is None)
     following.cancel()
@@ -216,5 +214,154 @@ async def test_a_scope_that_cannot_follow_is_loaded_anew_and_stops_no_other(
 
     await until("the other tenant's change", lambda: revision(other_id) == 1)
     following.cancel()
+    assert (other.engines.tally.failures, other.engines.tally.forgotten) == (1, {"fault": 1})
     assert revision(TENANT_ID) == -1
     assert await other.may(BOB, "read", TABLE)
+
+
+def _told(registry: CollectorRegistry) -> dict[str, float]:
+    """The series of the platform's engines, without their prefix; sums over other labels."""
+    found = dict[str, float]()
+    for each in (sample for family in registry.collect() for sample in family.samples):
+        if each.labels.get("space") == "platform":
+            name = each.name.removeprefix("pyairtable_engine_")
+            found[name] = found.get(name, 0) + each.value
+    return found
+
+
+async def test_metrics_say_what_is_held_and_how_far_it_is_behind(
+    permissions: Permissions, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    engines = Engines(database, Loader(database), clock=lambda: now)
+    observer = telemetry.start("test", namespace="default", instance="1", sample_ratio=0)
+    Report({"platform": engines}).observe(observer.meter)
+    assert (_told(observer.registry)["held"], _told(observer.registry)["silence_seconds"]) == (0, 0)
+    await engines.at_least(TENANT_ID)
+    found = _told(observer.registry)
+    assert (found["held"], found["loads_total"], found["lag_revisions"], found["forgotten_total"]) == (1, 1, 0, 0)
+    assert 0 < found["facts"] < found["facts_limit"]
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    now += 3
+    with monkeypatch.context() as patch:
+        patch.setattr(changelog, "read", _fails)
+        following = asyncio.create_task(engines.follow())
+        await until("following to fail", lambda: engines.tally.failures)
+        following.cancel()
+    found = _told(observer.registry)
+    assert (found["lag_revisions"], found["silence_seconds"]) == (1, 3)
+    assert found["failures_total"] == engines.tally.failures
+    observer.close()
+
+
+async def _fails(*_: object) -> changelog.Tail:
+    raise Unavailable("the changelog cannot be read", reason="DATABASE_UNAVAILABLE")
+
+
+async def test_a_process_that_follows_no_longer_is_not_ready(
+    permissions: Permissions, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    engines = Engines(database, Loader(database), clock=lambda: now)
+    await engines.at_least(TENANT_ID)
+    following = asyncio.create_task(engines.follow())
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "read", _away)
+        await until("a look to fail", lambda: engines.tally.failures)
+        now += MOST_STILL_SECONDS
+        await engines.check()
+        now += 1
+        with pytest.raises(Unavailable):
+            await engines.check()
+    await until("following to go on", lambda: engines.unseen == 0)
+    await engines.check()
+    following.cancel()
+
+
+async def test_a_tenant_that_is_larger_than_what_may_be_held_is_refused_in_words(permissions: Permissions) -> None:
+    engines = Engines(permissions.database, Loader(permissions.database, most_facts=5), most_facts=5)
+    with pytest.raises(ResourceExhausted) as refused:
+        await engines.at_least(TENANT_ID)
+    assert (refused.value.reason, refused.value.metadata) == ("STATE_TOO_LARGE", {"limit": "5"})
+    assert "PYAIRTABLE_ENGINE_FACTS" in refused.value.message
+    assert engines.count == 0
+
+
+@pytest.mark.parametrize("way", ["following", "newest", "token", "own change"])
+async def test_another_history_with_the_same_numbers_is_noticed(
+    permissions: Permissions, database: Database, way: str
+) -> None:
+    engines = permissions.engines
+    restored = (await engines.at_least(TENANT_ID)).revision
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    assert await permissions.may(BOB, "read", TABLE)
+    held = engines.nearest(TENANT_ID)
+    assert held is not None
+    other = Permissions(database, permissions.clock)
+    await overtaken(permissions, other, restored, held.revision + (way == "token"))
+    if way == "token":
+        await engines.at_least(TENANT_ID, held.revision + 1)
+    elif way == "newest":
+        await engines.newest(TENANT_ID)
+    else:
+        if way == "own change":
+            await permissions.grant(ALICE, "viewer", ref("workspace", 2), CAROL)
+            assert held.revision == restored + 2
+        following = asyncio.create_task(engines.follow())
+        await until("the engine to be given up", lambda: engines.tally.forgotten["history"])
+        following.cancel()
+    assert not await permissions.may(BOB, "read", TABLE)
+    assert (await engines.newest(TENANT_ID)).revision == (await other.engines.newest(TENANT_ID)).revision
+
+
+async def test_a_history_that_goes_on_is_not_taken_for_another(permissions: Permissions, database: Database) -> None:
+    """Also behind changes that change nothing, and when what made a state is pruned."""
+    engines, other = permissions.engines, Permissions(database, permissions.clock)
+    await engines.at_least(TENANT_ID)
+    await other.engines.at_least(TENANT_ID)
+    following = asyncio.create_task(engines.follow())
+    for number in range(4):
+        by = (permissions, other)[number % 2]
+        await by.grant(ALICE, "viewer", ref("workspace", f"w{number}"), BOB)
+        await by.write(ALICE, (Operation.DELETE, member(ref("group"), ref("user", f"x{number}"))))
+        permissions.clock.forward(timedelta(hours=1))
+        async with database.transaction(background()) as transaction:
+            await changelog.prune(transaction.connection, permissions.clock() - timedelta(minutes=1), 100)
+        newest = await other.engines.newest(TENANT_ID)
+        await until("the change", lambda at=newest.revision: engines.nearest(TENANT_ID).revision == at)  # type: ignore[union-attr]
+    following.cancel()
+    assert engines.tally.forgotten == {}
+
+
+async def test_a_change_is_decided_by_no_engine_of_a_history_that_was_given_up(permissions: Permissions) -> None:
+    other = Permissions(permissions.database, permissions.clock)
+    before = (await permissions.engines.newest(TENANT_ID)).revision
+    await permissions.grant(ALICE, "owner", WORKSPACE, BOB)
+    known = permissions.engines.nearest(TENANT_ID)
+    assert known is not None
+    await overtaken(permissions, other, before, known.revision)
+    assert permissions.engines.nearest(TENANT_ID) is known, "it was looked at the database"
+    assert known.engine.check((WORKSPACE, "manage_access", BOB), authorization.Circumstances(0.0)).allowed
+    with pytest.raises(HiddenError):
+        await permissions.grant(BOB, "viewer", WORKSPACE, CAROL)
+
+
+async def test_what_is_committed_while_an_engine_is_loaded_is_in_it(permissions: Permissions) -> None:
+    loaded, go_on = asyncio.Event(), asyncio.Event()
+
+    class SlowLoader(Loader):
+        async def load(self, tenant_id: str, wanted: Callable[[Fact], bool] | None = None) -> State:
+            state = await super().load(tenant_id, wanted)
+            loaded.set()
+            await go_on.wait()
+            return state
+
+    writer = Permissions(permissions.database, permissions.clock)
+    writer.engines._loader = SlowLoader(permissions.database)
+    await writer.grant(ALICE, "viewer", WORKSPACE, BOB)  # decided on the rows, and the engine is begun
+    await asyncio.wait_for(loaded.wait(), 5)
+    await writer.grant(ALICE, "viewer", WORKSPACE, CAROL)
+    go_on.set()
+    state = await writer.engines.at_least(TENANT_ID)
+    assert state.engine.check((WORKSPACE, "read", CAROL), authorization.Circumstances(0.0)).allowed
+    assert writer.engines.nearest(TENANT_ID) is state

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pyairtable.permission.v1 import permission_pb2 as pb
-from pyairtable_mesh.permission.domain import Filter, Operation, Precondition, Relationship
+from pyairtable_mesh.permission.domain import Filter, Operation, Precondition, Relationship, ScopeMode
+from pyairtable_mesh.permission.usecases.authority import HiddenError
 from pyairtable_mesh.permission.usecases.consistency import NEWEST
 from pyairtable_mesh.runtime import database as databases
+from pyairtable_mesh.runtime.authorization import Circumstances
 from pyairtable_mesh.runtime.errors import MeshError
 from pyairtable_mesh.runtime.idempotency import Replayed
 from tests.unit.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, member, with_request_id
@@ -95,3 +97,20 @@ async def test_a_repeated_write_happens_once_wherever_it_arrives(replicas: list[
         before = (await one.engines.newest(TENANT_ID)).revision
         assert await _outcomes(one.write(request, joined), two.write(request, joined)) == ["", ""]
         assert (await two.engines.newest(TENANT_ID)).revision == before + 1
+
+
+async def test_a_change_is_decided_by_the_newest_state_and_by_no_engine_that_is_behind(
+    replicas: list[Permissions],
+) -> None:
+    one, other = replicas
+    await one.grant(ALICE, "owner", WORKSPACE, ALICE)
+    owning = (await one.grant(ALICE, "owner", WORKSPACE, BOB)).role_binding.name
+    await other.engines.newest(TENANT_ID)
+    await one.revoke(ALICE, owning)
+    behind = other.engines.nearest(TENANT_ID)
+    assert behind is not None
+    assert behind.engine.check((WORKSPACE, "manage_access", BOB), Circumstances(0.0)).allowed
+    with pytest.raises(HiddenError):
+        await other.grant(BOB, "viewer", WORKSPACE, CAROL)
+    with pytest.raises(HiddenError):
+        await other.set_mode(BOB, WORKSPACE, ScopeMode.RESTRICT)

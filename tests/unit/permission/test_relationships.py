@@ -103,6 +103,22 @@ async def test_who_may_write(
             await permissions.write(BOB, (operation, relationship))
 
 
+@pytest.mark.parametrize("by_rows", [False, True], ids=["by-the-engine", "by-the-rows"])
+async def test_a_child_is_attached_below_what_the_same_write_attaches(permissions: Permissions, by_rows: bool) -> None:
+    await permissions.grant(ALICE, "creator", BASE, BOB)
+    await permissions.grant(ALICE, "viewer", BASE, CAROL)
+    table, record = ref("table", 9), ref("record", 9)
+    links = [(CREATE, link(record, table)), (CREATE, link(table, BASE))]
+
+    def writer() -> Permissions:
+        return Permissions(permissions.database, permissions.clock) if by_rows else permissions
+
+    with pytest.raises((PermissionDenied, NotFound)):
+        await writer().write(CAROL, *links)
+    await writer().write(BOB, *links)
+    assert await writer().may(CAROL, "read", record)
+
+
 async def test_a_member_is_not_given_more_than_the_giver_has(permissions: Permissions) -> None:
     await permissions.write(ALICE, (CREATE, member(GROUP, members(2))))
     await permissions.grant(ALICE, "owner", WORKSPACE, members(1))

@@ -75,7 +75,7 @@ def _is_sound(changed: Changed) -> bool:
 async def _agree(history: list[list[Changed]], types: tuple[str, ...], anew: set[int]) -> None:
     engine = ScopedEngine(product.policy(), TENANT)
     engine.apply(0, [RoleChange(role, held) for role, held in schema.SYSTEM_ROLES.items()])
-    server, copy, wanted = State(engine), Copy(TENANT_ID, 1 << 20), with_ancestors(types)
+    server, copy, wanted = State(engine), Copy(TENANT_ID, lambda _: True), with_ancestors(types)
     await copy.take(_snapshot(server), 0.0)
     asked = [
         (resource, verb, subject)

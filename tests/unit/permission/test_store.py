@@ -54,7 +54,7 @@ def _random_facts(chance: random.Random) -> Facts:
 
 async def _store(change: Change, facts: Facts, clock: Clock) -> None:
     links = [link(child, parent) for child, parent in facts.parents.items()]
-    await change.put_relationships([*links, *(member(group, each) for each, group in facts.memberships)])
+    await change.put_relationships([*links, *(member(group, each) for each, group in facts.memberships)], {})
     for grant in facts.bound:
         subject, resource = Subject.parse(grant.subject), Resource.parse(grant.resource)
         binding = RoleBinding(ids.new_id("rbn"), grant.role, resource, subject, ALICE, clock.now)
@@ -67,7 +67,7 @@ async def test_memberships_are_followed_through_no_more_than_the_limit(database:
     async with database.transaction(caller(ALICE)) as transaction:
         change = await Change.begin(transaction.connection, TENANT_ID, clock.now)
         chain = [member(ref("group", number + 1), members(number)) for number in range(1, 40)]
-        await change.put_relationships([member(ref("group", 1), ALICE), *chain])
+        await change.put_relationships([member(ref("group", 1), ALICE), *chain], {})
         assert len((await change.closure([], [ALICE], 10)).memberships) == 10
 
 
@@ -75,8 +75,8 @@ async def test_relationships_are_listed_in_byte_order_and_paged_by_key(database:
     stored = sorted((member(ref("group", 1), ref("user", number)) for number in "09az5"), key=str)
     async with database.transaction(caller(ALICE)) as transaction:
         change = await Change.begin(transaction.connection, TENANT_ID, clock.now)
-        await change.put_relationships(random.Random(1).sample(stored, len(stored)))
-        await change.put_relationships([link(BASE, WORKSPACE)])
+        await change.put_relationships(random.Random(1).sample(stored, len(stored)), {})
+        await change.put_relationships([link(BASE, WORKSPACE)], {})
         wanted = Filter(resource_type="group", subject_type="user")
         assert await change.relationships(wanted, 10) == stored
         last = stored[1]
@@ -124,6 +124,6 @@ async def test_stored_keys_are_exact(database: Database, clock: Clock) -> None:
     there = [member(ref("group", 1), ALICE), member(ref("group", 2), BOB)]
     async with database.transaction(caller(ALICE)) as transaction:
         change = await Change.begin(transaction.connection, TENANT_ID, clock.now)
-        await change.put_relationships(there)
+        await change.put_relationships(there, {})
         crossed: list[Relationship] = [member(ref("group", 1), BOB), member(ref("group", 2), ALICE)]
         assert await change.stored([*there, *crossed]) == set(there)

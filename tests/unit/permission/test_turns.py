@@ -50,7 +50,8 @@ async def others(permissions: Permissions, monkeypatch: pytest.MonkeyPatch) -> A
 
 
 async def test_the_assertions_of_a_schema_are_answered_in_turns(permissions: Permissions, others: Others) -> None:
-    schemas = Schemas(permissions.database, Authority(NaiveEvaluator()), others.clock)
+    authority = Authority(NaiveEvaluator(), permissions.engines)
+    schemas = Schemas(permissions.database, authority, others.clock, permissions.log)
     asserted = [Assertion(Question("doc:a", "viewer"), "denied")] * 20
     outcomes = await schemas.test(caller(ALICE), Source(text=MODEL), [], asserted, "")
     assert all(each.passed for each in outcomes)
@@ -67,7 +68,7 @@ async def test_a_batch_is_answered_in_turns_from_one_state(permissions: Permissi
 
 async def test_a_batch_about_a_space_is_answered_in_turns(permissions: Permissions, others: Others) -> None:
     database, tokens, clock = permissions.database, permissions.tokens, permissions.clock
-    models, authority = Engines(database, SpaceLoader(database)), Authority(NaiveEvaluator())
+    models, authority = Engines(database, SpaceLoader(database)), Authority(NaiveEvaluator(), permissions.engines)
     spaces = Spaces(database, models, permissions.states, permissions.acts, authority, tokens, clock, permissions.log)
     alice, given = caller(ALICE), SpaceCircumstances()
     made = await spaces.create(alice, "Documents", from_space)

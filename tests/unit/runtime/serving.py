@@ -25,17 +25,26 @@ BASE = "app" + "0" * 26
 
 
 class FakeAuthenticator:
-    """Takes ``Bearer alice`` and ``Bearer workload:<name>`` at their word."""
+    """Takes ``Bearer alice`` and ``Bearer workload:<name>`` at their word, until they have `expired`."""
+
+    def __init__(self) -> None:
+        self.expired = False
+        self.seconds = 60.0
+        """How long a token that is verified now holds."""
 
     def known(self, _header: str) -> Identity | None:
         return None
 
     async def verify(self, header: str) -> Identity:
         name = header.removeprefix("Bearer ")
+        if self.expired:
+            raise Unauthenticated("the token has expired; log in again", reason="TOKEN_EXPIRED")
         if name == "alice":
-            return Identity(Actor("user", f"user:{ALICE}"), TENANT, time.time() + 60)
+            return Identity(Actor("user", f"user:{ALICE}"), TENANT, time.time() + self.seconds)
         if name.startswith("workload:"):
-            return Identity(Actor("workload", f"spiffe://test/ns/default/sa/{name[9:]}"), "", time.time() + 60)
+            return Identity(
+                Actor("workload", f"spiffe://test/ns/default/sa/{name[9:]}"), "", time.time() + self.seconds
+            )
         raise Unauthenticated("unknown", reason="TOKEN_INVALID")
 
 
@@ -62,6 +71,7 @@ class Served:
     stub: permission_pb2_grpc.PermissionServiceStub
     channel: grpc.aio.Channel
     authorizer: FakeAuthorizer
+    authenticator: FakeAuthenticator
     metrics: telemetry.Telemetry
     address: str
 
@@ -82,11 +92,11 @@ async def served(
     chosen = Settings(**(settings or {}))
     observer = telemetry.start("test", namespace="default", instance="1", sample_ratio=1)
     observe(observer)
-    authorizer = FakeAuthorizer()
+    authorizer, authenticator = FakeAuthorizer(), FakeAuthenticator()
     stack = interceptors.stack(
         chosen,
         observer,
-        FakeAuthenticator(),
+        authenticator,
         authorizer,
         SchemaValidator(),
         answered,  # type: ignore[arg-type]
@@ -97,9 +107,8 @@ async def served(
     port = bind(server, "127.0.0.1", 0, "PORT")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Served(
-            permission_pb2_grpc.PermissionServiceStub(channel), channel, authorizer, observer, f"127.0.0.1:{port}"
-        )
+        stub = permission_pb2_grpc.PermissionServiceStub(channel)
+        yield Served(stub, channel, authorizer, authenticator, observer, f"127.0.0.1:{port}")
     await server.stop(0)
     observer.close()
 

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.runtime import access, context, errors
+from pyairtable_mesh.runtime.interceptors import authentication
 from pyairtable_mesh.runtime.interceptors.admission import Bucket
 from tests.unit.runtime.serving import ALICE, BASE, SERVICE, TENANT, Served, check_request, served
 
@@ -34,7 +35,9 @@ class Servicer(permission_pb2_grpc.PermissionServiceServicer):
 
     async def LookupResources(self, request: Any, context_: Any) -> Any:
         for index in range(3):
-            yield pb.LookupResourcesResponse(resource=pb.FoundResource(resource=f"base:{index}"))
+            yield pb.LookupResourcesResponse(resources=[pb.FoundResource(resource=f"base:{index}")])
+        if request.permission == "wait":
+            await asyncio.Event().wait()
         if request.permission == "fail":
             raise errors.OutOfRange("gone", reason="REVISION_EXPIRED")
 
@@ -128,7 +131,7 @@ async def test_a_stream_that_fails_gives_what_it_had_and_then_the_status() -> No
         seen = [await call.read() for _ in range(3)]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
-    assert [answer.resource.resource for answer in seen] == ["base:0", "base:1", "base:2"]
+    assert [found.resource for answer in seen for found in answer.resources] == ["base:0", "base:1", "base:2"]
     assert status_of(caught.value)[:2] == (grpc.StatusCode.OUT_OF_RANGE, "REVISION_EXPIRED")
 
 
@@ -316,6 +319,57 @@ def test_a_bucket_fills_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now += 60
     assert [bucket.wait() for _ in range(11)][10] > 0
     assert Bucket(0).wait() == 0.0
+
+
+def test_who_reserves_is_served_in_turn_and_before_who_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    bucket = Bucket(10)
+    assert [bucket.reserve() for _ in range(13)] == [0.0] * 10 + [pytest.approx(0.1 * n) for n in (1, 2, 3)]
+    assert bucket.wait() == pytest.approx(0.4)
+    now += 0.3
+    assert bucket.wait() == pytest.approx(0.1)
+    assert Bucket(0).reserve() == 0.0
+
+
+async def test_messages_of_a_stream_count_as_calls_do() -> None:
+    async with served(Servicer(), ROWS, settings={"max_calls_per_second": 20}) as serving:
+        item = pb.CheckItem(resource=f"base:{BASE}", permission="read")
+        begun = time.monotonic()
+        call = serving.stub.StreamCheckPermissions(
+            iter([pb.StreamCheckPermissionsRequest(key=key, item=item) for key in range(26)])
+        )
+        assert [answer.key async for answer in call] == list(range(26))
+        assert time.monotonic() - begun > 0.25
+        assert (await failure(allowed(serving)))[1] == "RATE_LIMITED"
+
+
+@pytest.mark.parametrize("method", ["LookupResources", "ImportRelationships"])
+async def test_a_stream_ends_with_its_caller_s_token(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authentication, "_LOOK_SECONDS", 0.01)
+    async with served(Servicer(), ROWS) as serving:
+        serving.authenticator.seconds = 0
+        if method == "LookupResources":
+            request = pb.LookupResourcesRequest(resource_type="base", permission="wait")
+            call = serving.stub.LookupResources(request, metadata=serving.as_alice())
+            assert [(await call.read()).resources[0].resource for _ in range(3)] == ["base:0", "base:1", "base:2"]
+        else:
+            call = serving.stub.ImportRelationships(metadata=(("authorization", "Bearer workload:importer"),))
+            link = pb.Relationship(resource=f"base:{BASE}", relation="workspace", subject="workspace:wsp" + "0" * 26)
+            await call.write(pb.ImportRelationshipsRequest(relationships=[link]))
+        assert not call.done()
+        serving.authenticator.expired = True
+        async with asyncio.timeout(5):
+            ended = await failure(call.read() if method == "LookupResources" else call)
+    assert ended[:2] == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
+
+
+async def test_a_stream_that_ends_by_itself_ends_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authentication, "_LOOK_SECONDS", 0.01)
+    async with served(Servicer(), ROWS) as serving:
+        request = pb.LookupResourcesRequest(resource_type="base", permission="read")
+        found = [each async for each in serving.stub.LookupResources(request, metadata=serving.as_alice())]
+        assert len(found) == 3
 
 
 async def test_a_call_without_a_deadline_gets_one() -> None:

@@ -17,7 +17,7 @@ from pyairtable_mesh.runtime.builder import runtime_access
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.replica.asked import types_asked
 from pyairtable_mesh.runtime.replica.authorizer import HERE, ReplicaAuthorizer
-from pyairtable_mesh.runtime.replica.copy import Copy, TooLargeError
+from pyairtable_mesh.runtime.replica.copy import Copy, DamagedError, TooLargeError
 from pyairtable_mesh.runtime.replica.follower import Follower, Wanted
 from pyairtable_mesh.runtime.replica.replicas import Bounds, Replicas
 from pyairtable_mesh.runtime.replica.report import Report
@@ -387,7 +387,7 @@ async def test_a_tenant_that_is_too_large_stays_with_the_server() -> None:
 async def test_a_snapshot_that_is_too_large_is_not_even_read() -> None:
     chunk = pb.ReplicaSnapshotChunk(data=b"PAMZ", total_bytes=11)
     with pytest.raises(TooLargeError):
-        await Copy(TENANT_ID, most_bytes=10).take(pb.StreamReplicaResponse(snapshot=chunk), since=0.0)
+        await Copy(TENANT_ID, lambda size: size <= 10).take(pb.StreamReplicaResponse(snapshot=chunk), since=0.0)
 
 
 async def test_a_tenant_that_grows_too_large_is_given_up() -> None:
@@ -403,7 +403,7 @@ async def test_the_report_says_what_is_held_and_who_answered() -> None:
     async with running() as it:
         report = Report(it.replicas, it.authorizer, it.clock)
         observer = telemetry.start("test", namespace="default", instance="1", sample_ratio=0)
-        report.observe(observer)
+        report.observe(observer.meter)
         await it.holds(1)
         assert await it.may()
         found = {
@@ -415,6 +415,7 @@ async def test_the_report_says_what_is_held_and_who_answered() -> None:
         assert found["pyairtable_replica_held", ""] == found["pyairtable_replica_loads_total", ""] == 1
         assert 0 <= found["pyairtable_replica_silence_seconds", ""] < 5
         assert found["pyairtable_replica_lag_revisions", ""] == 0
+        assert 0 <= found["pyairtable_replica_skew_seconds", ""] < 2
         assert report.dependency().healthy
         it.server.silent = True
         it.clock.ahead += 6
@@ -436,3 +437,62 @@ def test_a_service_follows_the_types_that_its_access_table_asks_about() -> None:
     assert types_asked(services, named) == {"group", "user"}
     anything = {"pyairtable.user.v1.UserService": {"AddGroupMember": access.on("member", "read")}}
     assert types_asked(services, anything) == frozenset()
+
+
+@pytest.mark.parametrize("ahead", [-3, 3])
+async def test_a_replica_whose_clock_is_not_the_server_s_leaves_it_to_the_server(ahead: int) -> None:
+    def turned(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
+        message.time.seconds -= ahead
+        return message
+
+    async with running() as it:
+        await it.holds(1)
+        assert await it.may()
+        it.server.spoil = turned
+        await until("the skew to be seen", lambda: it.follower.is_skewed)
+        answers = it.since()
+        assert await it.may()
+        assert answers() == {"skewed": 1}
+        assert not Report(it.replicas, it.authorizer, it.clock).dependency().healthy
+        it.server.spoil = None
+        await until("the clocks to agree", lambda: not it.follower.is_skewed)
+        assert await it.may()
+        assert answers() == {"skewed": 1, HERE: 1}
+
+
+async def test_a_snapshot_that_was_on_its_way_for_long_says_nothing_about_the_clock() -> None:
+    chunk = pb.ReplicaSnapshotChunk(data=b"a", total_bytes=3)
+    time = moments.to_timestamp(moments.utc_now())
+    time.seconds -= 20
+    copy = Copy(TENANT_ID, lambda _: True)
+    await copy.take(pb.StreamReplicaResponse(snapshot=chunk, time=time), since=0.0)
+    assert copy.skew == 0
+    time.seconds += 40
+    await copy.take(pb.StreamReplicaResponse(snapshot=chunk, time=time), since=0.0)
+    assert -21 < copy.skew < -19
+
+
+async def test_what_is_on_its_way_takes_room_as_what_is_held_does() -> None:
+    bounds = Bounds(tenants=3, facts=1_000, idle_seconds=60.0)
+    async with stub_of(PermissionServer(silent=True)) as stub:
+        replicas = Replicas(stub, Wanted(frozenset(), 5.0), bounds)
+        first, second = (found.copy for each in (TENANT_ID, OTHER_TENANT_ID) if (found := replicas.of(each)))
+
+        def part(facts: int) -> pb.StreamReplicaResponse:
+            size = (1 << 16) + 100 * facts
+            return pb.StreamReplicaResponse(snapshot=pb.ReplicaSnapshotChunk(data=b"a", total_bytes=size))
+
+        # Nothing of this lets the streams of the two begin.
+        await first.take(part(600), since=0.0)
+        with pytest.raises(TooLargeError):
+            await second.take(part(401), since=0.0)
+        await second.take(part(400), since=0.0)
+        with pytest.raises(DamagedError):
+            await second.take(part(800), since=0.0)
+        first.resume()
+        second.resume()
+        await second.take(part(1_000), since=0.0)
+        ending = asyncio.create_task(replicas.run())
+        await asyncio.sleep(0)
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)

@@ -38,6 +38,7 @@ DEFAULTS = {
     "drain_seconds": 20.0,
     "authorizer": "replica",
     "replica_budget_seconds": 5.0,
+    "replica_skew_seconds": 2.0,
     "replica_idle_seconds": 600.0,
     "replica_tenants": 100,
     "replica_facts": 1_000_000,

@@ -1,7 +1,7 @@
 """``meshctl permission who`` and ``what``: lists that are printed as they come, to their end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import click
@@ -110,9 +110,10 @@ async def _print(server: Server, request: Request, form: Form) -> pb.LookupSumma
         async for response in responses(client, request):
             if response.HasField("summary"):
                 summary = response.summary
-            elif form == "table":
-                output.print_line(_line(response))
-            if form != "table":
+            if form == "table":
+                for each in _entries(response):
+                    output.print_line(_line(each))
+            else:
                 output.print_data(form, output.to_data(response), lines=True)
     if summary is None:
         raise Problem("The server ended the list without saying whether it is complete.", "meshctl doctor")
@@ -135,23 +136,30 @@ async def responses(client: Client, request: Request) -> AsyncIterator[Response]
             if not isinstance(response, Response):
                 raise TypeError(f"a look-up does not answer with {type(response).__name__}")
             cursor = response.cursor or cursor
+            found += len(_entries(response))
             if response.HasField("summary"):
                 end = response
             else:
-                found += 1
                 yield response
         if end is None:
             return
         if end.summary.complete or 0 < request.limit <= found or cursor == part.cursor:
             yield end
             return
+        if _entries(end):
+            end.ClearField("summary")
+            yield end
 
 
-def _line(response: Response) -> str:
-    if isinstance(response, pb.LookupResourcesResponse):
-        reference, missing, excluded = response.resource.resource, response.resource.missing_context, ""
+def _entries(response: Response) -> Sequence[pb.FoundResource | pb.FoundSubject]:
+    return response.resources if isinstance(response, pb.LookupResourcesResponse) else response.subjects
+
+
+def _line(found: pb.FoundResource | pb.FoundSubject) -> str:
+    missing = found.missing_context
+    if isinstance(found, pb.FoundResource):
+        reference, excluded = found.resource, ""
     else:
-        reference, missing = response.subject.subject, response.subject.missing_context
-        excluded = output.joined(response.subject.excluded_subjects, SHOWN_EXCLUDED)
+        reference, excluded = found.subject, output.joined(found.excluded_subjects, SHOWN_EXCLUDED)
     conditional = f"  depends on {', '.join(missing)}" if missing else ""
     return reference + conditional + (f"  but not {excluded}" if excluded else "")

@@ -1,14 +1,28 @@
-"""Who may do what to permissions themselves: the rules of permission.md, asked of the evaluator."""
+"""Who may do what to permissions themselves: the rules of permission.md.
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+A change is decided by the state that it begins from, and by no older one. This process's engine answers where it is at
+that very revision, which nobody can move while the change has its tenant's turn; else the evaluator reads the rows.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
-from pyairtable_mesh.permission import domain, schema
+from pyairtable_mesh.permission import changelog, domain, schema
 from pyairtable_mesh.permission.domain import Relationship, Resource
+from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import Answers, Reads
-from pyairtable_mesh.permission.store import View
+from pyairtable_mesh.permission.platform import State, as_relationship
+from pyairtable_mesh.permission.store import Change, View
+from pyairtable_mesh.runtime import auditing
+from pyairtable_mesh.runtime.authorization import Circumstances, ScopedEngine
+from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.decisions import DecisionLog, recorded
 from pyairtable_mesh.runtime.errors import NotFound, PermissionDenied
 
+_MOST_PENDING = 20
+"""How many links an engine is asked to assume; with more the rows are quicker."""
 Need = tuple[Resource, str]
 """A resource and the verb that is needed there."""
 
@@ -28,15 +42,67 @@ class Evaluator(Protocol):
         ...
 
 
+class Grants(Protocol):
+    """What subjects hold, of which refusals are made: `Answers` from rows, or `_FromEngine`."""
+
+    def allowed(self, subject: str, resource: str, permission: str) -> bool:
+        """Whether the subject holds ``type.verb`` at the resource."""
+        ...
+
+    def effective(self, subject: str, resource: str) -> frozenset[str]:
+        """Every permission that the subject holds at the resource or below it."""
+        ...
+
+    def grant_of(self, subject: str, resource: str, permission: str) -> str:
+        """The name of a role binding that gives the subject a permission; empty where it does not hold it."""
+        ...
+
+    @property
+    def revision(self) -> int:
+        """The revision that it is read at."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _FromEngine:
+    """`Grants` of an engine's state at a moment."""
+
+    engine: ScopedEngine
+    given: Circumstances
+
+    def allowed(self, subject: str, resource: str, permission: str) -> bool:
+        return self.engine.check((resource, permission.partition(".")[2], subject), self.given).allowed
+
+    def effective(self, subject: str, resource: str) -> frozenset[str]:
+        return frozenset(self.engine.effective(resource, subject, self.given)[0])
+
+    @property
+    def revision(self) -> int:
+        return self.engine.revision
+
+    def grant_of(self, subject: str, resource: str, permission: str) -> str:
+        question = (resource, permission.partition(".")[2], subject)
+        return recorded(self.engine, question, self.engine.check(question, self.given), self.given).grant
+
+
+class DeniedError(PermissionDenied):
+    """A denial to somebody who may know of the resource; `decision` is what the audit log gets."""
+
+    decision: auditing.Decision
+
+
 class HiddenError(NotFound):
-    """A denial to somebody who may not know that the resource exists."""
+    """A denial to somebody who may not know that the resource exists; `decision` is what the audit log gets."""
+
+    decision: auditing.Decision
 
 
 class Authority:
     """Refuses what a subject may not do, in the view that the act itself reads and writes."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, engines: Engines[State]) -> None:
         self._evaluator = evaluator
+        self._engines = engines
 
     async def answers(
         self,
@@ -57,26 +123,48 @@ class Authority:
         *,
         pending: Sequence[Relationship] = (),
         hidden_as: str = "",
-    ) -> Answers:
+    ) -> Grants:
         """PermissionDenied for the first need that is not met, or NotFound where the subject may not even read;
         `hidden_as` is what is not found then, if not the resource. Links that are `pending` count as stored. Gives what
         was asked, for `require_within` at the same resources.
         """
-        answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
+        answers: Grants | None = await self._at_hand(view, pending)
+        if answers is None:
+            answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
+        # What the change at hand has made of the revision is not true yet.
+        revision = view.at - 1 if isinstance(view, Change) else answers.revision
         for resource, verb in needs:
             if not answers.allowed(subject, str(resource), resource.permission(verb)):
                 visible = answers.allowed(subject, str(resource), resource.permission(schema.READ))
-                raise denial(subject, resource, verb, visible=visible, hidden_as=hidden_as)
+                raise denial(subject, resource, verb, revision, visible=visible, hidden_as=hidden_as)
+        if needs and not view.decisions:
+            view.decisions.append(_allowed(answers, subject, next(iter(needs)), revision))
         return answers
 
     async def require_within(
-        self, view: View, subject: str, given: Mapping[Resource, frozenset[str]], answers: Answers | None = None
+        self, view: View, subject: str, given: Mapping[Resource, frozenset[str]], answers: Grants | None = None
     ) -> None:
         """PermissionDenied GRANT_EXCEEDS_OWN unless the subject has each of the permissions given at each resource."""
         if answers is None:
-            answers = await self.answers(view, given, [subject])
+            answers = await self._at_hand(view) or await self.answers(view, given, [subject])
         for resource, permissions in given.items():
             domain.require_within(permissions, answers.effective(subject, str(resource)), resource)
+
+    async def _at_hand(self, view: View, pending: Sequence[Relationship] = ()) -> Grants | None:
+        """The engine, where it is at the revision that a change begins from, and the change has written nothing."""
+        if not isinstance(view, Change) or view.changes or len(pending) > _MOST_PENDING:
+            return None
+        state = self._engines.nearest(view.tenant_id)
+        if state is None:
+            self._engines.prepare(view.tenant_id)
+        if state is None or state.revision != view.at - 1:
+            return None
+        # A database that was put back may have come to the same number again.
+        at = changelog.Point(state.revision, state.made)
+        if not await changelog.goes_through(view.connection, view.tenant_id, at):
+            return None
+        assumed = tuple(map(as_relationship, pending))
+        return _FromEngine(state.engine, Circumstances(view.now.timestamp(), contextual=assumed))
 
     async def is_tenant_owner(self, view: View, subject: str) -> bool:
         """Whether the subject owns the whole tenant; such a one has every permission everywhere in it."""
@@ -85,12 +173,34 @@ class Authority:
         return answers.owner_grant(subject, str(tenant)) is not None
 
 
+def _allowed(answers: Grants, subject: str, need: Need, revision: int) -> auditing.Decision:
+    """What an act rests on, with the grant that it came through."""
+    resource, permission = str(need[0]), need[0].permission(need[1])
+    grant = answers.grant_of(subject, resource, permission)
+    return auditing.Decision(subject, resource, permission, "allowed", grant, str(revision))
+
+
 def denial(
-    subject: str, resource: Resource, verb: str, *, visible: bool, hidden_as: str = ""
-) -> PermissionDenied | HiddenError:
+    subject: str, resource: Resource, verb: str, revision: int, *, visible: bool, hidden_as: str = ""
+) -> DeniedError | HiddenError:
     """What to answer to a subject that may not: not found where the resource is not `visible` to it."""
+    permission = resource.permission(verb)
+    error: DeniedError | HiddenError
     if not visible and resource.type != schema.TENANT:
         metadata = {"resource": hidden_as or str(resource)}
-        return HiddenError(resource.type, hidden_as or str(resource), metadata=metadata)
-    metadata = {"resource": str(resource), "permission": resource.permission(verb)}
-    return PermissionDenied(f"{subject} may not {verb} {resource}; ExplainPermission says why", metadata=metadata)
+        error = HiddenError(resource.type, hidden_as or str(resource), metadata=metadata)
+    else:
+        metadata = {"resource": str(resource), "permission": permission}
+        error = DeniedError(f"{subject} may not {verb} {resource}; ExplainPermission says why", metadata=metadata)
+    error.decision = auditing.Decision(subject, str(resource), permission, "denied", revision=str(revision))
+    return error
+
+
+@contextmanager
+def refusals_recorded(log: DecisionLog, caller: RequestContext) -> Iterator[None]:
+    """Put a denial of the block, which reads, into the decision log before it is passed on."""
+    try:
+        yield
+    except (DeniedError, HiddenError) as refusal:
+        log.take(caller, refusal.decision)
+        raise

@@ -7,9 +7,9 @@ decided by stored facts alone, and never by what it assumes.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Relationship, Resource, Subject
@@ -28,14 +28,13 @@ _MOST_FIELDS = 1_000
 _NO_CONTEXT: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """Whether a subject (empty: the caller) holds a verb at a resource, as it came, with values for conditions."""
 
     resource: str
     verb: str
     subject: str = ""
-    context: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    context: Mapping[str, Any] = _NO_CONTEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +83,18 @@ class Asked:
 class Sight:
     """One state as a caller may ask it: at a moment, and with what the caller assumes."""
 
-    def __init__(self, state: State, caller: str, now: datetime, contextual: Sequence[Relationship]) -> None:
+    def __init__(
+        self,
+        state: State,
+        asking: RequestContext,
+        now: datetime,
+        contextual: Sequence[Relationship],
+        log: DecisionLog,
+    ) -> None:
         self.state = state
-        self.caller = caller
+        self.caller = asking.user()
+        self._asking = asking
+        self._log = log
         self.now = now.timestamp()
         self._assumed = tuple(map(as_relationship, contextual))
         self._stored = facts.Circumstances(self.now)
@@ -110,17 +118,11 @@ class Sight:
         self.require_askable(asked)
         return self.state.engine.check(asked.key, given)
 
-    def attempt(self, question: Question) -> Decision | MeshError:
-        """The answer, or why there is none."""
-        try:
-            return self.decide(question)
-        except MeshError as error:
-            return error
-
     def record(self, question: Question, decision: Decision) -> auditing.Decision:
         """The decision as the audit log takes it, with the grant that it came through."""
         key = (question.resource, question.verb, question.subject or self.caller)
-        return recorded(self.state.engine, key, decision, self._plain)
+        given = self._plain if not question.context else self.given(question.context)
+        return recorded(self.state.engine, key, decision, given)
 
     def require_askable(self, asked: Asked) -> None:
         """PermissionDenied or NotFound for a question about another by one who does not manage the resource."""
@@ -128,9 +130,12 @@ class Sight:
             self.require(asked.resource, schema.MANAGE_ACCESS)
 
     def require(self, resource: Resource, verb: str) -> None:
-        """PermissionDenied or NotFound where the caller does not hold a verb."""
+        """PermissionDenied or NotFound where the caller does not hold a verb; the audit log gets it."""
         if not self.holds(resource, verb):
-            raise denial(self.caller, resource, verb, visible=self.holds(resource, schema.READ))
+            visible = self.holds(resource, schema.READ)
+            refusal = denial(self.caller, resource, verb, self.state.revision, visible=visible)
+            self._log.take(self._asking, refusal.decision)
+            raise refusal
 
     def holds(self, resource: Resource, verb: str) -> bool:
         """Whether the caller itself holds a verb, by what is stored."""
@@ -171,9 +176,11 @@ class Checks:
             sight = self._sight(state, caller, given)
 
             def answer(question: Question) -> Decision | MeshError:
-                found = sight.attempt(question)
-                if isinstance(found, Decision):
-                    self._record(caller, sight, question, found)
+                try:
+                    found = sight.decide(question)
+                except MeshError as error:
+                    return error
+                self._record(caller, sight, question, found)
                 return found
 
             return answer
@@ -196,6 +203,7 @@ class Checks:
             sight.require_askable(asked)
             around = sight.sees_around(asked.resource)
             found = explain_scoped(state.engine, asked.key, sight.given(question.context), surroundings=around)
+            self._record(caller, sight, question, found.decision)
         return found, self._tokens.of(caller.tenant_id, found.decision.revision)
 
     async def effective(
@@ -227,7 +235,7 @@ class Checks:
     def _sight(self, state: State, caller: RequestContext, given: Circumstances) -> Sight:
         now = self._clock()
         given.validate(now)
-        return Sight(state, caller.user(), now, given.contextual)
+        return Sight(state, caller, now, given.contextual, self._log)
 
 
 def _is_object(text: str) -> bool:

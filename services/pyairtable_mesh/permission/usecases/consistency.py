@@ -3,15 +3,19 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Generic
 
-from pyairtable_mesh.permission.changelog import ExpiredError
-from pyairtable_mesh.permission.engines import Engines, S
+from pyairtable_mesh.permission.changelog import ExpiredError, Point
+from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.held import S
 from pyairtable_mesh.runtime.errors import InvalidArgument, OutOfRange, Unavailable
 from pyairtable_mesh.runtime.pagination import SealBrokenError, Sealer
 
 _KIND = "revision"
 _MOST_TOKENS = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,26 @@ class Tokens:
             made = self._made[scope, revision] = self._sealer.seal(_KIND, b"%x" % revision, scope)
         return made
 
+    def checkpoint(self, scope: str, at: Point) -> str:
+        """The token of a state that says of which history it is, for what is resumed behind it."""
+        if at.made is None:
+            return self.of(scope, at.revision)
+        return self._sealer.seal(_KIND, b"%x.%x" % (at.revision, _number(at.made)), scope)
+
     def revision(self, scope: str, token: str, field: str) -> int:
         """The revision of a token; InvalidArgument INVALID_CONSISTENCY_TOKEN on `field` for one that is not ours, or
         another scope's.
         """
+        return self.point(scope, token, field).revision
+
+    def point(self, scope: str, token: str, field: str) -> Point:
+        """The same, and of which history it is, where the token says so."""
         try:
-            return int(self._sealer.open(_KIND, token, scope), 16)
+            revision, _, made = self._sealer.open(_KIND, token, scope).partition(b".")
         except SealBrokenError:
             words = "is not a consistency token of this tenant and space"
             raise InvalidArgument.of_field(field, words, reason="INVALID_CONSISTENCY_TOKEN") from None
+        return Point(int(revision, 16), _EPOCH + int(made, 16) * _MICROSECOND if made else None)
 
     def wanted(self, scope: str, consistency: Consistency) -> int:
         """The revision that a read must have seen; 0 where it need not have seen any."""
@@ -121,6 +136,10 @@ class States(Generic[S]):
         with self._tokens.kept(scope):
             async with self._engines.exactly(scope, revision) as state:
                 yield _reached(state, revision)
+
+
+def _number(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _reached(state: S, wanted: int) -> S:

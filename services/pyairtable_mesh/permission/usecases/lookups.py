@@ -5,23 +5,25 @@ and each from the state that the list began with. So is what resumes it, for as 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Resource, Subject
-from pyairtable_mesh.permission.engines import S
+from pyairtable_mesh.permission.held import S
 from pyairtable_mesh.permission.platform import State
-from pyairtable_mesh.permission.usecases.authority import denial
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import Consistency, States, Tokens
 from pyairtable_mesh.runtime.authorization import Found, Listing, expand_scoped
 from pyairtable_mesh.runtime.authorization.explanation import Node
 from pyairtable_mesh.runtime.context import RequestContext
+from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.errors import InvalidArgument
 
-_ENTRIES_OF_A_PART = 1_000
+_ENTRIES_OF_THE_FIRST_PART = 100
+"""Few, so that there is something to show soon."""
+_ENTRIES_OF_A_PART = 500
 _CANDIDATES_OF_A_PART = 5_000
 _DEPTH = 10
 
@@ -37,19 +39,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some entries of a list, behind `place`. `end` is None as long as more follow; then it says whether that was all,
-    and `place` is where the list ends.
+    """Some entries of a list, and the `place` behind them. `complete` is None as long as more follow; then it says
+    whether that was all.
     """
 
     entries: Sequence[Found]
     place: Place
     token: str
     complete: bool | None = None
-
-    def places(self) -> Iterator[tuple[Place, Found]]:
-        """Each entry with the place behind it."""
-        for number, each in enumerate(self.entries, self.place.count + 1):
-            yield Place(self.place.revision, each.reference, number), each
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +66,33 @@ async def parts(
     read: Callable[[S, str, int], Listing],
 ) -> AsyncIterator[Part]:
     """A list in parts. `read` gives a part of it from a state: behind an entry, at most so many entries."""
-    place, sent = span.begin, 0
+    place, sent, most = span.begin, 0, _ENTRIES_OF_THE_FIRST_PART
     while True:
         seen = states.seen(scope, consistency) if place is None else states.at(scope, place.revision)
         async with seen as state:
             place = place or Place(state.revision)
-            most = min(span.limit - sent, _ENTRIES_OF_A_PART) if span.limit else _ENTRIES_OF_A_PART
-            found = read(state, place.after, most)
-        token = tokens.of(scope, place.revision)
-        yield Part(found.entries, place, token)
+            found = read(state, place.after, min(most, span.limit - sent) if span.limit else most)
         sent += len(found.entries)
         after = found.resume or (found.entries[-1].reference if found.entries else place.after)
         place = Place(place.revision, after, place.count + len(found.entries))
+        token = tokens.of(scope, place.revision)
         if found.complete or (span.limit and sent == span.limit):
-            yield Part((), place, token, complete=found.complete)
+            yield Part(found.entries, place, token, complete=found.complete)
             return
+        if found.entries:
+            yield Part(found.entries, place, token)
+            most = _ENTRIES_OF_A_PART
         await asyncio.sleep(0)
 
 
 class Lookups:
     """Lists for the caller, and for others to those who manage access."""
 
-    def __init__(self, states: States[State], tokens: Tokens, clock: Callable[[], datetime]) -> None:
+    def __init__(self, states: States[State], tokens: Tokens, clock: Callable[[], datetime], log: DecisionLog) -> None:
         self._states = states
         self._tokens = tokens
         self._clock = clock
+        self._log = log
 
     def resources(
         self, caller: RequestContext, resource_type: str, asked: Question, given: Circumstances, span: Span
@@ -112,7 +111,7 @@ class Lookups:
         given.validate(now)
 
         def read(state: State, after: str, limit: int) -> Listing:
-            sight = Sight(state, caller.user(), now, given.contextual)
+            sight = Sight(state, caller, now, given.contextual, self._log)
             if subject != sight.caller:
                 sight.require(tenant, schema.MANAGE_ACCESS)
             return state.lookup.resources(
@@ -136,23 +135,29 @@ class Lookups:
         given: Circumstances,
         span: Span,
     ) -> AsyncIterator[Part]:
-        """The subjects of a type that hold the verb of `asked` on its resource."""
+        """The subjects of a type, or groups' members, that hold the verb of `asked` on its resource."""
         resource = Resource.parse(asked.resource)
         resource.permission(asked.verb)
         if subject_type not in schema.TYPES:
             words = f"there is no type {subject_type!r}"
             raise InvalidArgument.of_field("subject_type", words, reason="UNKNOWN_TYPE")
-        if subject_relation:
-            words = "name no relation: groups stand in the list by what they are made of"
+        if subject_relation and (subject_type, subject_relation) != (schema.GROUP, schema.MEMBER):
+            words = f"a {subject_type} has no {subject_relation!r}: only groups have members"
             raise InvalidArgument.of_field("subject_relation", words, reason="UNKNOWN_RELATION")
         now = self._clock()
         given.validate(now)
 
         def read(state: State, after: str, limit: int) -> Listing:
-            sight = Sight(state, caller.user(), now, given.contextual)
+            sight = Sight(state, caller, now, given.contextual, self._log)
             sight.require(resource, schema.MANAGE_ACCESS)
             return state.lookup.subjects(
-                str(resource), asked.verb, subject_type, sight.given(asked.context), after=after, limit=limit
+                str(resource),
+                asked.verb,
+                subject_type,
+                sight.given(asked.context),
+                usersets=bool(subject_relation),
+                after=after,
+                limit=limit,
             )
 
         return parts(self._states, self._tokens, caller.tenant_id, given.consistency, span, read)
@@ -164,9 +169,7 @@ class Lookups:
         resource = Resource.parse(asked.resource)
         resource.permission(asked.verb)
         async with self._states.seen(caller.tenant_id, consistency) as state:
-            sight = Sight(state, caller.user(), self._clock(), ())
-            if not sight.holds(resource, schema.MANAGE_ACCESS):
-                visible = sight.holds(resource, schema.READ)
-                raise denial(sight.caller, resource, schema.MANAGE_ACCESS, visible=visible)
+            sight = Sight(state, caller, self._clock(), (), self._log)
+            sight.require(resource, schema.MANAGE_ACCESS)
             root = expand_scoped(state.engine, str(resource), asked.verb, sight.now, depth or _DEPTH)
             return root, self._tokens.of(caller.tenant_id, state.revision)

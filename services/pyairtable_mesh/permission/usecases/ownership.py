@@ -59,7 +59,9 @@ class Ownership:
                 raise _refused("CLAIM_CODE_USED", str(tenant), words)
             now, at = act.data.now, act.data.at
             binding = RoleBinding(ids.new_id("rbn"), schema.OWNER, tenant, Subject.parse(me), me, now, revision=at)
-            await act.data.put_binding(binding)
+            if (expiring := await act.data.put_binding(binding)) is not None:
+                await act.data.delete_binding(expiring.id)
+                await act.data.put_binding(binding)
             act.announce_binding(binding, "granted", kept=True)
             return act.answer(answer(binding, act.token))
 

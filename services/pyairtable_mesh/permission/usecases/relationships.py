@@ -1,6 +1,6 @@
 """Stored relationships: parent links and group memberships, written as one, read by filter."""
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -42,7 +42,9 @@ class Plan:
 
     puts: Sequence[Relationship]
     removals: Sequence[Relationship]
-    parents: dict[str, Relationship]
+    parents: Mapping[str, Relationship]
+    stored: Mapping[Relationship, Relationship]
+    """What is at the keys of the write, expired or not, by its key."""
 
     @property
     def joined(self) -> set[str]:
@@ -138,7 +140,8 @@ class Relationships:
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, self._clock())
             revision = self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
-            await self._authority.require(view, caller.user(), _to_read(wanted, caller.user(), view))
+            with self._acts.reading(caller):
+                await self._authority.require(view, caller.user(), _to_read(wanted, caller.user(), view))
             with self._tokens.kept(caller.tenant_id):
                 found = await past.relationships(view, revision, wanted, size, after)
             return found, self._tokens.of(caller.tenant_id, revision)
@@ -152,7 +155,8 @@ class Relationships:
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, self._clock())
             tenant = Resource(schema.TENANT, caller.tenant_id)
-            await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            with self._acts.reading(caller):
+                await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
             at = revision or self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
             with self._tokens.kept(caller.tenant_id):
                 return await past.relationships(view, at, Filter(), size, after), at
@@ -184,10 +188,10 @@ class Relationships:
         if plan.joined and not await self._authority.is_tenant_owner(act.data, subject):
             await self._require_within_groups(act.data, subject, plan.joined)
         await require_preconditions(act.data, preconditions)
-        await _refuse_existing(act.data, updates)
+        _refuse_existing(plan, updates, act.data.now)
         _refuse_second_parents(plan)
-        await act.data.delete_relationships(plan.removals)
-        await act.data.put_relationships(plan.puts)
+        await act.data.delete_relationships(plan.removals, plan.stored)
+        await act.data.put_relationships(plan.puts, plan.stored)
         if plan.puts or plan.removals:
             changed = [*(Changed(each) for each in plan.puts), *(Changed(each, kept=False) for each in plan.removals)]
             about = {each.what.resource for each in changed if isinstance(each.what, Relationship)}
@@ -198,9 +202,10 @@ class Relationships:
     async def _plan(self, view: View, updates: Sequence[Update]) -> Plan:
         puts = [each.relationship for each in updates if each.operation is not Operation.DELETE]
         deleted = [each.relationship.key for each in updates if each.operation is Operation.DELETE]
-        there = await view.stored(deleted)
+        stored = await view.at_keys([each.relationship.key for each in updates])
+        removals = [key for key in deleted if _is_alive(stored.get(key), view.now)]
         children = {str(each.resource) for each in (*puts, *deleted) if not each.is_membership}
-        return Plan(puts, [each for each in deleted if each in there], await view.parents(children))
+        return Plan(puts, removals, await view.parents(children) if children else {}, stored)
 
     async def _require_within_groups(self, view: View, subject: str, groups: Collection[str]) -> None:
         """Who puts somebody into a group gives all that the group has been granted: a grant like any other."""
@@ -265,9 +270,13 @@ async def require_preconditions(view: _Reads, preconditions: Sequence[Preconditi
             raise FailedPrecondition(sentence, [violation], reason="PRECONDITION_FAILED")
 
 
-async def _refuse_existing(view: View, updates: Sequence[Update]) -> None:
+def _is_alive(stored: Relationship | None, now: datetime) -> bool:
+    return stored is not None and (stored.expire_time is None or stored.expire_time > now)
+
+
+def _refuse_existing(plan: Plan, updates: Sequence[Update], now: datetime) -> None:
     created = [each.relationship.key for each in updates if each.operation is Operation.CREATE]
-    if there := sorted(map(str, await view.stored(created))):
+    if there := sorted(str(key) for key in created if _is_alive(plan.stored.get(key), now)):
         raise AlreadyExists("relationship", there[0], reason="RELATIONSHIP_EXISTS")
 
 

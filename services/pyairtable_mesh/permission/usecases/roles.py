@@ -105,8 +105,8 @@ class Roles:
                 answers = await self._authority.require(act.data, me, needs)
                 given = {grant.resource: (await _role(act.data, grant.role)).permissions}
                 await self._authority.require_within(act.data, me, given, answers)
-            await _refuse_second_binding(act.data, binding)
-            await act.data.put_binding(binding)
+            if (there := await act.data.put_binding(binding)) is not None:
+                raise _bound_already(there)
             act.announce_binding(binding, "granted", kept=True)
             return act.answer(answer(binding, act.token))
 
@@ -138,7 +138,8 @@ class Roles:
                 raise NotFound("role_binding", name, reason="ROLE_BINDING_NOT_FOUND")
             if str(found.subject) != caller.user():
                 needs = [(found.resource, schema.MANAGE_ACCESS)]
-                await self._authority.require(view, caller.user(), needs, hidden_as=name)
+                with self._acts.reading(caller):
+                    await self._authority.require(view, caller.user(), needs, hidden_as=name)
             return found
 
     async def bindings(
@@ -152,7 +153,8 @@ class Roles:
             view = View(connection, caller.tenant_id, self._clock())
             revision = self._tokens.read_at(caller.tenant_id, consistency, await view.revision())
             if wanted.subject != caller.user():
-                await self._authority.require(view, caller.user(), [(resource, schema.MANAGE_ACCESS)])
+                with self._acts.reading(caller):
+                    await self._authority.require(view, caller.user(), [(resource, schema.MANAGE_ACCESS)])
             with self._tokens.kept(caller.tenant_id):
                 found = await past.bindings(
                     view, revision, size, after, resource=wanted.resource, subject=wanted.subject, role=wanted.role
@@ -293,12 +295,10 @@ async def _role(view: View, role_id: str) -> Role:
     return role
 
 
-async def _refuse_second_binding(view: View, binding: RoleBinding) -> None:
-    resource, subject = str(binding.resource), str(binding.subject)
-    if there := await view.bindings(1, resource=resource, subject=subject, role=binding.role):
-        name = there[0].name
-        words = f"{domain.role_name(binding.role)} is bound to {subject} at {resource} already"
-        raise AlreadyExists("role_binding", name, words, reason="ROLE_BINDING_EXISTS", metadata={"name": name})
+def _bound_already(there: RoleBinding) -> AlreadyExists:
+    words = f"{domain.role_name(there.role)} is bound to {there.subject} at {there.resource} already"
+    metadata = {"name": there.name}
+    return AlreadyExists("role_binding", there.name, words, reason="ROLE_BINDING_EXISTS", metadata=metadata)
 
 
 async def _store_role(act: Act, role: Role, event: str) -> None:

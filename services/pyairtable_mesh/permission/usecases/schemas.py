@@ -10,16 +10,16 @@ from pyairtable_mesh.permission.changelog import PLATFORM
 from pyairtable_mesh.permission.domain import ModelSpace, Resource, SchemaVersion, SpaceRelationship
 from pyairtable_mesh.permission.spaces import SpaceView, as_relationship
 from pyairtable_mesh.permission.store import View
-from pyairtable_mesh.permission.usecases.authority import Authority
+from pyairtable_mesh.permission.usecases.authority import Authority, refusals_recorded
 from pyairtable_mesh.permission.usecases.checks import Question
-from pyairtable_mesh.permission.usecases.spaces import orphaned
+from pyairtable_mesh.permission.usecases.orphans import orphaned
 from pyairtable_mesh.permission.usecases.turns import Turn
 from pyairtable_mesh.runtime.authorization import Change, Circumstances, Decision, RelationEngine, product
 from pyairtable_mesh.runtime.authorization.language.difference import Difference, differences
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
-from pyairtable_mesh.runtime.decisions import answer_of
+from pyairtable_mesh.runtime.decisions import DecisionLog, answer_of
 from pyairtable_mesh.runtime.errors import MeshError, NotFound
 
 PLATFORM_SCHEMA = SchemaVersion("platform-1", PLATFORM)
@@ -55,10 +55,13 @@ class Outcome:
 class Schemas:
     """Schemas of the caller's tenant, and the product's."""
 
-    def __init__(self, database: Database, authority: Authority, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, authority: Authority, clock: Callable[[], datetime], log: DecisionLog
+    ) -> None:
         self._database = database
         self._authority = authority
         self._clock = clock
+        self._log = log
 
     async def get(self, caller: RequestContext, schema_id: str, space: str) -> SchemaVersion:
         """A version, or (without an id) the current one of a space; NotFound where there is none."""
@@ -153,7 +156,8 @@ class Schemas:
         async with self._database.read(caller) as connection:
             tenant = Resource(schema.TENANT, caller.tenant_id)
             platform = View(connection, caller.tenant_id, self._clock())
-            await self._authority.require(platform, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            with refusals_recorded(self._log, caller):
+                await self._authority.require(platform, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
             view = SpaceView(connection, caller.tenant_id, space, platform.now)
             if await view.space() is None:
                 raise spaces.unknown(space)

@@ -18,6 +18,7 @@ from pyairtable_mesh.permission.domain import (
     Operation,
     Precondition,
     Resource,
+    Revision,
     SchemaVersion,
     SpaceRelationship,
 )
@@ -31,6 +32,7 @@ from pyairtable_mesh.permission.usecases.changes import Acts, M
 from pyairtable_mesh.permission.usecases.checks import Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
 from pyairtable_mesh.permission.usecases.lookups import Part, Span, parts
+from pyairtable_mesh.permission.usecases.orphans import refuse_orphans
 from pyairtable_mesh.permission.usecases.relationships import (
     MOST_IN_ONE_WRITE,
     refuse_repeated,
@@ -48,18 +50,15 @@ from pyairtable_mesh.runtime.authorization import (
     lookup_subjects,
 )
 from pyairtable_mesh.runtime.authorization.explanation import Explanation, Node
-from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.authorization.lookup import Listing
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, Transaction
 from pyairtable_mesh.runtime.decisions import DecisionLog, answer_of
 from pyairtable_mesh.runtime.errors import (
     AlreadyExists,
-    FailedPrecondition,
     InvalidArgument,
     MeshError,
     NotFound,
-    PreconditionViolation,
     ResourceExhausted,
 )
 
@@ -93,11 +92,16 @@ class SpaceAct:
     data: SpaceChange
     token: str
     transaction: Transaction
+    decision: auditing.Decision | None
+
+    def audit(self, details: Mapping[str, str]) -> None:
+        """Write the act to the audit log."""
+        details = {"space": f"modelSpaces/{self.data.space_id}", **details}
+        self.transaction.audit(f"{schema.TENANT}:{self.data.tenant_id}", details=details, decision=self.decision)
 
     def answer(self, message: M, details: Mapping[str, str]) -> M:
         """Audit the act, and keep the answer for repetitions of this request."""
-        details = {"space": f"modelSpaces/{self.data.space_id}", **details}
-        self.transaction.audit(f"{schema.TENANT}:{self.data.tenant_id}", details=details)
+        self.audit(details)
         self.transaction.remember(message.SerializeToString())
         return message
 
@@ -133,7 +137,8 @@ class Spaces:
             raise InvalidArgument.of_field("model_space.display_name", "must not be blank")
         async with self._acts.refusals_audited(caller), self._database.transaction(caller) as transaction:
             connection, tenant_id = transaction.connection, caller.tenant_id
-            await self._require_manager_in(View(connection, tenant_id, transaction.now), caller)
+            view = View(connection, tenant_id, transaction.now)
+            await self._require_manager_in(view, caller)
             if await spaces.count(connection, tenant_id) >= MOST_SPACES:
                 words = f"a tenant has at most {MOST_SPACES} model spaces"
                 raise ResourceExhausted(words, metadata={"limit": "model_spaces"})
@@ -141,7 +146,8 @@ class Spaces:
             if taken := await spaces.create(connection, tenant_id, made):
                 words = f"another model space is called {display_name!r}"
                 raise AlreadyExists("model_space", f"modelSpaces/{taken}", words)
-            transaction.audit(f"{schema.TENANT}:{tenant_id}", details={"space": made.name})
+            tenant = f"{schema.TENANT}:{tenant_id}"
+            transaction.audit(tenant, details={"space": made.name}, decision=next(iter(view.decisions), None))
             message = answer(made)
             transaction.remember(message.SerializeToString())
             return message
@@ -153,8 +159,9 @@ class Spaces:
         await self._require_askable(caller, [question], given)
         scope = changelog.scope_of(caller.tenant_id, space)
         async with self._states.seen(scope, given.consistency) as state:
-            decision = state.engine.check(_key(question, caller), self._given(given, question.context))
-        self._record(caller, space, question, decision)
+            circumstances = self._given(given, question.context)
+            decision = state.engine.check(_key(question, caller), circumstances)
+            self._record(caller, space, state.engine, question, circumstances, decision)
         return decision, self._tokens.of(scope, decision.revision)
 
     async def batch(
@@ -166,23 +173,32 @@ class Spaces:
 
         def asking(state: SpaceState) -> Callable[[Question], Decision | MeshError]:
             def answer(question: Question) -> Decision | MeshError:
-                (found,) = state.engine.batch([_key(question, caller)], self._given(given, question.context))
+                circumstances = self._given(given, question.context)
+                (found,) = state.engine.batch([_key(question, caller)], circumstances)
+                if isinstance(found, Decision):
+                    self._record(caller, space, state.engine, question, circumstances, found)
                 return found
 
             return answer
 
         seen = self._states.seen(scope, given.consistency)
         found, revision = await answered(self._states, scope, seen, questions, asking)
-        for question, answer in zip(questions, found, strict=True):
-            if isinstance(answer, Decision):
-                self._record(caller, space, question, answer)
         return found, self._tokens.of(scope, revision)
 
-    def _record(self, caller: RequestContext, space: str, question: Question, decision: Decision) -> None:
+    def _record(
+        self,
+        caller: RequestContext,
+        space: str,
+        engine: RelationEngine,
+        question: Question,
+        given: facts.Circumstances,
+        decision: Decision,
+    ) -> None:
         if self._log.wants(allowed=decision.allowed):
-            resource, permission, subject = _key(question, caller)
-            kind, answer = resource.partition(":")[0], answer_of(decision)
-            made = auditing.Decision(subject, resource, f"{kind}.{permission}", answer, revision=str(decision.revision))
+            resource, permission, subject = key = _key(question, caller)
+            kind, answer, revision = resource.partition(":")[0], answer_of(decision), str(decision.revision)
+            grant = _grant(engine, key, given) if decision.allowed else ""
+            made = auditing.Decision(subject, resource, f"{kind}.{permission}", answer, grant, revision)
             self._log.take(caller, made, f"modelSpaces/{space}")
 
     async def explain(
@@ -192,7 +208,9 @@ class Spaces:
         await self._require_manager(caller)
         scope = changelog.scope_of(caller.tenant_id, space)
         async with self._states.seen(scope, given.consistency) as state:
-            found = explain(state.engine, _key(question, caller), self._given(given, question.context))
+            circumstances = self._given(given, question.context)
+            found = explain(state.engine, _key(question, caller), circumstances)
+            self._record(caller, space, state.engine, question, circumstances, found.decision)
         return found, self._tokens.of(scope, found.decision.revision)
 
     async def expand(
@@ -329,7 +347,8 @@ class Spaces:
         and that revision; for those who manage access.
         """
         async with self._database.read(caller) as connection:
-            await self._require_manager_in(View(connection, caller.tenant_id, self._clock()), caller)
+            with self._acts.reading(caller):
+                await self._require_manager_in(View(connection, caller.tenant_id, self._clock()), caller)
             view = SpaceView(connection, caller.tenant_id, space, self._clock())
             stored = await view.space()
             if stored is None:
@@ -349,8 +368,7 @@ class Spaces:
             there = await act.data.at_keys([each.key for each in relationships])
             new = [each for each in relationships if each.key not in there]
             await act.data.put(new)
-            details = {"space": f"modelSpaces/{space}", "stored": str(len(new))}
-            act.transaction.audit(f"{schema.TENANT}:{caller.tenant_id}", details=details)
+            act.audit({"stored": str(len(new))})
             return len(new), act.token
 
     async def write_schema(
@@ -369,9 +387,7 @@ class Spaces:
             stored = await act.data.space()
             current = stored.schema if stored else ""
             domain.require_etag(expected.removeprefix("schemas/"), current, f"modelSpaces/{space}")
-            orphans = [each async for each in orphaned(act.data, tree)]
-            if orphans:
-                raise _orphaning(orphans)
+            await refuse_orphans(act.data, tree)
             version = SchemaVersion(ids.new_id("sch"), space, act.data.now, caller.user(), source)
             await act.data.put_schema(version)
             return act.answer(answer(version, act.token), {"schema": version.name})
@@ -391,8 +407,9 @@ class Spaces:
                 change = await SpaceChange.begin(view.connection, caller.tenant_id, space, view.now)
                 if change is None:
                     raise missing or unknown(space)
-                yield SpaceAct(change, self._tokens.of(change.scope, change.at), transaction)
-            self._engines.committed(change.scope, change.at, change.changes)
+                decision = next(iter(view.decisions), None)
+                yield SpaceAct(change, self._tokens.of(change.scope, change.at), transaction, decision)
+            self._engines.committed(change.scope, Revision(change.at, change.now, change.changes))
 
     async def _validate(self, change: SpaceChange, updates: Sequence[SpaceUpdate]) -> None:
         engine = await self._validators.of(change)
@@ -417,35 +434,20 @@ class Spaces:
     async def _require_manager(self, caller: RequestContext) -> None:
         async with self._platform.seen(caller.tenant_id, NEAREST) as state:
             tenant = Resource(schema.TENANT, caller.tenant_id)
-            Sight(state, caller.user(), self._clock(), ()).require(tenant, schema.MANAGE_ACCESS)
+            Sight(state, caller, self._clock(), (), self._log).require(tenant, schema.MANAGE_ACCESS)
 
     async def _require_manager_in(self, view: View, caller: RequestContext) -> None:
         tenant = Resource(schema.TENANT, caller.tenant_id)
         await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
 
 
-async def orphaned(view: SpaceView, tree: Schema) -> AsyncIterator[SpaceRelationship]:
-    """The stored relationships that a schema does not admit."""
-    engine = RelationEngine(tree)
-    async for part in view.everything():
-        for each in part:
-            stored = as_relationship(each)
-            try:
-                engine.graph.validate(stored)
-                engine.conditions.validate(stored.term, "condition")
-            except InvalidArgument:
-                yield each
-
-
-def _orphaning(orphans: Sequence[SpaceRelationship]) -> FailedPrecondition:
-    shown = [
-        PreconditionViolation("RELATIONSHIP", str(each), "has no meaning in the new schema") for each in orphans[:20]
-    ]
-    words = (
-        f"{len(orphans)} stored relationships have no meaning in this schema, such as {orphans[0]}: delete them first"
-    )
-    metadata = {"relationships": str(len(orphans))}
-    return FailedPrecondition(words, shown, reason="SCHEMA_ORPHANS_RELATIONSHIPS", metadata=metadata)
+def _grant(engine: RelationEngine, key: tuple[str, str, str], given: facts.Circumstances) -> str:
+    """The relationship nearest to the resource that an answer came through; empty where that takes too long to say."""
+    try:
+        path = explain(engine, key, given).path
+    except ResourceExhausted:
+        return ""
+    return str(path[-1]) if path else ""
 
 
 def _key(question: Question, caller: RequestContext) -> tuple[str, str, str]:

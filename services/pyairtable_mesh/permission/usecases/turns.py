@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from typing import TypeVar
 
-from pyairtable_mesh.permission.engines import S
+from pyairtable_mesh.permission.held import S
 from pyairtable_mesh.permission.usecases.consistency import States
 from pyairtable_mesh.runtime.errors import ResourceExhausted
 

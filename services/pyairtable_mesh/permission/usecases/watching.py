@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 
 from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Fact, Resource, Revision, Role, SchemaVersion, SpaceRelationship
-from pyairtable_mesh.permission.platform import Loader
+from pyairtable_mesh.permission.engines import Engines
+from pyairtable_mesh.permission.feeds import Feed
+from pyairtable_mesh.permission.platform import Loader, State
 from pyairtable_mesh.permission.spaces import SpaceView, unknown
 from pyairtable_mesh.permission.store import View
-from pyairtable_mesh.permission.usecases.authority import Authority
+from pyairtable_mesh.permission.usecases.authority import Authority, refusals_recorded
 from pyairtable_mesh.permission.usecases.consistency import Tokens
 from pyairtable_mesh.runtime.authorization import dump
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, background
+from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from pyairtable_mesh.runtime.events import POLL_SECONDS
 from pyairtable_mesh.runtime.moments import utc_now
@@ -38,22 +41,36 @@ class Beat:
 class Snapshot:
     """An engine's state in its binary form, at a revision."""
 
-    revision: int
+    at: changelog.Point
     token: str
     data: bytes
+
+    @property
+    def revision(self) -> int:
+        """The revision that it is at."""
+        return self.at.revision
 
 
 class Watching:
     """Streams that end when the process is `leaving`: their clients resume elsewhere."""
 
     def __init__(
-        self, database: Database, loader: Loader, authority: Authority, tokens: Tokens, leaving: asyncio.Event
+        self,
+        database: Database,
+        engines: Engines[State],
+        loader: Loader,
+        authority: Authority,
+        tokens: Tokens,
+        leaving: asyncio.Event,
+        log: DecisionLog,
     ) -> None:
         self._database = database
+        self._engines = engines
         self._loader = loader
         self._authority = authority
         self._tokens = tokens
         self._leaving = leaving
+        self._log = log
         self._snapshots = asyncio.Semaphore(_SNAPSHOTS_AT_ONCE)
 
     async def watch(
@@ -67,7 +84,7 @@ class Watching:
             _require_known(types)
         await self._require_manager(caller, space)
         scope = changelog.scope_of(caller.tenant_id, space)
-        after = self._tokens.revision(scope, token, "start_token") if token else None
+        after = self._tokens.point(scope, token, "start_token") if token else None
         with self._tokens.kept(scope):
             async for beat in self._follow(scope, after, frozenset(types), heartbeat):
                 await self._require_manager(caller, space)
@@ -79,11 +96,11 @@ class Watching:
         """A snapshot, then what changes; the changes alone behind a checkpoint that is still kept."""
         _require_known(types)
         wanted = with_ancestors(types)
-        after = self._tokens.revision(tenant_id, token, "checkpoint_token") if token else None
+        after = self._tokens.point(tenant_id, token, "checkpoint_token") if token else None
         while not self._leaving.is_set():
             if after is None:
                 snapshot = await self._snapshot(tenant_id, wanted)
-                after = snapshot.revision
+                after = snapshot.at
                 yield snapshot
                 del snapshot
             try:
@@ -96,37 +113,64 @@ class Watching:
         async with self._snapshots:
             state = await self._loader.load(tenant_id, lambda fact: not types or type_of(fact) in types)
             data = await asyncio.to_thread(dump, state.engine)
-        return Snapshot(state.revision, self._tokens.of(tenant_id, state.revision), data)
+        at = changelog.Point(state.revision, state.made)
+        return Snapshot(at, self._tokens.checkpoint(tenant_id, at), data)
 
     async def _follow(
-        self, scope: str, after: int | None, types: Collection[str], heartbeat: float
+        self, scope: str, begin: changelog.Point | None, types: Collection[str], heartbeat: float
     ) -> AsyncIterator[Beat]:
-        due, told = time.monotonic(), after
+        with self._engines.following(scope) as feed:
+            async for beat in self._beats(scope, feed, begin, types, heartbeat):
+                yield beat
+
+    async def _beats(
+        self, scope: str, feed: Feed, begin: changelog.Point | None, types: Collection[str], heartbeat: float
+    ) -> AsyncIterator[Beat]:
+        # What was seen last: by when it was made, a database that was put back is noticed.
+        seen = begin if begin is not None and begin.made is not None else None
+        after = begin.revision if begin is not None else None
+        due, told, lost = time.monotonic(), after, feed.lost
         while not self._leaving.is_set():
-            upcoming = self._database.changed.upcoming()
-            async with self._database.read(background(changelog.tenant_of(scope))) as connection:
-                after = await changelog.newest(connection, scope) if after is None else after
-                tail = await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
+            upcoming = feed.moved.upcoming()
+            tail = feed.since(after) if after is not None and seen is not None and feed.lost == lost else None
+            if after is None or seen is None or tail is None:
+                seen, after, tail = await self._read(scope, feed, seen, after, lost)
             for each in tail.revisions:
-                after = each.number
+                after, seen = each.number, changelog.Point(each.number, each.time)
                 changes = [change for change in each.changes if not types or type_of(change.what) in types]
                 if changes:
-                    yield Beat(after, self._tokens.of(scope, after), replace(each, changes=changes))
+                    yield Beat(after, self._tokens.checkpoint(scope, seen), replace(each, changes=changes))
                     due, told = time.monotonic() + heartbeat, after
             if tail.complete:
                 after = max(after, tail.newest)
             # Whoever waits for a revision learns, too, that it changed nothing of what is asked for.
             if after != told or time.monotonic() >= due:
-                yield Beat(after, self._tokens.of(scope, after))
+                at = seen if seen.revision == after else changelog.Point(after)
+                yield Beat(after, self._tokens.checkpoint(scope, at))
                 due, told = time.monotonic() + heartbeat, after
             if tail.complete:
                 await Signal.wait(upcoming, max(0.0, min(POLL_SECONDS, due - time.monotonic())))
+
+    async def _read(
+        self, scope: str, feed: Feed, seen: changelog.Point | None, after: int | None, lost: int
+    ) -> tuple[changelog.Point, int, changelog.Tail]:
+        now = feed.clock()
+        async with self._database.read(background(changelog.tenant_of(scope))) as connection:
+            if seen is None or after is None:
+                seen = await changelog.point(connection, scope, after)
+                after = seen.revision
+            elif feed.lost != lost or not await changelog.goes_through(connection, scope, seen):
+                raise changelog.ExpiredError(await changelog.newest(connection, scope))
+            tail = await changelog.read(connection, scope, after, _CHANGES_IN_ONE_READ)
+        feed.take(after, tail, now, seen)
+        return seen, after, tail
 
     async def _require_manager(self, caller: RequestContext, space: str) -> None:
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, utc_now())
             tenant = Resource(schema.TENANT, caller.tenant_id)
-            await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
+            with refusals_recorded(self._log, caller):
+                await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
             if space and await SpaceView(connection, caller.tenant_id, space, view.now).space() is None:
                 raise unknown(space)
 

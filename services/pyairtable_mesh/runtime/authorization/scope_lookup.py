@@ -124,13 +124,14 @@ class ScopedLookup:
         subject_type: str,
         given: Circumstances,
         *,
+        usersets: bool = False,
         after: str = "",
         limit: int = 0,
         budget: int = 0,
     ) -> Listing:
-        """The subjects of a type that hold a verb on a resource, behind `after`, in byte order; at most `limit` of them
-        and, where context decides, from at most `budget` candidates. ``type:*`` stands for all that are not excluded,
-        also those that nothing is stored about.
+        """The subjects of a type (or, with `usersets`, the members of groups, ``group:…#member``) that hold a verb on a
+        resource, behind `after`, in byte order; at most `limit` of them and, where context decides, from at most
+        `budget` candidates. ``type:*`` stands for all that are not excluded, also those that nothing is stored about.
         """
         engine, names = self._engine, self._engine.graph.names
         with engine.view(given) as view:
@@ -138,7 +139,7 @@ class ScopedLookup:
             permission = engine.verb(target, verb)
             names.object(f"{subject_type}:_", "subject_type")
             index = engine.graph.slots.type_index[subject_type]
-            sure, possible = _Who(engine, view, index, permission).effective(target)
+            sure, possible = _Who(engine, view, index, permission, usersets=usersets).effective(target)
             texts = names.texts
             # Beside a wildcard only those are listed whose answer may be another than its own.
             listed = sure.members - possible.members if possible.inverted else possible.members
@@ -172,13 +173,16 @@ def _behind(names: list[str], after: str) -> Iterator[str]:
 
 
 class _Who:
-    """effective(s, r) for all subjects of a type at once: the definitions of scopes.py on sets."""
+    """effective(s, r) for all subjects of a type, or for all groups' members, at once: the definitions of scopes.py on
+    sets.
+    """
 
-    def __init__(self, engine: ScopedEngine, view: View, index: int, permission: int) -> None:
+    def __init__(self, engine: ScopedEngine, view: View, index: int, permission: int, *, usersets: bool) -> None:
         self._engine = engine
         self._view = view
         self._index = index
         self._permission = permission
+        self._usersets = usersets
         group = engine.graph.slots.type_index[GROUP]
         self._slot = engine.graph.slots.by_type[group][MEMBER]
         self._known: dict[int, tuple[BitMap, BitMap]] = {}
@@ -233,7 +237,7 @@ class _Who:
                 self._known[group] = self._members(group)
             sure, possible = self._known[group]
             crowds = self._of_type(sure), self._of_type(possible)
-        elif names.types[subject] != self._index:
+        elif self._usersets or names.types[subject] != self._index:
             return NOBODY, NOBODY
         elif names.wildcards.get(self._index) == subject:
             crowds = EVERYBODY, EVERYBODY
@@ -243,10 +247,12 @@ class _Who:
         return crowds if verdict is True else (NOBODY, crowds[1])
 
     def _of_type(self, found: BitMap) -> Crowd:
+        if self._usersets:
+            return Crowd(found)
         return Crowd(found & self._engine.graph.names.objects[self._index])
 
     def _members(self, group: int) -> tuple[BitMap, BitMap]:
-        """All members of a group, through nested ones: surely, and possibly."""
+        """All members of a group, through nested ones, or of these the groups: surely, and possibly."""
         graph = self._engine.graph
         edges, usersets = graph.edges[self._slot], graph.names.usersets
         best: dict[int, bool] = {}
@@ -275,6 +281,10 @@ class _Who:
                     possible.add(each)
                     if certain and verdict is True:
                         sure.add(each)
+        if self._usersets:
+            of = graph.names.userset_of
+            groups = {of[each, self._slot]: certain for each, certain in best.items() if (each, self._slot) in of}
+            return BitMap(each for each, certain in groups.items() if certain), BitMap(groups)
         return sure, possible
 
     def _termed(self, group: int, members: Iterable[int]) -> dict[int, Verdict]:

@@ -39,4 +39,5 @@ def stack(
         authorization.authorize(authorizer, settings.namespace),
         validation.validate(validator),
         replay.replay(answered),
+        authentication.outlive(authenticator),
     )

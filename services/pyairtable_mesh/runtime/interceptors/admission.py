@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from math import inf
 from typing import Any
@@ -30,12 +31,30 @@ class Bucket:
         self._tokens -= 1
         return 0.0
 
+    def reserve(self) -> float:
+        """Take the next token that comes: the seconds until then. Whoever reserves is served in turn."""
+        if not self._rate:
+            return 0.0
+        if delay := self.wait():
+            self._tokens -= 1
+        return delay
+
+    async def paced(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """The messages of a request stream, each for a token; the first is the call's own."""
+        begun = False
+        async for message in messages:
+            if begun and (delay := self.reserve()):
+                await asyncio.sleep(delay)
+            begun = True
+            yield message
+
 
 def limit(max_calls: int, max_rate: float, default_deadline: float) -> Wrapper:
     """Refuse calls over `max_calls` in flight or `max_rate` a second; give unary calls without a deadline
     `default_deadline` seconds.
 
-    Streams are counted apart: idle ones, which cost little and live long, take no place of a unary call.
+    Streams are counted apart: idle ones, which cost little and live long, take no place of a unary call. Their messages
+    count for the rate as calls do; they are not refused but read later, and gRPC's flow control holds the sender.
     Message sizes are bounded by gRPC itself (`grpc.max_receive_message_length`), before anything is parsed here.
     """
     in_flight = {"calls": 0, "streams": 0}
@@ -72,6 +91,8 @@ def limit(max_calls: int, max_rate: float, default_deadline: float) -> Wrapper:
                     retry_after=timedelta(milliseconds=200),
                 )
             in_flight[kind] += 1
+            if call.requests is not None and max_rate:
+                call.requests = bucket.paced(call.requests)
             try:
                 if streaming or call.context.deadline != inf:
                     return await proceed(call)

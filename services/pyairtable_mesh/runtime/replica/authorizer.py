@@ -66,6 +66,8 @@ class ReplicaAuthorizer:
             return "too_large" if follower.refused else "loading"
         if not follower.is_fresh:
             return "stale"
+        if follower.is_skewed:
+            return "skewed"
         types = self._replicas.wanted.types
         if types and any(resource.partition(":")[0] not in types for resource, _ in questions):
             return "type_not_held"
@@ -119,6 +121,6 @@ def claimed_revision(token: str) -> int | None:
     if len(token) > _MAX_TOKEN:
         return None
     try:
-        return int(Sealer.claimed(token), 16)
+        return int(Sealer.claimed(token).partition(b".")[0], 16)
     except (SealBrokenError, ValueError):
         return None

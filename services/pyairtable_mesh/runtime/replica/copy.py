@@ -26,7 +26,10 @@ class Copy:
     `engine` without awaiting sees one revision.
     """
 
-    def __init__(self, tenant_id: str, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, tenant_id: str, admit: Callable[[int], bool], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`admit` says whether there is room for a snapshot of so many bytes."""
         self.tenant_id = tenant_id
         self.engine: ScopedEngine | None = None
         """None until a snapshot is loaded, and whenever one is needed again."""
@@ -36,9 +39,15 @@ class Copy:
         """When the server was last heard, in seconds of the clock: what is held was the newest state then."""
         self.delay = 0.0
         """How long the last change was on its way, in seconds between two machines' clocks."""
+        self.skew = 0.0
+        """How far our clock was before the server's (negative: behind) when that was last heard, in seconds; what was
+        on its way for long looks like a clock that is before.
+        """
         self.loads = 0
-        self._most_bytes = most_bytes
+        self._admit = admit
         self._clock = clock
+        self.loading = 0
+        """How many bytes the snapshot has that is on its way, or being read."""
         self._parts = bytearray()
         self._moved = Signal()
 
@@ -62,7 +71,7 @@ class Copy:
 
     def resume(self) -> None:
         """Be ready for a new stream: of a snapshot that the last one broke off nothing is kept."""
-        self._parts = bytearray()
+        self._parts, self.loading = bytearray(), 0
 
     async def take(self, message: pb.StreamReplicaResponse, since: float) -> None:
         """Take over a message of a stream that was last heard, or else begun, at `since`.
@@ -91,19 +100,26 @@ class Copy:
         chunk = message.snapshot
         if self.engine is not None:
             self.forget()
-        if chunk.total_bytes > self._most_bytes:
-            raise TooLargeError
+        if not self._parts:
+            if not self._admit(chunk.total_bytes):
+                raise TooLargeError
+            self.loading = chunk.total_bytes
         self._parts += chunk.data
-        if len(self._parts) > chunk.total_bytes or (chunk.last and len(self._parts) != chunk.total_bytes):
+        if message.HasField("time"):
+            # It may have been on its way for long, which says nothing about a clock; one that is behind shows.
+            self.skew = min(0.0, _ahead(message))
+        size = len(self._parts)
+        if chunk.total_bytes != self.loading or size > self.loading or (chunk.last and size != self.loading):
             raise DamagedError("a snapshot has another size than it says")
         if not chunk.last:
             return
         # To read a large one takes seconds, while calls go on; what it says was true when the server began to read.
         engine = await asyncio.to_thread(_loaded, bytes(self._parts), self.tenant_id)
-        self.resume()
+        self._parts = bytearray()
         if engine.revision != message.revision:
             raise DamagedError("a snapshot has another revision than it says")
         self.engine, self.checkpoint, self.heard = engine, message.checkpoint_token, since
+        self.loading = 0
         self.loads += 1
 
     def _lead_on(self, engine: "ScopedEngine", message: pb.StreamReplicaResponse) -> None:
@@ -114,9 +130,15 @@ class Copy:
             raise DamagedError("the stream went back")
         if message.revision != engine.revision:
             engine.apply(message.revision, changes)
-        if message.HasField("changes"):
-            self.delay = max(0.0, time.time() - message.time.ToNanoseconds() / 1e9)
+        if message.HasField("time"):
+            self.skew = _ahead(message)
+            if message.HasField("changes"):
+                self.delay = max(0.0, self.skew)
         self.checkpoint, self.heard = message.checkpoint_token or self.checkpoint, self._clock()
+
+
+def _ahead(message: pb.StreamReplicaResponse) -> float:
+    return time.time() - message.time.ToNanoseconds() / 1e9
 
 
 def _loaded(data: bytes, tenant_id: str) -> "ScopedEngine":

@@ -21,15 +21,19 @@ _LONGEST_REFUSED = 30.0
 _BEGIN_SECONDS = 60.0
 """How long the first message and each part of a snapshot may take."""
 _ORDERLY = "the server ended it"
+_TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105 - a reason
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is followed: types of resources (none: all), and how long (seconds) a silent stream is believed."""
+    """What is followed: types of resources (none: all), how long a silent stream is believed, and how far the server's
+    clock may be from ours (both in seconds).
+    """
 
     types: frozenset[str]
     budget: float
+    skew: float = 2.0
 
     def request(self, copy: Copy) -> pb.StreamReplicaRequest:
         """The stream behind what a copy holds."""
@@ -70,6 +74,11 @@ class Follower:
         """Whether the server was heard within the budget, and something is held."""
         return self._clock() - self.copy.heard <= self._wanted.budget
 
+    @property
+    def is_skewed(self) -> bool:
+        """Whether the server's clock is too far from ours for us to say what has expired."""
+        return abs(self.copy.skew) > self._wanted.skew
+
     def refuse(self) -> None:
         """Give up what is held, because there is no room for it."""
         self.refused = True
@@ -104,7 +113,7 @@ class Follower:
     async def _pause(self, reason: str, longest: float) -> None:
         level = logging.DEBUG
         if self._delay == _FIRST_DELAY:
-            level = logging.INFO if reason == _ORDERLY else logging.WARNING
+            level = logging.INFO if reason in {_ORDERLY, _TOKEN_EXPIRED} else logging.WARNING
         _logger.log(level, "the stream of permissions of %s is interrupted: %s", self.copy.tenant_id, reason)
         self.interruptions += 1
         await asyncio.sleep(self._delay * (0.5 + random.random()))  # noqa: S311 - spreads reconnects

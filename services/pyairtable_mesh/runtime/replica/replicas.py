@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.runtime.replica.copy import Copy
@@ -59,7 +60,8 @@ class Replicas:
 
     def followers(self) -> list[Follower]:
         """All of them, the least recently used first."""
-        return [follower for follower, _ in self._held.values()]
+        # A list first: metrics are collected in a thread of their own.
+        return [follower for follower, _ in list(self._held.values())]
 
     @property
     def loads(self) -> int:
@@ -99,12 +101,27 @@ class Replicas:
     def _begin(self, tenant_id: str) -> Follower | None:
         if self._closed or not self._has_room():
             return None
-        copy = Copy(tenant_id, _BYTES_OF_NOTHING + self._bounds.facts * _BYTES_OF_A_FACT, self._clock)
+        copy = Copy(tenant_id, partial(self._admit, tenant_id), self._clock)
         follower = Follower(copy, self._stub, self.wanted, self._clock)
         # In a context of its own: the stream is this process's, not the caller's whose question begins it.
         task = asyncio.get_running_loop().create_task(follower.run(), context=Context())
         self._held[tenant_id] = follower, task
         return follower
+
+    def _admit(self, tenant_id: str, size: int) -> bool:
+        """Whether a snapshot of so many bytes fits beside what is held or on its way; idle tenants make room."""
+        while _facts_of(size) + self._taken(besides=tenant_id) > self._bounds.facts:
+            now = self._clock()
+            others = (each for each in self.followers() if each.copy.weight and each.copy.tenant_id != tenant_id)
+            idle = next((each for each in others if self._is_evictable(each, now)), None)
+            if idle is None:
+                return False
+            self._end(idle.copy.tenant_id)
+        return True
+
+    def _taken(self, *, besides: str) -> int:
+        others = [each.copy for each in self.followers() if each.copy.tenant_id != besides]
+        return sum(each.weight + _facts_of(each.loading) for each in others)
 
     def _has_room(self) -> bool:
         if len(self._held) < self._bounds.tenants:
@@ -130,3 +147,8 @@ class Replicas:
         self._past_loads += follower.copy.loads
         self._past_interruptions += follower.interruptions
         follower.copy.forget()
+
+
+def _facts_of(size: int) -> int:
+    """How many facts a snapshot of so many bytes has at least."""
+    return max(0, size - _BYTES_OF_NOTHING) // _BYTES_OF_A_FACT

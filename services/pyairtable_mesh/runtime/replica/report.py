@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Callable
-from math import isinf
+from math import inf, isinf
 
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from pyairtable_mesh.runtime.health import Dependency
 from pyairtable_mesh.runtime.replica.authorizer import HERE, ReplicaAuthorizer
 from pyairtable_mesh.runtime.replica.follower import Follower
 from pyairtable_mesh.runtime.replica.replicas import Replicas
-from pyairtable_mesh.runtime.telemetry import Telemetry
 
 NAME = "permission-replica"
 ANSWERS = "pyairtable.authorizer.answers"
@@ -27,20 +26,20 @@ class Report:
         self._clock = clock
 
     def dependency(self) -> Dependency:
-        """Unhealthy while a tenant's questions go to the server for want of a fresh replica; never required."""
+        """Unhealthy while a tenant's questions go to the server for want of a replica to be trusted; never required."""
         begun = time.perf_counter()
-        stale = [each for each in self._replicas.followers() if not each.is_fresh and not each.refused]
+        followers = self._replicas.followers()
+        stale = [each for each in followers if not each.refused and (each.is_skewed or not each.is_fresh)]
         detail = ""
         if stale:
             detail = (
-                f"{len(stale)} of {len(self._replicas.followers())} tenants have no fresh replica, and the permission "
-                "service is asked instead; see whether it is reachable, and this service's log"
+                f"{len(stale)} of {len(followers)} tenants have no fresh replica, and the permission service is asked "
+                "instead; see whether it is reachable, whether the two clocks agree, and this service's log"
             )
         return Dependency(NAME, not stale, detail, time.perf_counter() - begun, time.time(), required=False)
 
-    def observe(self, telemetry: Telemetry) -> None:
+    def observe(self, meter: Meter) -> None:
         """Tell with each collection who answered and why, what is held, and how fresh it is."""
-        meter = telemetry.metrics.get_meter("pyairtable_mesh")
         counted = (
             (ANSWERS, self._answers, "{call}", "Calls that were authorized, by who answered and why."),
             ("pyairtable.replica.loads", self._loads, "{snapshot}", "Snapshots of permissions that were loaded."),
@@ -57,6 +56,7 @@ class Report:
                 "s",
                 "Time since the stream that is silent longest was heard.",
             ),
+            ("pyairtable.replica.skew", self._skew, "s", "How far the two clocks are apart, the most of all."),
             ("pyairtable.replica.lag", self._lag, "s", "How long the last change was on its way, the longest of all."),
             (
                 "pyairtable.replica.lag.revisions",
@@ -91,7 +91,10 @@ class Report:
 
     def _silence(self, _options: CallbackOptions) -> list[Observation]:
         heard = [each.copy.heard for each in self._holding() if not isinf(each.copy.heard)]
-        return [Observation(max(0.0, self._clock() - min(heard)))] if heard else []
+        return [Observation(max(0.0, self._clock() - min(heard, default=inf)))]
+
+    def _skew(self, _options: CallbackOptions) -> list[Observation]:
+        return [Observation(max((abs(each.copy.skew) for each in self._holding()), default=0.0))]
 
     def _lag(self, _options: CallbackOptions) -> list[Observation]:
         return [Observation(max((each.copy.delay for each in self._holding()), default=0.0))]

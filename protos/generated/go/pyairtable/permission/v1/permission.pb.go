@@ -2734,14 +2734,11 @@ func (x *LookupResourcesRequest) GetSpace() string {
 // One message of a look-up of resources.
 type LookupResourcesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of both.
-	//
-	// Types that are valid to be assigned to Payload:
-	//
-	//	*LookupResourcesResponse_Resource
-	//	*LookupResourcesResponse_Summary
-	Payload isLookupResourcesResponse_Payload `protobuf_oneof:"payload"`
-	// Continues behind this message.
+	// The next resources that were found; the last message may have some, too.
+	Resources []*FoundResource `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	// The end of the list, in the last message.
+	Summary *LookupSummary `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
+	// Continues behind this message; empty where the list is complete.
 	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2777,27 +2774,16 @@ func (*LookupResourcesResponse) Descriptor() ([]byte, []int) {
 	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{26}
 }
 
-func (x *LookupResourcesResponse) GetPayload() isLookupResourcesResponse_Payload {
+func (x *LookupResourcesResponse) GetResources() []*FoundResource {
 	if x != nil {
-		return x.Payload
-	}
-	return nil
-}
-
-func (x *LookupResourcesResponse) GetResource() *FoundResource {
-	if x != nil {
-		if x, ok := x.Payload.(*LookupResourcesResponse_Resource); ok {
-			return x.Resource
-		}
+		return x.Resources
 	}
 	return nil
 }
 
 func (x *LookupResourcesResponse) GetSummary() *LookupSummary {
 	if x != nil {
-		if x, ok := x.Payload.(*LookupResourcesResponse_Summary); ok {
-			return x.Summary
-		}
+		return x.Summary
 	}
 	return nil
 }
@@ -2808,24 +2794,6 @@ func (x *LookupResourcesResponse) GetCursor() string {
 	}
 	return ""
 }
-
-type isLookupResourcesResponse_Payload interface {
-	isLookupResourcesResponse_Payload()
-}
-
-type LookupResourcesResponse_Resource struct {
-	// A resource that was found.
-	Resource *FoundResource `protobuf:"bytes,1,opt,name=resource,proto3,oneof"`
-}
-
-type LookupResourcesResponse_Summary struct {
-	// The end of the list.
-	Summary *LookupSummary `protobuf:"bytes,2,opt,name=summary,proto3,oneof"`
-}
-
-func (*LookupResourcesResponse_Resource) isLookupResourcesResponse_Payload() {}
-
-func (*LookupResourcesResponse_Summary) isLookupResourcesResponse_Payload() {}
 
 // A resource on which the subject holds the permission.
 type FoundResource struct {
@@ -3086,14 +3054,11 @@ func (x *LookupSubjectsRequest) GetSpace() string {
 // One message of a look-up of subjects.
 type LookupSubjectsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of both.
-	//
-	// Types that are valid to be assigned to Payload:
-	//
-	//	*LookupSubjectsResponse_Subject
-	//	*LookupSubjectsResponse_Summary
-	Payload isLookupSubjectsResponse_Payload `protobuf_oneof:"payload"`
-	// Continues behind this message.
+	// The next subjects that were found; the last message may have some, too.
+	Subjects []*FoundSubject `protobuf:"bytes,1,rep,name=subjects,proto3" json:"subjects,omitempty"`
+	// The end of the list, in the last message.
+	Summary *LookupSummary `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
+	// Continues behind this message; empty where the list is complete.
 	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3129,27 +3094,16 @@ func (*LookupSubjectsResponse) Descriptor() ([]byte, []int) {
 	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{30}
 }
 
-func (x *LookupSubjectsResponse) GetPayload() isLookupSubjectsResponse_Payload {
+func (x *LookupSubjectsResponse) GetSubjects() []*FoundSubject {
 	if x != nil {
-		return x.Payload
-	}
-	return nil
-}
-
-func (x *LookupSubjectsResponse) GetSubject() *FoundSubject {
-	if x != nil {
-		if x, ok := x.Payload.(*LookupSubjectsResponse_Subject); ok {
-			return x.Subject
-		}
+		return x.Subjects
 	}
 	return nil
 }
 
 func (x *LookupSubjectsResponse) GetSummary() *LookupSummary {
 	if x != nil {
-		if x, ok := x.Payload.(*LookupSubjectsResponse_Summary); ok {
-			return x.Summary
-		}
+		return x.Summary
 	}
 	return nil
 }
@@ -3160,24 +3114,6 @@ func (x *LookupSubjectsResponse) GetCursor() string {
 	}
 	return ""
 }
-
-type isLookupSubjectsResponse_Payload interface {
-	isLookupSubjectsResponse_Payload()
-}
-
-type LookupSubjectsResponse_Subject struct {
-	// A subject that was found.
-	Subject *FoundSubject `protobuf:"bytes,1,opt,name=subject,proto3,oneof"`
-}
-
-type LookupSubjectsResponse_Summary struct {
-	// The end of the list.
-	Summary *LookupSummary `protobuf:"bytes,2,opt,name=summary,proto3,oneof"`
-}
-
-func (*LookupSubjectsResponse_Subject) isLookupSubjectsResponse_Payload() {}
-
-func (*LookupSubjectsResponse_Summary) isLookupSubjectsResponse_Payload() {}
 
 // A subject that holds the permission.
 type FoundSubject struct {
@@ -7199,12 +7135,11 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\x06cursor\x18\a \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\bR\x06cursor\x12M\n" +
 	"\vconsistency\x18\b \x01(\v2%.pyairtable.permission.v1.ConsistencyB\x04\xe2A\x01\x01R\vconsistency\x12~\n" +
 	"\x05space\x18\t \x01(\tBh\xe2A\x01\x01\xfaA%\n" +
-	"#permission.pyairtable.io/ModelSpace\xbaH9\xd8\x01\x01r422^modelSpaces/(platform|spc[0-9a-hjkmnp-tv-z]{26})$R\x05space\"\xc8\x01\n" +
+	"#permission.pyairtable.io/ModelSpace\xbaH9\xd8\x01\x01r422^modelSpaces/(platform|spc[0-9a-hjkmnp-tv-z]{26})$R\x05space\"\xbb\x01\n" +
 	"\x17LookupResourcesResponse\x12E\n" +
-	"\bresource\x18\x01 \x01(\v2'.pyairtable.permission.v1.FoundResourceH\x00R\bresource\x12C\n" +
-	"\asummary\x18\x02 \x01(\v2'.pyairtable.permission.v1.LookupSummaryH\x00R\asummary\x12\x16\n" +
-	"\x06cursor\x18\x03 \x01(\tR\x06cursorB\t\n" +
-	"\apayload\"\x97\x01\n" +
+	"\tresources\x18\x01 \x03(\v2'.pyairtable.permission.v1.FoundResourceR\tresources\x12A\n" +
+	"\asummary\x18\x02 \x01(\v2'.pyairtable.permission.v1.LookupSummaryR\asummary\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\tR\x06cursor\"\x97\x01\n" +
 	"\rFoundResource\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12A\n" +
 	"\x06result\x18\x02 \x01(\x0e2).pyairtable.permission.v1.Decision.ResultR\x06result\x12'\n" +
@@ -7228,12 +7163,11 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\vconsistency\x18\t \x01(\v2%.pyairtable.permission.v1.ConsistencyB\x04\xe2A\x01\x01R\vconsistency\x12~\n" +
 	"\x05space\x18\n" +
 	" \x01(\tBh\xe2A\x01\x01\xfaA%\n" +
-	"#permission.pyairtable.io/ModelSpace\xbaH9\xd8\x01\x01r422^modelSpaces/(platform|spc[0-9a-hjkmnp-tv-z]{26})$R\x05space\"\xc4\x01\n" +
+	"#permission.pyairtable.io/ModelSpace\xbaH9\xd8\x01\x01r422^modelSpaces/(platform|spc[0-9a-hjkmnp-tv-z]{26})$R\x05space\"\xb7\x01\n" +
 	"\x16LookupSubjectsResponse\x12B\n" +
-	"\asubject\x18\x01 \x01(\v2&.pyairtable.permission.v1.FoundSubjectH\x00R\asubject\x12C\n" +
-	"\asummary\x18\x02 \x01(\v2'.pyairtable.permission.v1.LookupSummaryH\x00R\asummary\x12\x16\n" +
-	"\x06cursor\x18\x03 \x01(\tR\x06cursorB\t\n" +
-	"\apayload\"\xc1\x01\n" +
+	"\bsubjects\x18\x01 \x03(\v2&.pyairtable.permission.v1.FoundSubjectR\bsubjects\x12A\n" +
+	"\asummary\x18\x02 \x01(\v2'.pyairtable.permission.v1.LookupSummaryR\asummary\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\tR\x06cursor\"\xc1\x01\n" +
 	"\fFoundSubject\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12A\n" +
 	"\x06result\x18\x02 \x01(\x0e2).pyairtable.permission.v1.Decision.ResultR\x06result\x12'\n" +
@@ -7774,13 +7708,13 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	99,  // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
 	11,  // 40: pyairtable.permission.v1.LookupResourcesRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 41: pyairtable.permission.v1.LookupResourcesRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	36,  // 42: pyairtable.permission.v1.LookupResourcesResponse.resource:type_name -> pyairtable.permission.v1.FoundResource
+	36,  // 42: pyairtable.permission.v1.LookupResourcesResponse.resources:type_name -> pyairtable.permission.v1.FoundResource
 	37,  // 43: pyairtable.permission.v1.LookupResourcesResponse.summary:type_name -> pyairtable.permission.v1.LookupSummary
 	4,   // 44: pyairtable.permission.v1.FoundResource.result:type_name -> pyairtable.permission.v1.Decision.Result
 	99,  // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
 	11,  // 46: pyairtable.permission.v1.LookupSubjectsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 47: pyairtable.permission.v1.LookupSubjectsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	40,  // 48: pyairtable.permission.v1.LookupSubjectsResponse.subject:type_name -> pyairtable.permission.v1.FoundSubject
+	40,  // 48: pyairtable.permission.v1.LookupSubjectsResponse.subjects:type_name -> pyairtable.permission.v1.FoundSubject
 	37,  // 49: pyairtable.permission.v1.LookupSubjectsResponse.summary:type_name -> pyairtable.permission.v1.LookupSummary
 	4,   // 50: pyairtable.permission.v1.FoundSubject.result:type_name -> pyairtable.permission.v1.Decision.Result
 	12,  // 51: pyairtable.permission.v1.WriteRelationshipsRequest.updates:type_name -> pyairtable.permission.v1.RelationshipUpdate
@@ -7929,14 +7863,6 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 	file_pyairtable_permission_v1_permission_proto_msgTypes[15].OneofWrappers = []any{
 		(*CheckResult_Decision)(nil),
 		(*CheckResult_Error)(nil),
-	}
-	file_pyairtable_permission_v1_permission_proto_msgTypes[26].OneofWrappers = []any{
-		(*LookupResourcesResponse_Resource)(nil),
-		(*LookupResourcesResponse_Summary)(nil),
-	}
-	file_pyairtable_permission_v1_permission_proto_msgTypes[30].OneofWrappers = []any{
-		(*LookupSubjectsResponse_Subject)(nil),
-		(*LookupSubjectsResponse_Summary)(nil),
 	}
 	file_pyairtable_permission_v1_permission_proto_msgTypes[39].OneofWrappers = []any{
 		(*PermissionChange_Relationship)(nil),

@@ -1368,33 +1368,31 @@ class LookupResourcesResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    RESOURCE_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Continues behind this message."""
+    """Continues behind this message; empty where the list is complete."""
     @_builtins.property
-    def resource(self) -> Global___FoundResource:
-        """A resource that was found."""
+    def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundResource]:
+        """The next resources that were found; the last message may have some, too."""
 
     @_builtins.property
     def summary(self) -> Global___LookupSummary:
-        """The end of the list."""
+        """The end of the list, in the last message."""
 
     def __init__(
         self,
         *,
-        resource: Global___FoundResource | None = ...,
+        resources: _abc.Iterable[Global___FoundResource] | None = ...,
         summary: Global___LookupSummary | None = ...,
         cursor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "resource", b"resource", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "payload", b"payload", "resource", b"resource", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "resources", b"resources", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["resource", "summary"]  # noqa: Y015
-    _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LookupResourcesResponse: _TypeAlias = LookupResourcesResponse  # noqa: Y015
 
@@ -1532,33 +1530,31 @@ class LookupSubjectsResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SUBJECT_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Continues behind this message."""
+    """Continues behind this message; empty where the list is complete."""
     @_builtins.property
-    def subject(self) -> Global___FoundSubject:
-        """A subject that was found."""
+    def subjects(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundSubject]:
+        """The next subjects that were found; the last message may have some, too."""
 
     @_builtins.property
     def summary(self) -> Global___LookupSummary:
-        """The end of the list."""
+        """The end of the list, in the last message."""
 
     def __init__(
         self,
         *,
-        subject: Global___FoundSubject | None = ...,
+        subjects: _abc.Iterable[Global___FoundSubject] | None = ...,
         summary: Global___LookupSummary | None = ...,
         cursor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "subject", b"subject", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "payload", b"payload", "subject", b"subject", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "subjects", b"subjects", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["subject", "summary"]  # noqa: Y015
-    _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LookupSubjectsResponse: _TypeAlias = LookupSubjectsResponse  # noqa: Y015
 

@@ -300,8 +300,9 @@ class PermissionServiceServicer:
 
     def LookupResources(self, request, context):
         """Streams, in byte order, the resources of one type on which a subject holds
-        a permission. The last message has the count and says whether the list is
-        complete. Exception to AIP-132: a stream, resumed by its cursor.
+        a permission: a few first, then up to 500 in a message. The last message
+        has the count and says whether the list is complete. Exception to AIP-132:
+        a stream, resumed by its cursor.
 
         Permission: none to ask about oneself, `tenant.manage_access` otherwise.
         Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
@@ -312,9 +313,10 @@ class PermissionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LookupSubjects(self, request, context):
-        """Streams, in byte order, the subjects that hold a permission on a resource.
-        The last message has the count and says whether the list is complete.
-        Exception to AIP-132: a stream, resumed by its cursor.
+        """Streams, in byte order, the subjects that hold a permission on a resource:
+        a few first, then up to 500 in a message. The last message has the count
+        and says whether the list is complete. Exception to AIP-132: a stream,
+        resumed by its cursor.
 
         Permission: `<type>.manage_access` on the resource.
         Errors: PERMISSION_DENIED, NOT_FOUND, OUT_OF_RANGE with reason

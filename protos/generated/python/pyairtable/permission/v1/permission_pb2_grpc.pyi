@@ -76,17 +76,19 @@ class PermissionServiceStub:
     """
     LookupResources: _aio.UnaryStreamMultiCallable[_permission_pb2.LookupResourcesRequest, _permission_pb2.LookupResourcesResponse]
     """Streams, in byte order, the resources of one type on which a subject holds
-    a permission. The last message has the count and says whether the list is
-    complete. Exception to AIP-132: a stream, resumed by its cursor.
+    a permission: a few first, then up to 500 in a message. The last message
+    has the count and says whether the list is complete. Exception to AIP-132:
+    a stream, resumed by its cursor.
 
     Permission: none to ask about oneself, `tenant.manage_access` otherwise.
     Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
     A retry is safe.
     """
     LookupSubjects: _aio.UnaryStreamMultiCallable[_permission_pb2.LookupSubjectsRequest, _permission_pb2.LookupSubjectsResponse]
-    """Streams, in byte order, the subjects that hold a permission on a resource.
-    The last message has the count and says whether the list is complete.
-    Exception to AIP-132: a stream, resumed by its cursor.
+    """Streams, in byte order, the subjects that hold a permission on a resource:
+    a few first, then up to 500 in a message. The last message has the count
+    and says whether the list is complete. Exception to AIP-132: a stream,
+    resumed by its cursor.
 
     Permission: `<type>.manage_access` on the resource.
     Errors: PERMISSION_DENIED, NOT_FOUND, OUT_OF_RANGE with reason
@@ -419,8 +421,9 @@ class PermissionServiceServicer:
         context: _aio.ServicerContext[_permission_pb2.LookupResourcesRequest, _abc.AsyncIterator[_permission_pb2.LookupResourcesResponse]],
     ) -> _abc.AsyncIterator[_permission_pb2.LookupResourcesResponse]:
         """Streams, in byte order, the resources of one type on which a subject holds
-        a permission. The last message has the count and says whether the list is
-        complete. Exception to AIP-132: a stream, resumed by its cursor.
+        a permission: a few first, then up to 500 in a message. The last message
+        has the count and says whether the list is complete. Exception to AIP-132:
+        a stream, resumed by its cursor.
 
         Permission: none to ask about oneself, `tenant.manage_access` otherwise.
         Errors: PERMISSION_DENIED, OUT_OF_RANGE with reason REVISION_EXPIRED.
@@ -432,9 +435,10 @@ class PermissionServiceServicer:
         request: _permission_pb2.LookupSubjectsRequest,
         context: _aio.ServicerContext[_permission_pb2.LookupSubjectsRequest, _abc.AsyncIterator[_permission_pb2.LookupSubjectsResponse]],
     ) -> _abc.AsyncIterator[_permission_pb2.LookupSubjectsResponse]:
-        """Streams, in byte order, the subjects that hold a permission on a resource.
-        The last message has the count and says whether the list is complete.
-        Exception to AIP-132: a stream, resumed by its cursor.
+        """Streams, in byte order, the subjects that hold a permission on a resource:
+        a few first, then up to 500 in a message. The last message has the count
+        and says whether the list is complete. Exception to AIP-132: a stream,
+        resumed by its cursor.
 
         Permission: `<type>.manage_access` on the resource.
         Errors: PERMISSION_DENIED, NOT_FOUND, OUT_OF_RANGE with reason
