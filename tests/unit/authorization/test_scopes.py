@@ -1,7 +1,7 @@
 """Roles and scope modes against their definition, written once more as plain sets, at every revision."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from pyairtable_mesh.runtime.authorization.facts import (
     Limits,
     Relationship,
     Term,
-    Verdict,
 )
 from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing
@@ -34,9 +33,9 @@ from pyairtable_mesh.runtime.authorization.scope_explanation import MissingGrant
 from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 from pyairtable_mesh.runtime.authorization.snapshot import dump, load_scoped
-from pyairtable_mesh.runtime.authorization.verdicts import both, either, negation
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from tests.unit.authorization import worlds
+from tests.unit.authorization.definition import Definition
 
 NOW = 100.0
 TENANT, WORKSPACE, BASES = "tenant:t", "workspace:w", ["base:a", "base:b"]
@@ -55,91 +54,6 @@ LINKS = [
     Relationship("table:b", "base", "base:b"),
     *(Relationship(record, "table", "table:a") for record in RECORDS[:2]),
 ]
-
-
-@dataclass
-class Definition:
-    """effective(s, r) by the letter: for each permission, whether it is held, in three-valued logic."""
-
-    links: dict[str, str] = field(default_factory=dict)
-    members: dict[tuple[str, str], Term] = field(default_factory=dict)
-    bindings: dict[str, Binding] = field(default_factory=dict)
-    modes: dict[str, ScopeMode] = field(default_factory=dict)
-    roles: dict[str, frozenset[str]] = field(default_factory=dict)
-    context: dict[str, str] = field(default_factory=dict)
-
-    def apply(self, change: ScopedChange) -> None:
-        match change:
-            case Change(each, removed) if each.relation == "member":
-                self.members.pop((each.object, each.subject), None)
-                if not removed:
-                    self.members[each.object, each.subject] = each.term
-            case Change(each, True):
-                self.links.pop(each.object, None)
-            case Change(each):
-                self.links[each.object] = each.subject
-            case RoleChange(role, permissions):
-                self.roles[role] = permissions or frozenset()
-            case BindingChange(binding, removed):
-                self.bindings.pop(binding.id, None)
-                if not removed:
-                    self.bindings[binding.id] = binding
-            case ModeChange(resource, mode):
-                self.modes[resource] = mode
-
-    def term(self, term: Term) -> Verdict:
-        if term.expires is not None and term.expires <= NOW:
-            return False
-        if not term.condition:
-            return True
-        values = {**self.context, **term.context}
-        if "address" not in values:
-            return frozenset({"address"})
-        return values["address"].startswith("10.")
-
-    def counts_as(self, subject: str, other: str) -> Verdict:
-        found: dict[str, Verdict] = {subject: True, f"{subject.partition(':')[0]}:*": "#" not in subject}
-        for _ in range(len(self.members) + 1):
-            for (group, member), term in self.members.items():
-                holds = both(found.get(member, False) if member != "user:*" else False, self.term(term))
-                found[f"{group}#member"] = either(found.get(f"{group}#member", False), holds)
-        return found.get(other, False)
-
-    def bound(self, subject: str, resource: str) -> Iterable[tuple[Binding, Verdict]]:
-        for each in self.bindings.values():
-            if each.resource == resource:
-                yield each, both(self.counts_as(subject, each.subject), self.term(each.term))
-
-    def parent(self, resource: str) -> str | None:
-        kind = resource.partition(":")[0]
-        return None if kind == "tenant" else TENANT if kind == "workspace" else self.links.get(resource)
-
-    def owns(self, subject: str, resource: str | None) -> Verdict:
-        owner: Verdict = False
-        while resource is not None:
-            for each, holds in self.bound(subject, resource):
-                if each.role == "owner":
-                    owner = either(owner, holds)
-            resource = self.parent(resource)
-        return owner
-
-    def holds(self, subject: str, resource: str, permission: str) -> Verdict:
-        own: Verdict = False
-        present: Verdict = False
-        for each, holds in self.bound(subject, resource):
-            present = either(present, holds)
-            if permission in self.roles.get(each.role, frozenset()):
-                own = either(own, holds)
-        parent = self.parent(resource)
-        above = False if parent is None else self.holds(subject, parent, permission)
-        match self.modes.get(resource, ScopeMode.INHERIT):
-            case ScopeMode.INHERIT:
-                reduced = either(own, above)
-            case ScopeMode.RESTRICT:
-                reduced = both(own, above)
-            case ScopeMode.OVERRIDE:
-                reduced = either(both(present, own), both(negation(present), above))
-        return either(reduced, self.owns(subject, resource) if permission in self.roles["owner"] else False)
 
 
 terms = st.one_of(
@@ -190,7 +104,7 @@ def test_checks_agree_with_the_definition_at_every_revision(
     history: list[ScopedChange], context: dict[str, str]
 ) -> None:
     engine = ScopedEngine(product.policy(), TENANT)
-    definition = Definition(context=context)
+    definition = Definition(TENANT, NOW, context)
     given = Circumstances(NOW, context)
     for revision, batch in enumerate([START, *([each] for each in history)]):
         engine.validate(batch)
@@ -205,7 +119,7 @@ def test_checks_agree_with_the_definition_at_every_revision(
             assert bool(found.missing) == bool(expected.missing)
             if subject != "user:nobody":
                 handles = engine.handle(subject), engine.permission(permission), engine.handle(target)
-                sure = replace(definition, context={}).holds(subject, target, permission) is True
+                sure = definition.at(NOW, {}).holds(subject, target, permission) is True
                 assert engine.allowed(*handles, NOW) == sure
 
 

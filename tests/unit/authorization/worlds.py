@@ -44,8 +44,8 @@ CONDITIONS = {
 _ADMITTED = [
     SubjectType("user"),
     SubjectType("user", wildcard=True),
-    SubjectType("user", condition="flag"),
-    SubjectType("user", condition="large"),
+    *(2 * [SubjectType("user", condition="flag")]),
+    *(2 * [SubjectType("user", condition="large")]),
     SubjectType("group", "member"),
     SubjectType("group", "member", condition="flag"),
     *(SubjectType(kind, relation) for kind in ("folder", "doc") for relation in COMPUTED),
