@@ -25,7 +25,7 @@ from pyairtable_mesh.runtime.tokens import Identity
 from pyairtable_mesh.runtime.validation import SchemaValidator
 
 few = settings(
-    max_examples=int(os.environ.get("PYAIRTABLE_TEST_EXAMPLES", "15")),
+    max_examples=int(os.environ.get("PYAIRTABLE_TEST_EXAMPLES", "12")),
     deadline=None,
     phases=[each for each in settings.default.phases if each is not Phase.explain],
     report_multiple_bugs=False,

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.runtime.authorization.facts import Change, Relationship, Verdict
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
+from tests.contract.authorization import worlds
+from tests.contract.authorization.oracle import Oracle
 from tests.contract.permission.asking import Asking, Listed, Question, Under, agree, message, struct, verdict
 from tests.contract.permission.conftest import NewSpace
 from tests.contract.permission.serving import few
 from tests.contract.permission.trees import says
-from tests.unit.authorization import cases, worlds
-from tests.unit.authorization.oracle import Oracle
+from tests.unit.authorization import cases
 from tests.unit.permission.conftest import Clock
 
 EPOCH = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
@@ -212,14 +213,23 @@ def _covered(listed: Mapping[str, Listed], user: str) -> Verdict:
 
 
 async def expansion_agrees(space: Asking, world: World, data: st.DataObject) -> None:
-    if any(isinstance(world.oracle.term(each), frozenset) or each.term.condition for each in world.facts):
-        return  # A tree is asked for without context, and does not tell which of its subjects are conditional.
+    """A tree is asked for without context, and does not tell which of its subjects and branches are conditional."""
+    bare = World(world.schema, world.facts, world.now, replace(world.under, context={}))
+    terms = {each.key: bare.oracle.term(each) for each in world.facts}
+    if any("#" in subject and not isinstance(term, bool) for (_, _, subject), term in terms.items()):
+        return
     target, relation = data.draw(st.sampled_from(worlds.QUESTIONS))
-    tree = await space.expand(target, relation, world.under)
+    tree = await space.expand(target, relation, bare.under)
     for user in [*worlds.USERS, "user:nobody"]:
-        found = says(tree, {user, "user:*"}.__contains__)
+
+        def has(leaf: pb.ExpansionNode, user: str = user) -> bool | None:
+            named = [each for each in leaf.subjects if each in {user, "user:*"}]
+            found = [terms[leaf.resource, leaf.relation, each] for each in named]
+            return True if True in found else None if found else False
+
+        found = says(tree, has)
         if found is not None:
-            world.hold(found, (target, relation, user), "ExpandPermission")
+            bare.hold(found, (target, relation, user), "ExpandPermission")
 
 
 async def relationships_are_those(space: Asking, world: World) -> None:

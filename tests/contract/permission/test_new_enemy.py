@@ -47,7 +47,6 @@ async def _is_denied_with_the_token(behind: Asking, question: Question, token: s
     assert await behind.stream([question], fresh) == [False]
     assert question[0] not in await behind.resources(kind, permission, subject, fresh)
     assert subject not in await behind.subjects(question[0], permission, "user", fresh)
-    # The state before it is still there for whoever asks for that one.
     assert await behind.check(question, Under(pb.Consistency(at_exact_snapshot=token))) is False
 
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from pyairtable.permission.v1 import permission_pb2 as pb
 
 
-def says(node: pb.ExpansionNode, counts_as: Callable[[str], bool]) -> bool | None:
-    """Whether the tree has the subject; None where that hangs on what was not opened. `counts_as` says whether the
-    subject is one of a leaf's.
+def says(node: pb.ExpansionNode, has: Callable[[pb.ExpansionNode], bool | None]) -> bool | None:
+    """Whether the tree has the subject; None where that hangs on what was not opened, or on a condition. `has` says
+    whether a leaf has it.
     """
     if node.truncated:
         return None
     if node.operation == pb.ExpansionNode.OPERATION_LEAF:
-        return any(map(counts_as, node.subjects))
-    found = [says(each, counts_as) for each in node.children]
+        return has(node)
+    found = [says(each, has) for each in node.children]
     if node.operation == pb.ExpansionNode.OPERATION_UNION:
         return _any(found)
     if node.operation == pb.ExpansionNode.OPERATION_EXCLUSION:
