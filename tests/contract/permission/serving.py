@@ -1,10 +1,14 @@
 """The permission service in the test's own process, with its real stack and database; tokens are believed."""
 
+import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
+from hypothesis import HealthCheck, Phase, settings
 
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission.app import service
@@ -20,6 +24,14 @@ from pyairtable_mesh.runtime.service import Runtime
 from pyairtable_mesh.runtime.tokens import Identity
 from pyairtable_mesh.runtime.validation import SchemaValidator
 
+few = settings(
+    max_examples=int(os.environ.get("PYAIRTABLE_TEST_EXAMPLES", "12")),
+    deadline=None,
+    phases=[each for each in settings.default.phases if each is not Phase.explain],
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+"""For examples that take a service and a database."""
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -41,8 +53,25 @@ def bearer(who: str, tenant: str = "") -> Metadata:
     return (("authorization", f"Bearer {who}@{tenant}"),)
 
 
+def details_of(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
+    """The reason of an error, and the fields that are to blame."""
+    (raw,) = (value for key, value in error.trailing_metadata() if key == "grpc-status-details-bin")
+    info, broken = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    for detail in status_pb2.Status.FromString(raw).details:
+        detail.Unpack(info)
+        detail.Unpack(broken)
+    return info.reason, [violation.field for violation in broken.field_violations]
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """The reason of an error."""
+    return details_of(error)[0]
+
+
 @asynccontextmanager
-async def served(database: Database, code_file: str = "") -> AsyncIterator[permission_pb2_grpc.PermissionServiceStub]:
+async def served(
+    database: Database, code_file: str = "", clock: Callable[[], datetime] = moments.utc_now
+) -> AsyncIterator[permission_pb2_grpc.PermissionServiceStub]:
     settings = PermissionSettings(first_administrator_code_file=code_file)
     observer = telemetry.start("permission", namespace="default", instance="1", sample_ratio=0.01)
     peers = Peers(
@@ -54,7 +83,7 @@ async def served(database: Database, code_file: str = "") -> AsyncIterator[permi
         max_message_bytes=settings.max_message_bytes,
     )
     validator = SchemaValidator()
-    runtime = Runtime(settings, peers, validator, moments.utc_now, database, pagination.Sealer(bytes(32)))
+    runtime = Runtime(settings, peers, validator, clock, database, pagination.Sealer(bytes(32)))
     parts = service.build(runtime)
     assert parts.authorizer is not None
 

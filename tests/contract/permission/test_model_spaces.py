@@ -1,7 +1,6 @@
 """Models that tenants bring: schemas, relationships and answers of their own, apart from the product's and others'."""
 
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -9,22 +8,19 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 
 from pyairtable.permission.v1 import permission_pb2 as pb
-from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.replica.authorizer import claimed_revision
-from tests.contract.permission.serving import Metadata, served
-from tests.contract.permission.test_permission_service import (
+from tests.contract.permission.requests import (
     ELSEWHERE,
     OWNER,
     STRANGER,
-    TENANT,
     TENANT_SERVICE,
     Stub,
-    _details,
-    _grant,
-    _update,
-    _write,
+    grant,
+    update,
+    write,
 )
-from tests.unit.permission.world import ALICE, CAROL, TENANT_ID
+from tests.contract.permission.serving import Metadata, details_of, reason_of
+from tests.unit.permission.world import ALICE, CAROL, TENANT, TENANT_ID
 
 MODEL = """model
   schema 1.1
@@ -46,16 +42,10 @@ ANNE = CAROL
 
 
 @pytest.fixture
-def migrations_package() -> str:
-    return "pyairtable_mesh.permission.migrations"
-
-
-@pytest.fixture
-async def stub(database: Database) -> AsyncIterator[Stub]:
-    async with served(database) as made:
-        for tenant_id in (TENANT_ID, "ten" + "2" * 26):
-            await made.GrantRole(_grant("roles/owner", f"tenant:{tenant_id}", ALICE), metadata=TENANT_SERVICE)
-        yield made
+async def stub(service: Stub) -> Stub:
+    for tenant_id in (TENANT_ID, "ten" + "2" * 26):
+        await service.GrantRole(grant("roles/owner", f"tenant:{tenant_id}", ALICE), metadata=TENANT_SERVICE)
+    return service
 
 
 @pytest.fixture
@@ -90,13 +80,13 @@ async def test_a_model_answers_with_conditions_groups_and_exclusions(stub: Stub,
     at_hours = pb.ConditionReference(name="office_hours")
     timed = pb.Relationship(resource="doc:timed", relation="viewer", subject=ANNE, condition=at_hours)
     updates = [
-        _update("team:x", "member", ANNE),
-        _update("doc:a", "viewer", "team:x#member"),
-        _update("doc:b", "viewer", "user:*"),
-        _update("doc:b", "blocked", ANNE),
+        update("team:x", "member", ANNE),
+        update("doc:a", "viewer", "team:x#member"),
+        update("doc:b", "viewer", "user:*"),
+        update("doc:b", "blocked", ANNE),
         pb.RelationshipUpdate(operation=pb.RelationshipUpdate.OPERATION_CREATE, relationship=timed),
     ]
-    written = await stub.WriteRelationships(_write(*updates, space=space), metadata=OWNER)
+    written = await stub.WriteRelationships(write(*updates, space=space), metadata=OWNER)
     fresh = pb.Consistency(at_least_as_fresh=written.consistency_token)
     results = pb.Decision
     assert (await _may(stub, space, "doc:a", "reader", consistency=fresh)).result == results.RESULT_ALLOWED
@@ -143,7 +133,7 @@ async def test_others_and_assumptions_are_for_who_manages_access(stub: Stub, spa
         assert error.code() is grpc.StatusCode.PERMISSION_DENIED
         await stub.CheckPermission(request, metadata=OWNER)
     for call in (
-        stub.WriteRelationships(_write(_update("doc:a", "owner", ANNE), space=space), metadata=STRANGER),
+        stub.WriteRelationships(write(update("doc:a", "owner", ANNE), space=space), metadata=STRANGER),
         stub.ReadRelationships(_docs(space), metadata=STRANGER),
         stub.WriteSchema(pb.WriteSchemaRequest(space=space, source=MODEL), metadata=STRANGER),
     ):
@@ -151,16 +141,14 @@ async def test_others_and_assumptions_are_for_who_manages_access(stub: Stub, spa
 
 
 async def test_writes_keep_to_the_schema_and_are_all_or_nothing(stub: Stub, space: str) -> None:
-    bad = _write(_update("doc:a", "owner", ANNE), _update("doc:a", "owner", "team:x#member"), space=space)
+    bad = write(update("doc:a", "owner", ANNE), update("doc:a", "owner", "team:x#member"), space=space)
     error = await _refused(stub.WriteRelationships(bad, metadata=OWNER))
-    assert _details(error) == ("SUBJECT_NOT_ADMITTED", ["updates[1].relationship.subject"])
+    assert details_of(error) == ("SUBJECT_NOT_ADMITTED", ["updates[1].relationship.subject"])
     everything = _docs(space)
     assert not (await stub.ReadRelationships(everything, metadata=OWNER)).relationships
-    first = await stub.WriteRelationships(_write(_update("doc:a", "owner", ANNE), space=space), metadata=OWNER)
-    error = await _refused(
-        stub.WriteRelationships(_write(_update("doc:a", "owner", ANNE), space=space), metadata=OWNER)
-    )
-    assert _details(error)[0] == "RELATIONSHIP_EXISTS"
+    first = await stub.WriteRelationships(write(update("doc:a", "owner", ANNE), space=space), metadata=OWNER)
+    error = await _refused(stub.WriteRelationships(write(update("doc:a", "owner", ANNE), space=space), metadata=OWNER))
+    assert reason_of(error) == "RELATIONSHIP_EXISTS"
     deletion = pb.DeleteRelationshipsRequest(filter=pb.RelationshipFilter(resource_type="doc"), space=space)
     assert (await stub.DeleteRelationships(deletion, metadata=OWNER)).deleted_count == 1
     then = pb.Consistency(at_exact_snapshot=first.consistency_token)
@@ -173,15 +161,15 @@ async def test_writes_keep_to_the_schema_and_are_all_or_nothing(stub: Stub, spac
 async def test_nothing_crosses_spaces_or_tenants(stub: Stub, space: str) -> None:
     other = (await stub.CreateModelSpace(_space("Others"), metadata=OWNER)).name
     await stub.WriteSchema(pb.WriteSchemaRequest(space=other, source=MODEL), metadata=OWNER)
-    written = await stub.WriteRelationships(_write(_update("doc:a", "owner", ANNE), space=space), metadata=OWNER)
+    written = await stub.WriteRelationships(write(update("doc:a", "owner", ANNE), space=space), metadata=OWNER)
     assert (await _may(stub, other, "doc:a", "owner")).result == pb.Decision.RESULT_DENIED
     fresh = pb.Consistency(at_least_as_fresh=written.consistency_token)
     for where in (other, ""):
         request = pb.CheckPermissionRequest(resource=TENANT, permission="read", space=where, consistency=fresh)
-        assert _details(await _refused(stub.CheckPermission(request, metadata=OWNER)))[0] == "INVALID_CONSISTENCY_TOKEN"
+        assert reason_of(await _refused(stub.CheckPermission(request, metadata=OWNER))) == "INVALID_CONSISTENCY_TOKEN"
     schema = (await stub.GetSchema(pb.GetSchemaRequest(space=space), metadata=OWNER)).name
     question = pb.CheckPermissionRequest(resource="doc:a", permission="owner", space=space)
-    writing = _write(_update("doc:b", "owner", ANNE), space=space)
+    writing = write(update("doc:b", "owner", ANNE), space=space)
     for call, reason in (
         (stub.CheckPermission(question, metadata=ELSEWHERE), "UNKNOWN_MODEL_SPACE"),
         (stub.ReadRelationships(_docs(space), metadata=ELSEWHERE), "UNKNOWN_MODEL_SPACE"),
@@ -190,7 +178,7 @@ async def test_nothing_crosses_spaces_or_tenants(stub: Stub, space: str) -> None
         (stub.GetSchema(pb.GetSchemaRequest(name=schema), metadata=ELSEWHERE), "NOT_FOUND"),
         (_watched(stub, space), "UNKNOWN_MODEL_SPACE"),
     ):
-        assert _details(await _refused(call))[0] == reason
+        assert reason_of(await _refused(call)) == reason
     await stub.CreateModelSpace(_space("Documents"), metadata=ELSEWHERE)
     assert await _names(stub, OWNER) == ["modelSpaces/platform", space, other]
     assert space not in await _names(stub, ELSEWHERE)
@@ -230,26 +218,26 @@ type doc
 
 
 async def test_a_schema_that_would_orphan_relationships_is_refused_with_their_names(stub: Stub, space: str) -> None:
-    await stub.WriteRelationships(_write(_update("team:x", "member", ANNE), space=space), metadata=OWNER)
+    await stub.WriteRelationships(write(update("team:x", "member", ANNE), space=space), metadata=OWNER)
     first = await stub.GetSchema(pb.GetSchemaRequest(space=space), metadata=OWNER)
     assert first.source == MODEL
-    write = pb.WriteSchemaRequest(space=space, source=SMALLER, expected_current=first.name)
-    error = await _refused(stub.WriteSchema(write, metadata=OWNER))
-    assert _details(error)[0] == "SCHEMA_ORPHANS_RELATIONSHIPS"
+    smaller = pb.WriteSchemaRequest(space=space, source=SMALLER, expected_current=first.name)
+    error = await _refused(stub.WriteSchema(smaller, metadata=OWNER))
+    assert reason_of(error) == "SCHEMA_ORPHANS_RELATIONSHIPS"
     assert f"team:x#member@{ANNE}" in error.details()
     difference = pb.DiffSchemasRequest(before=pb.SchemaSource(name=first.name), after=pb.SchemaSource(text=SMALLER))
     found = (await stub.DiffSchemas(difference, metadata=OWNER)).differences
     assert {each.element: each.orphaned_relationships for each in found if each.orphaned_relationships} == {"team": 1}
     assert "doc#editor" in {each.element for each in found if each.kind == pb.SchemaDifference.KIND_ADDED}
-    await stub.GrantRole(_grant("roles/viewer", TENANT, ANNE), metadata=OWNER)
+    await stub.GrantRole(grant("roles/viewer", TENANT, ANNE), metadata=OWNER)
     shown = (await stub.DiffSchemas(difference, metadata=STRANGER)).differences
     assert [each.element for each in shown] == [each.element for each in found]
     assert not any(each.orphaned_relationships for each in shown)
     await stub.DeleteRelationships(
         pb.DeleteRelationshipsRequest(filter=pb.RelationshipFilter(resource_type="team"), space=space), metadata=OWNER
     )
-    second = await stub.WriteSchema(write, metadata=OWNER)
-    assert (await _refused(stub.WriteSchema(write, metadata=OWNER))).code() is grpc.StatusCode.ABORTED
+    second = await stub.WriteSchema(smaller, metadata=OWNER)
+    assert (await _refused(stub.WriteSchema(smaller, metadata=OWNER))).code() is grpc.StatusCode.ABORTED
     listed = await stub.ListSchemaVersions(pb.ListSchemaVersionsRequest(space=space), metadata=OWNER)
     assert [each.name for each in listed.schemas] == [second.schema.name, first.name]
     assert not any(each.source for each in listed.schemas)
@@ -257,12 +245,12 @@ async def test_a_schema_that_would_orphan_relationships_is_refused_with_their_na
     assert (await _may(stub, space, "doc:a", "editor", consistency=fresh)).result == pb.Decision.RESULT_DENIED
     broken = pb.WriteSchemaRequest(space=space, source=MODEL.replace("[user]", "[cake]"))
     error = await _refused(stub.WriteSchema(broken, metadata=OWNER))
-    assert _details(error)[0] == "INVALID_SCHEMA"
+    assert reason_of(error) == "INVALID_SCHEMA"
     assert "line " in error.details()
 
 
 async def test_a_schema_is_tried_alone_and_against_what_is_stored(stub: Stub, space: str) -> None:
-    await stub.WriteRelationships(_write(_update("doc:a", "owner", ANNE), space=space), metadata=OWNER)
+    await stub.WriteRelationships(write(update("doc:a", "owner", ANNE), space=space), metadata=OWNER)
     assertion = pb.SchemaAssertion(
         check=pb.CheckItem(resource="doc:a", permission="viewer", subject=ANNE), expected=pb.Decision.RESULT_ALLOWED
     )

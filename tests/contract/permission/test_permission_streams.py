@@ -1,6 +1,6 @@
 """The streams of the permission service: lists, changes, replicas, exports and imports."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -9,46 +9,29 @@ import pytest
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.runtime.authorization import Circumstances, load_scoped, product
-from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.replica.authorizer import claimed_revision
-from tests.contract.permission.serving import bearer, served
-from tests.contract.permission.test_permission_service import (
-    BASE,
-    FIELD,
+from tests.contract.permission.requests import (
     GROUP,
     OWNER,
-    TABLE,
-    TENANT,
     TENANT_SERVICE,
     VIEWER,
-    WORKSPACE,
     Stub,
-    _details,
-    _grant,
-    _update,
-    _write,
+    grant,
+    update,
+    write,
 )
-from tests.unit.permission.world import ALICE, BOB, CAROL, TENANT_ID, members, ref
+from tests.contract.permission.serving import bearer, reason_of
+from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, members, ref
 
 WORKLOAD = bearer("user")
 RECORDS = [ref("record", number) for number in range(25)]
 
 
 @pytest.fixture
-def migrations_package() -> str:
-    return "pyairtable_mesh.permission.migrations"
-
-
-@pytest.fixture
-async def stub(database: Database) -> AsyncIterator[Stub]:
-    """Alice owns the tenant, Bob views the base; a table with 25 records is in the base."""
-    async with served(database) as made:
-        await made.GrantRole(_grant("roles/owner", TENANT, ALICE), metadata=TENANT_SERVICE)
-        links = [_update(BASE, "workspace", WORKSPACE), _update(TABLE, "base", BASE), _update(FIELD, "table", TABLE)]
-        records = [_update(each, "table", TABLE) for each in RECORDS]
-        await made.WriteRelationships(_write(*links, *records), metadata=OWNER)
-        await made.GrantRole(_grant("roles/viewer", BASE, BOB), metadata=OWNER)
-        yield made
+async def stub(stub: Stub) -> Stub:
+    """As everywhere here, and 25 records are in the table."""
+    await stub.WriteRelationships(write(*(update(each, "table", TABLE) for each in RECORDS)), metadata=OWNER)
+    return stub
 
 
 async def _all(stream: Any) -> list[Any]:
@@ -89,19 +72,19 @@ async def test_a_list_is_complete_sorted_and_of_one_state_however_it_is_cut(stub
             break
         request.cursor = end.cursor
         # What is written between two parts is not in the list that was begun before.
-        extra = _update(ref("record", f"{len(counts)}x"), "table", TABLE)
-        await stub.WriteRelationships(_write(extra), metadata=OWNER)
+        extra = update(ref("record", f"{len(counts)}x"), "table", TABLE)
+        await stub.WriteRelationships(write(extra), metadata=OWNER)
     assert found == RECORDS
     assert counts == [10, 20, 25]
     request.permission = "update"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await _resources(stub, request)
-    assert _details(caught.value)[0] == "CURSOR_INVALID"
+    assert reason_of(caught.value) == "CURSOR_INVALID"
 
 
 async def test_a_long_list_begins_with_a_few_and_goes_on_behind_any_message(stub: Stub) -> None:
     more = [ref("record", f"{number}y") for number in range(800)]
-    await stub.WriteRelationships(_write(*(_update(each, "table", TABLE) for each in more)), metadata=OWNER)
+    await stub.WriteRelationships(write(*(update(each, "table", TABLE) for each in more)), metadata=OWNER)
     request = pb.LookupResourcesRequest(resource_type="record", permission="read")
     messages = await _all(stub.LookupResources(request, metadata=VIEWER))
     assert [len(each.resources) for each in messages] == [100, 500, 225]
@@ -117,8 +100,8 @@ async def test_a_long_list_begins_with_a_few_and_goes_on_behind_any_message(stub
 
 
 async def test_who_may_act_is_listed_and_expanded(stub: Stub) -> None:
-    await stub.WriteRelationships(_write(_update(GROUP, "member", CAROL)), metadata=OWNER)
-    await stub.GrantRole(_grant("roles/editor", TABLE, members()), metadata=OWNER)
+    await stub.WriteRelationships(write(update(GROUP, "member", CAROL)), metadata=OWNER)
+    await stub.GrantRole(grant("roles/editor", TABLE, members()), metadata=OWNER)
     request = pb.LookupSubjectsRequest(resource=TABLE, permission="read", subject_type="user")
     messages = await _all(stub.LookupSubjects(request, metadata=OWNER))
     assert [found.subject for each in messages for found in each.subjects] == [ALICE, BOB, CAROL]
@@ -130,7 +113,7 @@ async def test_who_may_act_is_listed_and_expanded(stub: Stub) -> None:
     request.subject_type = "user"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await _all(stub.LookupSubjects(request, metadata=OWNER))
-    assert _details(caught.value)[0] == "UNKNOWN_RELATION"
+    assert reason_of(caught.value) == "UNKNOWN_RELATION"
     tree = await stub.ExpandPermission(pb.ExpandPermissionRequest(resource=TABLE, permission="read"), metadata=OWNER)
     assert _leaves(tree.root) == {members(), BOB, ALICE}
     assert tree.consistency_token
@@ -145,8 +128,8 @@ async def test_a_watch_sees_each_revision_and_resumes_behind_its_checkpoint(stub
     begun = await watch.read()
     assert not begun.changes
     assert begun.checkpoint_token
-    granted = await stub.GrantRole(_grant("roles/editor", BASE, CAROL), metadata=OWNER)
-    await stub.WriteRelationships(_write(_update(GROUP, "member", CAROL)), metadata=OWNER)
+    granted = await stub.GrantRole(grant("roles/editor", BASE, CAROL), metadata=OWNER)
+    await stub.WriteRelationships(write(update(GROUP, "member", CAROL)), metadata=OWNER)
     first, second = await watch.read(), await watch.read()
     watch.cancel()
     assert [each.role_binding.subject for each in first.changes] == [CAROL]
@@ -163,7 +146,7 @@ async def test_a_watch_sees_each_revision_and_resumes_behind_its_checkpoint(stub
 
 
 async def test_a_watch_ends_for_who_may_no_longer_manage(stub: Stub) -> None:
-    binding = (await stub.GrantRole(_grant("roles/owner", TENANT, BOB), metadata=OWNER)).role_binding
+    binding = (await stub.GrantRole(grant("roles/owner", TENANT, BOB), metadata=OWNER)).role_binding
     watch = stub.WatchRelationships(pb.WatchRelationshipsRequest(), metadata=VIEWER)
     await watch.read()
     await stub.RevokeRole(pb.RevokeRoleRequest(name=binding.name), metadata=OWNER)
@@ -196,7 +179,7 @@ async def test_a_replica_hears_at_once_of_what_changed_nothing_for_it(stub: Stub
     stream = stub.StreamReplica(request, metadata=WORKLOAD)
     _, last = await _snapshot(stream)
     assert (await stream.read()).revision == last.revision
-    written = await stub.WriteRelationships(_write(_update(ref("record", "z"), "table", TABLE)), metadata=OWNER)
+    written = await stub.WriteRelationships(write(update(ref("record", "z"), "table", TABLE)), metadata=OWNER)
     told = await stream.read()
     assert (told.WhichOneof("payload"), told.revision) == (None, last.revision + 1)
     assert claimed_revision(told.checkpoint_token) == claimed_revision(written.consistency_token)
@@ -214,8 +197,8 @@ async def test_a_replica_gets_a_snapshot_and_then_the_changes(stub: Stub, types:
     assert engine.roles.keys() == schema.SYSTEM_ROLES.keys()
     assert (RECORDS[0] in engine.graph.names.handles) == (not types)
     assert (await stream.read()).revision == last.revision
-    await stub.WriteRelationships(_write(_update(ref("record", "z"), "table", TABLE)), metadata=OWNER)
-    await stub.GrantRole(_grant("roles/editor", BASE, CAROL), metadata=OWNER)
+    await stub.WriteRelationships(write(update(ref("record", "z"), "table", TABLE)), metadata=OWNER)
+    await stub.GrantRole(grant("roles/editor", BASE, CAROL), metadata=OWNER)
     changes = [await _change(stream) for _ in range(1 if types else 2)]
     stream.cancel()
     assert changes[-1].changes.changes[0].role_binding.subject == CAROL
@@ -227,12 +210,12 @@ async def test_a_replica_gets_a_snapshot_and_then_the_changes(stub: Stub, types:
 
 
 async def test_an_export_is_of_one_state_and_can_be_imported_elsewhere(stub: Stub) -> None:
-    more = [_update(ref("record", f"m{number}"), "table", TABLE) for number in range(2_100)]
-    written = await stub.WriteRelationships(_write(*more), metadata=OWNER)
+    more = [update(ref("record", f"m{number}"), "table", TABLE) for number in range(2_100)]
+    written = await stub.WriteRelationships(write(*more), metadata=OWNER)
     stream = stub.ExportRelationships(pb.ExportRelationshipsRequest(), metadata=OWNER)
     first = await stream.read()
     stream.cancel()
-    await stub.WriteRelationships(_write(_update(ref("record", "zz"), "table", TABLE)), metadata=OWNER)
+    await stub.WriteRelationships(write(update(ref("record", "zz"), "table", TABLE)), metadata=OWNER)
     request = pb.ExportRelationshipsRequest(cursor=first.cursor)
     rest = await _all(stub.ExportRelationships(request, metadata=OWNER))
     assert {each.consistency_token for each in (first, *rest)} == {written.consistency_token}
@@ -240,7 +223,7 @@ async def test_an_export_is_of_one_state_and_can_be_imported_elsewhere(stub: Stu
     assert len(exported) == 2_100 + len(RECORDS) + 3
     assert [each.resource for each in exported] == sorted(each.resource for each in exported)
     other = bearer(ALICE, "ten" + "2" * 26)
-    elsewhere = _grant("roles/owner", "tenant:ten" + "2" * 26, ALICE)
+    elsewhere = grant("roles/owner", "tenant:ten" + "2" * 26, ALICE)
     await stub.GrantRole(elsewhere, metadata=TENANT_SERVICE)
     parents = [each for each in exported if each.relation in {"workspace", "base"}]
     parts = [parents[::-1], *(exported[at : at + 1_000] for at in range(0, len(exported), 1_000))]

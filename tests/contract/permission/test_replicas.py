@@ -1,6 +1,7 @@
 """Several replicas on one PostgreSQL, as processes: fresh with a token on each, and right through ``kill -9``."""
 
 import asyncio
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +12,8 @@ from typing import Any
 
 import grpc
 import pytest
+from sqlalchemy import NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
@@ -31,7 +34,8 @@ class Replicas:
     """Two replicas that may be killed; each comes back as another process."""
 
     site: Site
-    url: str
+    server: PostgresServer
+    database: str
     running: list[Running] = field(default_factory=list)
     stubs: list[permission_pb2_grpc.PermissionServiceStub] = field(default_factory=list)
     held: list[AsyncExitStack] = field(default_factory=list)
@@ -39,7 +43,9 @@ class Replicas:
     async def start(self, index: int) -> None:
         """Run a replica, in the place of the one before."""
         stack = AsyncExitStack()
-        process = await stack.enter_async_context(self.site.running("permission", database_url=self.url))
+        process = await stack.enter_async_context(
+            self.site.running("permission", database_url=self.server.url(self.database))
+        )
         channel = await stack.enter_async_context(process.channel())
         self.running[index:] = [process, *self.running[index + 1 :]]
         self.stubs[index:] = [permission_pb2_grpc.PermissionServiceStub(channel), *self.stubs[index + 1 :]]
@@ -55,7 +61,7 @@ class Replicas:
 @asynccontextmanager
 async def _replicas(folder: Path, server: PostgresServer) -> AsyncIterator[Replicas]:
     name = await server.create("pyairtable_mesh.permission.migrations")
-    made = Replicas(Site(folder), server.url(name))
+    made = Replicas(Site(folder), server, name)
     try:
         for index in range(2):
             await made.start(index)
@@ -170,3 +176,44 @@ async def test_what_one_replica_changes_another_soon_answers_without_a_token(
         async with asyncio.timeout(5):
             while not await allowed():  # noqa: ASYNC110 - told by another process
                 await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def _changelog_locked(url: str) -> AsyncIterator[None]:
+    """Nobody reads the changelog, as if the database had stopped in the middle of it."""
+    engine = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"), poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.execute(text("LOCK TABLE changelog IN ACCESS EXCLUSIVE MODE"))
+        yield
+
+
+@pytest.mark.postgresql
+async def test_who_was_turned_out_does_not_see_what_came_after_at_a_replica_that_cannot_read_on(
+    tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    async with _replicas(tmp_path, postgres_server) as replicas:
+        load = Load(replicas)
+        changing, behind = replicas.stubs
+        granted = await changing.GrantRole(_grant(WORKSPACE), metadata=load.owner)
+        await load._seen(1, WORKSPACE, granted.consistency_token, allowed=True)
+        process = replicas.running[1].process
+        process.send_signal(signal.SIGSTOP)
+        name = granted.role_binding.name
+        await changing.RevokeRole(pb.RevokeRoleRequest(name=name), metadata=load.owner)
+        link = {"resource": ref("base", "n1"), "relation": "workspace", "subject": WORKSPACE}
+        update = pb.RelationshipUpdate(operation=pb.RelationshipUpdate.OPERATION_TOUCH, relationship=link)
+        made = await changing.WriteRelationships(pb.WriteRelationshipsRequest(updates=[update]), metadata=load.owner)
+        question = pb.CheckPermissionRequest(resource=ref("base", "n1"), permission="read", subject=BOB)
+        old = pb.CheckPermissionRequest(resource=WORKSPACE, permission="read", subject=BOB)
+        async with _changelog_locked(postgres_server.url(replicas.database, "postgres")):
+            process.send_signal(signal.SIGCONT)
+            answer = await behind.CheckPermission(old, metadata=load.owner, timeout=5)
+            assert answer.decision.result == Allowed, "the replica was not behind"
+            for each in (old, question):
+                each.consistency.at_least_as_fresh = made.consistency_token
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await behind.CheckPermission(each, metadata=load.owner, timeout=1)
+                assert caught.value.code() in PASSING
+        for each in (old, question):
+            answer = await behind.CheckPermission(each, metadata=load.owner, timeout=10)
+            assert answer.decision.result == pb.Decision.RESULT_DENIED

@@ -1,67 +1,59 @@
-"""Written cases in the form of OpenFGA's store tests: a file each in corpus/, with a model, tuples and answers.
-
-One thing is added to that form: where an answer hangs on context that the check does not bring, the assertion is the
-list of its names. To add a case, add a file.
-"""
+"""The written cases (cases.py), asked of the engine."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from pyairtable_mesh.runtime.authorization.explanation import explain
-from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Relationship, Term
+from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances
 from pyairtable_mesh.runtime.authorization.language import document
 from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import lookup_resources, lookup_subjects
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
+from tests.unit.authorization import cases
 
-CASES = sorted((Path(__file__).parent / "corpus").glob("*.yaml"))
 
-
-def read(case: Path) -> tuple[RelationEngine, dict[str, Any]]:
-    content = yaml.safe_load(case.read_text(encoding="utf-8"))
-    engine = RelationEngine(parse(content["model"]))
-    changes = [Change(relationship(each)) for each in content["tuples"]]
+def engine_of(case: cases.Case) -> RelationEngine:
+    engine = RelationEngine(parse(case.model))
+    changes = list(map(Change, case.relationships))
     engine.validate(changes)
     engine.apply(1, changes)
-    return engine, content
+    return engine
 
 
-def relationship(each: dict[str, Any]) -> Relationship:
-    condition = each.get("condition", {})
-    term = Term(condition.get("name", ""), condition.get("context", {}))
-    return Relationship(each["object"], each["relation"], each["user"], term)
+@pytest.mark.parametrize("file", cases.FILES, ids=lambda file: file.stem)
+def test_written_cases_are_answered_as_their_authors_say(file: Path) -> None:
+    case = cases.read(file)
+    engine = engine_of(case)
+    for each in case.checks:
+        given = Circumstances(0.0, each.context)
+        question = each.resource, each.relation, each.subject
+        decision = engine.check(question, given)
+        assert (decision.missing or decision.allowed) == each.verdict, question
+        assert explain(engine, question, given).decision == decision
+    for listed in case.resources:
+        found = lookup_resources(engine, listed.kind, listed.relation, listed.about, Circumstances(0.0, listed.context))
+        assert [each.reference for each in found.entries] == listed.entries, listed
+    for listed in case.subjects:
+        kind, _, relation = listed.kind.partition("#")
+        given = Circumstances(0.0, listed.context)
+        found = lookup_subjects(engine, listed.about, listed.relation, kind, given, subject_relation=relation)
+        assert [each.reference for each in found.entries] == listed.entries, listed
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
-def test_written_cases_are_answered_as_their_authors_say(case: Path) -> None:
-    engine, content = read(case)
-    assert any(test.get("check") for test in content["tests"])
-    for test in content["tests"]:
-        for each in test.get("check", ()):
-            given = Circumstances(0.0, each.get("context", {}))
-            for relation, expected in each["assertions"].items():
-                question = each["object"], relation, each["user"]
-                decision = engine.check(question, given)
-                found = sorted(decision.missing) if decision.missing else decision.allowed
-                assert found == expected, question
-                assert explain(engine, question, given).decision == decision
-        for each in test.get("list_objects", ()):
-            given = Circumstances(0.0, each.get("context", {}))
-            for relation, expected in each["assertions"].items():
-                listing = lookup_resources(engine, each["type"], relation, each["user"], given)
-                assert [found.reference for found in listing.entries] == expected, (relation, each["user"])
-        for each in test.get("list_users", ()):
-            for relation, expected in each["assertions"].items():
-                kind = each["user_filter"][0]["type"]
-                listing = lookup_subjects(engine, each["object"], relation, kind, Circumstances(0.0))
-                assert [found.reference for found in listing.entries] == expected["users"]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
-def test_models_survive_printing_and_their_document(case: Path) -> None:
-    schema = read(case)[0].schema
+@pytest.mark.parametrize("file", cases.FILES, ids=lambda file: file.stem)
+def test_models_survive_printing_and_their_document(file: Path) -> None:
+    schema = parse(cases.read(file).model)
     assert parse(str(schema)) == schema
     assert document.from_document(document.to_document(schema)) == schema
+
+
+@pytest.mark.parametrize("file", cases.FILES, ids=lambda file: file.stem)
+def test_a_failure_that_is_written_down_is_a_case_that_reads_the_same(file: Path, tmp_path: Path) -> None:
+    case = cases.read(file)
+    schema = parse(case.model)
+    for number, expected in enumerate(case.checks):
+        written = tmp_path / f"{number}.yaml"
+        written.write_text(cases.written(schema, case.relationships, expected))
+        again = cases.read(written)
+        assert (again.model, again.relationships, again.checks) == (str(schema), case.relationships, [expected])

@@ -1,329 +1,24 @@
-"""Roles and scope modes against their definition, written once more as plain sets, at every revision."""
+"""Roles and scope modes, case by case; tests/contract/authorization holds them to their definition."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pyairtable_mesh.runtime.authorization import product
-from pyairtable_mesh.runtime.authorization.facts import (
-    Change,
-    Circumstances,
-    Decision,
-    Limits,
-    Relationship,
-    Term,
-    Verdict,
-)
+from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Limits, Relationship
 from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing
-from pyairtable_mesh.runtime.authorization.relations import RelationEngine
-from pyairtable_mesh.runtime.authorization.roles import (
-    Binding,
-    BindingChange,
-    ModeChange,
-    RoleChange,
-    ScopedChange,
-    ScopeMode,
-)
+from pyairtable_mesh.runtime.authorization.roles import Binding, BindingChange, ModeChange, ScopeMode
 from pyairtable_mesh.runtime.authorization.scope_expansion import expand_scoped
-from pyairtable_mesh.runtime.authorization.scope_explanation import MissingGrant, explain_scoped
 from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
-from pyairtable_mesh.runtime.authorization.snapshot import dump, load_scoped
-from pyairtable_mesh.runtime.authorization.verdicts import both, either, negation
 from pyairtable_mesh.runtime.errors import InvalidArgument
-from tests.unit.authorization import worlds
-
-NOW = 100.0
-TENANT, WORKSPACE, BASES = "tenant:t", "workspace:w", ["base:a", "base:b"]
-TABLES, RECORDS = ["table:a", "table:b"], ["record:1", "record:2", "record:3"]
-USERS, GROUPS = ["user:a", "user:b", "user:c"], ["group:g", "group:h"]
-CHAIN = [WORKSPACE, "base:a", "table:a", "record:1"]
-RESOURCES = [TENANT, WORKSPACE, *BASES, *TABLES, *RECORDS]
-ROLES = {
-    **product.system_roles(),
-    "rol1": frozenset({"record.read", "base.read", "record.comment"}),
-    "rol2": frozenset({"record.update", "table.read"}),
-}
-LINKS = [
-    *(Relationship(base, "workspace", WORKSPACE) for base in BASES),
-    Relationship("table:a", "base", "base:a"),
-    Relationship("table:b", "base", "base:b"),
-    *(Relationship(record, "table", "table:a") for record in RECORDS[:2]),
-]
-
-
-@dataclass
-class Definition:
-    """effective(s, r) by the letter: for each permission, whether it is held, in three-valued logic."""
-
-    links: dict[str, str] = field(default_factory=dict)
-    members: dict[tuple[str, str], Term] = field(default_factory=dict)
-    bindings: dict[str, Binding] = field(default_factory=dict)
-    modes: dict[str, ScopeMode] = field(default_factory=dict)
-    roles: dict[str, frozenset[str]] = field(default_factory=dict)
-    context: dict[str, str] = field(default_factory=dict)
-
-    def apply(self, change: ScopedChange) -> None:
-        match change:
-            case Change(each, removed) if each.relation == "member":
-                self.members.pop((each.object, each.subject), None)
-                if not removed:
-                    self.members[each.object, each.subject] = each.term
-            case Change(each, True):
-                self.links.pop(each.object, None)
-            case Change(each):
-                self.links[each.object] = each.subject
-            case RoleChange(role, permissions):
-                self.roles[role] = permissions or frozenset()
-            case BindingChange(binding, removed):
-                self.bindings.pop(binding.id, None)
-                if not removed:
-                    self.bindings[binding.id] = binding
-            case ModeChange(resource, mode):
-                self.modes[resource] = mode
-
-    def term(self, term: Term) -> Verdict:
-        if term.expires is not None and term.expires <= NOW:
-            return False
-        if not term.condition:
-            return True
-        values = {**self.context, **term.context}
-        if "address" not in values:
-            return frozenset({"address"})
-        return values["address"].startswith("10.")
-
-    def counts_as(self, subject: str, other: str) -> Verdict:
-        found: dict[str, Verdict] = {subject: True, f"{subject.partition(':')[0]}:*": "#" not in subject}
-        for _ in range(len(self.members) + 1):
-            for (group, member), term in self.members.items():
-                holds = both(found.get(member, False) if member != "user:*" else False, self.term(term))
-                found[f"{group}#member"] = either(found.get(f"{group}#member", False), holds)
-        return found.get(other, False)
-
-    def bound(self, subject: str, resource: str) -> Iterable[tuple[Binding, Verdict]]:
-        for each in self.bindings.values():
-            if each.resource == resource:
-                yield each, both(self.counts_as(subject, each.subject), self.term(each.term))
-
-    def parent(self, resource: str) -> str | None:
-        kind = resource.partition(":")[0]
-        return None if kind == "tenant" else TENANT if kind == "workspace" else self.links.get(resource)
-
-    def owns(self, subject: str, resource: str | None) -> Verdict:
-        owner: Verdict = False
-        while resource is not None:
-            for each, holds in self.bound(subject, resource):
-                if each.role == "owner":
-                    owner = either(owner, holds)
-            resource = self.parent(resource)
-        return owner
-
-    def holds(self, subject: str, resource: str, permission: str) -> Verdict:
-        own: Verdict = False
-        present: Verdict = False
-        for each, holds in self.bound(subject, resource):
-            present = either(present, holds)
-            if permission in self.roles.get(each.role, frozenset()):
-                own = either(own, holds)
-        parent = self.parent(resource)
-        above = False if parent is None else self.holds(subject, parent, permission)
-        match self.modes.get(resource, ScopeMode.INHERIT):
-            case ScopeMode.INHERIT:
-                reduced = either(own, above)
-            case ScopeMode.RESTRICT:
-                reduced = both(own, above)
-            case ScopeMode.OVERRIDE:
-                reduced = either(both(present, own), both(negation(present), above))
-        return either(reduced, self.owns(subject, resource) if permission in self.roles["owner"] else False)
-
-
-terms = st.one_of(
-    st.just(Term()),
-    st.sampled_from([NOW - 1, NOW, NOW + 1]).map(lambda moment: Term(expires=moment)),
-    st.sampled_from([{}, {"address": "10.0.0.1"}, {"address": "192.168.0.1"}]).map(
-        lambda values: Term("in_network", {"network": "10.0.0.0/8", **values})
-    ),
-)
-members = st.one_of(
-    st.builds(Relationship, st.sampled_from(GROUPS), st.just("member"), st.sampled_from(USERS), terms),
-    st.builds(
-        Relationship, st.sampled_from(GROUPS), st.just("member"), st.sampled_from(["group:g#member", "group:h#member"])
-    ),
-)
-bindings = st.builds(
-    Binding,
-    st.sampled_from(["1", "2", "3", "4", "5", "6", "7", "8"]),
-    st.sampled_from([*ROLES, "viewer", "editor", "rol1"]),
-    st.sampled_from([*RESOURCES, *CHAIN]),
-    st.sampled_from([*USERS, "user:*", *(f"{group}#member" for group in GROUPS)]),
-    terms,
-)
-changes: st.SearchStrategy[ScopedChange] = st.one_of(
-    members.map(Change),
-    members.map(lambda each: Change(each, removed=True)),
-    bindings.map(BindingChange),
-    bindings.map(BindingChange),
-    bindings.map(lambda each: BindingChange(each, removed=True)),
-    st.builds(ModeChange, st.sampled_from([*RESOURCES[1:], *CHAIN]), st.sampled_from(ScopeMode)),
-    st.builds(RoleChange, st.just("rol1"), st.sampled_from([frozenset({"record.update"}), None])),
-    st.sampled_from(LINKS).map(lambda each: Change(each, removed=True)),
-)
-histories = st.lists(changes, min_size=8, max_size=30)
-START: list[ScopedChange] = [*map(Change, LINKS), *(RoleChange(role, each) for role, each in ROLES.items())]
-contexts = st.sampled_from([{}, {"address": "10.1.1.1"}, {"address": "1.1.1.1"}])
-QUESTIONS = [
-    (resource, verb, subject)
-    for resource in RESOURCES
-    for verb in (["read", "update", "comment"] if resource.startswith("record") else ["read", "update"])
-    for subject in [*USERS, "group:g#member", "user:nobody"]
-]
-
-
-@worlds.many
-@given(histories, contexts)
-def test_checks_agree_with_the_definition_at_every_revision(
-    history: list[ScopedChange], context: dict[str, str]
-) -> None:
-    engine = ScopedEngine(product.policy(), TENANT)
-    definition = Definition(context=context)
-    given = Circumstances(NOW, context)
-    for revision, batch in enumerate([START, *([each] for each in history)]):
-        engine.validate(batch)
-        for change in batch:
-            definition.apply(change)
-        engine.apply(revision, batch)
-        for target, verb, subject in QUESTIONS[revision % 3 :: 3]:
-            permission = f"{target.partition(':')[0]}.{verb}"
-            expected = Decision.of(definition.holds(subject, target, permission), revision)
-            found = engine.check((target, verb, subject), given)
-            assert replace(found, missing=frozenset()) == replace(expected, missing=frozenset())
-            assert bool(found.missing) == bool(expected.missing)
-            if subject != "user:nobody":
-                handles = engine.handle(subject), engine.permission(permission), engine.handle(target)
-                sure = replace(definition, context={}).holds(subject, target, permission) is True
-                assert engine.allowed(*handles, NOW) == sure
-
-
-@worlds.many
-@given(histories, contexts, st.integers(1, 2))
-def test_lists_have_exactly_what_checks_allow_in_order_and_resume(
-    history: list[ScopedChange], context: dict[str, str], limit: int
-) -> None:
-    engine = ScopedEngine(product.policy(), TENANT)
-    engine.apply(1, [*START, *history])
-    given = Circumstances(NOW, context)
-    lookup = ScopedLookup(engine)
-
-    def answer(target: str, subject: str) -> Found | None:
-        decision = engine.check((target, "read", subject), given)
-        return Found(target, decision.missing) if decision.allowed or decision.missing else None
-
-    for subject in [*USERS, "group:g#member", "user:*", "user:nobody"]:
-        expected = [found for target in RECORDS if (found := answer(target, subject))]
-
-        def page(after: str, limit: int, subject: str = subject) -> Listing:
-            return lookup.resources("record", "read", subject, given, after=after, limit=limit)
-
-        assert page("", 0) == Listing(tuple(expected), complete=True)
-        first = page("", limit)
-        rest = [] if first.complete else page(first.resume, 0).entries
-        assert [*first.entries, *rest] == expected
-    for target in RESOURCES:
-        listed = {each.reference: each for each in lookup.subjects(target, "read", "user", given).entries}
-        for subject in [*USERS, "user:*", "user:nobody"]:
-            found = answer(target, subject)
-            everyone = listed.get("user:*")
-            covered = everyone if everyone is not None and subject not in everyone.excluded else None
-            entry = listed.get(subject, covered)
-            assert (entry is None) == (found is None)
-            assert bool(entry and entry.missing) == bool(found and found.missing)
-        groups = lookup.subjects(target, "read", "group", given, usersets=True).entries
-        of_groups = [(each, answer(target, each)) for each in (f"{group}#member" for group in GROUPS)]
-        assert list(groups) == [Found(name, found.missing) for name, found in of_groups if found is not None]
-
-
-@worlds.many
-@given(histories, contexts)
-def test_explanations_say_what_checks_say_and_their_grants_turn_denials_around(
-    history: list[ScopedChange], context: dict[str, str]
-) -> None:
-    engine = ScopedEngine(product.policy(), TENANT)
-    engine.apply(1, [*START, *history])
-    given = Circumstances(NOW, context)
-    for target, verb, subject in QUESTIONS[::2]:
-        explanation = explain_scoped(engine, (target, verb, subject), given)
-        assert explanation.decision == engine.check((target, verb, subject), given)
-        assert bool(explanation.path) == explanation.decision.allowed
-        if explanation.path:
-            granting = [each for each in explanation.path if each.kind == "role_binding"]
-            assert all(engine.bindings[each.binding].resource == each.object for each in granting)
-            assert explanation.path[-1].object == target
-        if explanation.missing:
-            assert decided(engine, explanation.missing, (target, verb, subject), given).allowed
-            for index in range(len(explanation.missing)):
-                fewer = [*explanation.missing[:index], *explanation.missing[index + 1 :]]
-                assert not decided(engine, fewer, (target, verb, subject), given).allowed
-
-
-def decided(
-    engine: ScopedEngine, grants: Iterable[MissingGrant], question: tuple[str, str, str], given: Circumstances
-) -> Decision:
-    """The answer with more grants, which are taken back."""
-    more = [Binding(f"more{index}", each.role, each.resource, question[2]) for index, each in enumerate(grants)]
-    engine.apply(engine.revision, map(BindingChange, more))
-    decision = engine.check(question, given)
-    engine.apply(engine.revision, [BindingChange(each, removed=True) for each in more])
-    return decision
+from tests.unit.authorization.estate import LINKS, NOW, START, TENANT, WORKSPACE, scope_modes
 
 
 def test_the_document_is_that_of_the_model() -> None:
     assert product.make_document() == (Path(product.__file__).parent / "model.json").read_bytes()
     assert parse(product.source()) == product.schema()
-
-
-@worlds.many
-@given(st.lists(bindings.filter(lambda each: not each.term), max_size=6))
-def test_without_modes_roles_say_what_relations_of_the_model_say(bound: list[Binding]) -> None:
-    """A binding stands for a relationship to each permission: any tool that reads the model answers the same."""
-    policy = product.policy()
-    scoped, plain = ScopedEngine(policy, TENANT), RelationEngine(product.schema())
-    bound = list({each.id: each for each in bound}.values())
-    scoped.apply(1, [*START, *map(BindingChange, bound)])
-    plain.apply(1, map(Change, [*LINKS, Relationship(WORKSPACE, "tenant", TENANT)]))
-    plain.apply(2, (Change(each) for binding in bound for each in expanded(binding)))
-    for target, verb, subject in QUESTIONS:
-        found = plain.check((target, verb, subject), Circumstances(NOW))
-        assert scoped.check((target, verb, subject), Circumstances(NOW)).allowed == found.allowed
-
-
-def expanded(binding: Binding) -> Iterable[Relationship]:
-    place = binding.resource.partition(":")[0]
-    for permission in ROLES[binding.role]:
-        kind, _, verb = permission.partition(".")
-        if kind in product.policy().below(place):
-            relation = verb if kind == place else f"{kind}_{verb}"
-            yield Relationship(binding.resource, relation, binding.subject)
-
-
-@worlds.many
-@given(histories, contexts)
-def test_a_snapshot_answers_as_the_engine_that_it_was_taken_from(
-    history: list[ScopedChange], context: dict[str, str]
-) -> None:
-    engine = ScopedEngine(product.policy(), TENANT)
-    engine.apply(7, [*START, *history])
-    copy = load_scoped(dump(engine), product.policy())
-    given = Circumstances(NOW, context)
-    more: list[ScopedChange] = [Change(Relationship("group:g", "member", "user:c"))]
-    for _ in range(2):
-        assert [copy.check(each, given) for each in QUESTIONS] == [engine.check(each, given) for each in QUESTIONS]
-        engine.apply(8, more)
-        copy.apply(8, more)
 
 
 def test_a_list_whose_steps_are_spent_ends_there_and_can_be_resumed() -> None:
@@ -370,26 +65,13 @@ def test_expansion_shows_how_scope_modes_combine_bindings() -> None:
     assert above.children[1].truncated
 
 
-@pytest.mark.parametrize(
-    ("mode", "own", "above", "may_read", "may_delete"),
-    [
-        (ScopeMode.INHERIT, "", "editor", True, True),
-        (ScopeMode.INHERIT, "viewer", "", True, False),
-        (ScopeMode.RESTRICT, "", "editor", False, False),
-        (ScopeMode.RESTRICT, "viewer", "editor", True, False),
-        (ScopeMode.RESTRICT, "editor", "viewer", True, False),
-        (ScopeMode.RESTRICT, "viewer", "owner", True, True),
-        (ScopeMode.OVERRIDE, "", "editor", True, True),
-        (ScopeMode.OVERRIDE, "viewer", "editor", True, False),
-        (ScopeMode.OVERRIDE, "viewer", "owner", True, True),
-    ],
-)
+@scope_modes
 @pytest.mark.parametrize("subject", ["user:a", "user:*", "group:g#member"])
-def test_scope_modes(mode: ScopeMode, own: str, above: str, subject: str, *, may_read: bool, may_delete: bool) -> None:
+def test_scope_modes(mode: str, own: str, above: str, subject: str, *, may_read: bool, may_delete: bool) -> None:
     engine = ScopedEngine(product.policy(), TENANT)
     given = [("table:a", own), (WORKSPACE, above)]
     bound = [BindingChange(Binding(place, role, place, subject)) for place, role in given if role]
     joined = Change(Relationship("group:g", "member", "user:a"))
-    engine.apply(1, [*START, *bound, joined, ModeChange("table:a", mode)])
+    engine.apply(1, [*START, *bound, joined, ModeChange("table:a", ScopeMode(mode))])
     assert engine.check(("record:1", "read", "user:a"), Circumstances(NOW)).allowed == may_read
     assert engine.check(("record:1", "delete", "user:a"), Circumstances(NOW)).allowed == may_delete

@@ -10,6 +10,7 @@ from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Relationship, Resource, ScopeMode, Subject
 from pyairtable_mesh.permission.evaluator import MAX_NESTING
 from pyairtable_mesh.runtime.errors import ResourceExhausted
+from tests.unit.authorization.estate import scope_modes
 from tests.unit.permission.world import (
     ALICE,
     BASE,
@@ -102,22 +103,9 @@ async def test_the_missing_grants_turn_a_denial_around_and_none_is_spare(facts: 
         assert allowed == (left_out is None)
 
 
-@pytest.mark.parametrize(
-    ("mode", "own", "above", "may_read", "may_delete"),
-    [
-        (ScopeMode.INHERIT, "", "editor", True, True),
-        (ScopeMode.INHERIT, "viewer", "", True, False),
-        (ScopeMode.RESTRICT, "", "editor", False, False),
-        (ScopeMode.RESTRICT, "viewer", "editor", True, False),
-        (ScopeMode.RESTRICT, "editor", "viewer", True, False),
-        (ScopeMode.RESTRICT, "viewer", "owner", True, True),
-        (ScopeMode.OVERRIDE, "", "editor", True, True),
-        (ScopeMode.OVERRIDE, "viewer", "editor", True, False),
-        (ScopeMode.OVERRIDE, "viewer", "owner", True, True),
-    ],
-)
-async def test_scope_modes(mode: ScopeMode, own: str, above: str, may_read: bool, may_delete: bool) -> None:
-    facts = Facts(hierarchy(), modes={TABLE: mode})
+@scope_modes
+async def test_scope_modes(mode: str, own: str, above: str, may_read: bool, may_delete: bool) -> None:
+    facts = Facts(hierarchy(), modes={TABLE: ScopeMode(mode)})
     for resource, role in ((TABLE, own), (WORKSPACE, above)):
         if role:
             facts.grant(ALICE, resource, role)

@@ -100,7 +100,8 @@ def _cel_type(cel: Any, kind: ParameterType) -> Any:
         return cel.Type.List(_cel_type(cel, kind.element or ParameterType("any")))
     if kind.name == "map":
         return cel.Type.Map(cel.Type.STRING, _cel_type(cel, kind.element or ParameterType("any")))
-    other = {"any": "DYN", "ipaddress": "STRING"}
+    # An address is a text here, but published models compare it with null, which no text may be.
+    other = {"any": "DYN", "ipaddress": "DYN"}
     return getattr(cel.Type, other.get(kind.name, kind.name.upper()))
 
 

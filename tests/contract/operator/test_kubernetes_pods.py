@@ -8,8 +8,8 @@ import pytest
 from pyairtable_operator import model
 from pyairtable_operator.inventory import Inventory
 from pyairtable_operator.providers.kubernetes import pods
-from tests.unit.operator.cluster import Object, following, names, pod, slice_of, until
-from tests.unit.operator.kubernetes_api import KubernetesApi
+from tests.contract.operator.cluster import Object, following, names, pod, slice_of, until
+from tests.contract.operator.kubernetes_api import KubernetesApi
 
 WEB = "spiffe://mesh.test/ns/shop/sa/web"
 

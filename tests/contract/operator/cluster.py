@@ -10,7 +10,7 @@ from kubernetes.aio import client
 
 from pyairtable_operator.inventory import Inventory
 from pyairtable_operator.providers.kubernetes import provider
-from tests.unit.operator.kubernetes_api import KubernetesApi
+from tests.contract.operator.kubernetes_api import KubernetesApi
 
 Object = dict[str, Any]
 

@@ -13,8 +13,8 @@ from pyairtable_operator import app
 from pyairtable_operator.inventory import Inventory
 from pyairtable_operator.providers.kubernetes import provider
 from pyairtable_operator.settings import Settings
-from tests.unit.operator.cluster import addresses, following, names, namespace, service, slice_of, until
-from tests.unit.operator.kubernetes_api import KubernetesApi
+from tests.contract.operator.cluster import addresses, following, names, namespace, service, slice_of, until
+from tests.contract.operator.kubernetes_api import KubernetesApi
 
 Object = dict[str, Any]
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pyairtable_operator.providers.kubernetes import lease, provider
-from tests.unit.operator.cluster import namespace, service, slice_of
-from tests.unit.operator.kubernetes_api import KubernetesApi
+from tests.contract.operator.cluster import namespace, service, slice_of
+from tests.contract.operator.kubernetes_api import KubernetesApi
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from kubernetes.aio import client
 from pyairtable_operator.inventory import Caller
 from pyairtable_operator.providers.kubernetes import reviews
 from pyairtable_operator.providers.kubernetes.client import ApiError
-from tests.unit.operator.kubernetes_api import KubernetesApi
+from tests.contract.operator.kubernetes_api import KubernetesApi
 
 NAME = "system:serviceaccount:shop:web"
 POD = "authentication.kubernetes.io/pod-name"

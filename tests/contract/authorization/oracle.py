@@ -3,7 +3,7 @@
 Nothing here is shared with the engine but the syntax tree and the kinds of facts. It is slow, and meant to be read.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,9 +37,15 @@ class Oracle:
     context: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, relationships: Iterable[Relationship], target: str, relation: str, subject: str) -> Verdict:
+        return self.answers(relationships, [target], subject)[target, relation]
+
+    def answers(
+        self, relationships: Iterable[Relationship], targets: Iterable[str], subject: str
+    ) -> dict[Key, Verdict]:
+        """What the subject is to each object that is named anywhere, and to the targets."""
         stored = [(each, self.term(each)) for each in relationships]
         world = World(self.schema, stored, subject)
-        keys = world.keys(target)
+        keys = world.keys(targets)
         sure, possible = set[Key](), set(keys)
         while True:
             lower = world.least(keys, possible, optimistic=False)
@@ -47,11 +53,8 @@ class Oracle:
             if (lower, upper) == (sure, possible):
                 break
             sure, possible = lower, upper
-        if (target, relation) in sure:
-            return True
-        if (target, relation) not in possible:
-            return False
-        return frozenset(name for _, term in stored if isinstance(term, frozenset) for name in term) or False
+        undecided = possible - sure
+        return {key: True if key in sure else key in undecided and world.missing(key, undecided) for key in keys}
 
     def term(self, each: Relationship) -> Verdict:
         if each.term.expires is not None and self.now >= each.term.expires:
@@ -67,8 +70,8 @@ class World:
     stored: Sequence[tuple[Relationship, Verdict]]
     subject: str
 
-    def keys(self, target: str) -> set[Key]:
-        named = {target, *(each.object for each, _ in self.stored)}
+    def keys(self, targets: Iterable[str]) -> set[Key]:
+        named = {*targets, *(each.object for each, _ in self.stored)}
         named |= {each.subject.partition("#")[0] for each, _ in self.stored}
         named.add(self.subject.partition("#")[0])
         return {
@@ -77,6 +80,46 @@ class World:
             if not name.endswith(":*")
             for relation in self.schema.types[kind(name)].relations
         }
+
+    def missing(self, key: Key, undecided: set[Key]) -> Verdict:
+        """What context the questions lack that an undecided one hangs on; False where it is undecided by itself."""
+        reached, new, names = set[Key](), {key}, set[str]()
+        while new:
+            reached |= new
+            terms, asked = zip(*(each for key in new for each in self.mentioned(key)), strict=True)
+            names |= {name for term in terms if isinstance(term, frozenset) for name in term}
+            new = (set(asked) & undecided) - reached
+        return frozenset(names) or False
+
+    def mentioned(self, key: Key) -> Iterator[tuple[Verdict, Key | None]]:
+        """The terms that a question looks at, and the questions behind them or alone."""
+        found = self.schema.relation(kind(key[0]), key[1])
+        yield from [] if found is None else self.within(key, found.rewrite)
+
+    def within(self, key: Key, rewrite: Rewrite) -> Iterator[tuple[Verdict, Key | None]]:
+        match rewrite:
+            case Direct():
+                yield from self.direct(key)
+            case Computed(other):
+                yield True, (key[0], other)
+            case Indirect(other, tupleset):
+                yield from ((term, (each.subject, other)) for each, term in self.related(key[0], tupleset))
+            case Union(children) | Intersection(children):
+                yield from (found for each in children for found in self.within(key, each))
+            case Exclusion(base, subtracted):
+                yield from self.within(key, base)
+                yield from self.within(key, subtracted)
+
+    def direct(self, key: Key) -> Iterator[tuple[Verdict, Key | None]]:
+        for each, term in self.related(*key):
+            name, is_userset, relation = each.subject.partition("#")
+            if self.names(each.subject):
+                yield term, None
+            elif is_userset:
+                yield term, (name, relation)
+
+    def related(self, target: str, relation: str) -> list[tuple[Relationship, Verdict]]:
+        return [(each, term) for each, term in self.stored if (each.object, each.relation) == (target, relation)]
 
     def least(self, keys: set[Key], against: set[Key], *, optimistic: bool) -> set[Key]:
         found = set[Key]()
@@ -120,8 +163,5 @@ class World:
 
     def at(self, target: str, relation: str, *, optimistic: bool) -> list[Relationship]:
         return [
-            each
-            for each, term in self.stored
-            if (each.object, each.relation) == (target, relation)
-            and (term is True or (optimistic and term is not False))
+            each for each, term in self.related(target, relation) if term is True or (optimistic and term is not False)
         ]

@@ -15,8 +15,8 @@ from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing, lookup_resources, lookup_subjects
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
 from pyairtable_mesh.runtime.authorization.snapshot import dump, load_relations
-from tests.unit.authorization import worlds
-from tests.unit.authorization.oracle import Oracle
+from tests.contract.authorization import worlds
+from tests.contract.authorization.oracle import Oracle
 
 contexts = st.sampled_from([{}, {"x": True}, {"x": False, "y": 1}, {"y": 5}])
 
