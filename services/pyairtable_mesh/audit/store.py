@@ -4,12 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, Select, and_, bindparam, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.audit import domain
 from pyairtable_mesh.audit.domain import Entry, Head, Link, Position, Sealed
 from pyairtable_mesh.audit.tables import CHAINS, EVENTS, PERSONAL_DATA
 from pyairtable_mesh.audit.verification import Stored
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.columns import insert_missing
 from pyairtable_mesh.runtime.errors import FailedPrecondition
 from pyairtable_mesh.runtime.filters import Filter, condition

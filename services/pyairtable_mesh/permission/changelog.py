@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 from sqlalchemy import BindParameter, bindparam, delete, func, insert, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.permission.domain import (
     Changed,
@@ -27,7 +28,6 @@ from pyairtable_mesh.permission.domain import (
     SpaceRelationship,
 )
 from pyairtable_mesh.permission.tables import CHANGELOG, MODEL_SPACE, REVISION
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 
 PLATFORM = "platform"
 """The space of the product's schema."""

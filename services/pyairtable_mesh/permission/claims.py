@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.permission.tables import CLAIM, FAILED_CLAIM
 from pyairtable_mesh.runtime import ids
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.columns import insert_missing
 
 

@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, insert, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Changed, Filter, ModelSpace, SchemaVersion, SpaceRelationship
 from pyairtable_mesh.permission.held import MOST_FACTS, require_room
 from pyairtable_mesh.permission.tables import MODEL_SCHEMA, MODEL_SPACE, SPACE_RELATIONSHIP
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.authorization import Change, RelationEngine, Relationship, Term
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.columns import insert_missing

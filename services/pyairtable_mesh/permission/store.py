@@ -27,6 +27,7 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import (
@@ -44,7 +45,6 @@ from pyairtable_mesh.permission.domain import (
 from pyairtable_mesh.permission.evaluator import Closure, Grant, Held
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
 from pyairtable_mesh.runtime import auditing
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.columns import Timestamp, insert_missing
 
 RelationshipKey = tuple[str, str, str]

@@ -15,9 +15,9 @@ from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable.common.v1 import events_pb2
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.columns import insert_missing
 from pyairtable_mesh.runtime.database import Database, Transaction, background
 from pyairtable_mesh.runtime.errors import MeshError, OutOfRange

@@ -26,9 +26,9 @@ from google.protobuf.message import Message
 from opentelemetry import trace
 from sqlalchemy import text
 from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pyairtable_mesh.runtime import auditing, engines, idempotency, ids, outbox
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection, AsyncEngine
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database_faults import reaching, translated
 from pyairtable_mesh.runtime.errors import Unavailable

@@ -15,8 +15,8 @@ from sqlalchemy import NullPool
 from sqlalchemy import event as hooks
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from pyairtable_mesh.runtime.asyncio_core import AsyncEngine, create_async_engine
 from pyairtable_mesh.runtime.errors import Unavailable
 from pyairtable_mesh.runtime.sqlite import Connection
 

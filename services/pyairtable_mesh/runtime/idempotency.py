@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.columns import delete_older, insert_missing
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import InvalidArgument

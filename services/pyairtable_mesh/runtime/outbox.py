@@ -32,8 +32,8 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.columns import insert_missing
 from pyairtable_mesh.runtime.errors import InvalidArgument, OutOfRange
 from pyairtable_mesh.runtime.tables import OUTBOX, RUNTIME_VALUES

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from pyairtable_mesh.runtime.asyncio_core import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 _CHANNEL = "pyairtable_outbox"
 _RECONNECT_SECONDS = 1.0

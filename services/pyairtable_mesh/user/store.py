@@ -25,8 +25,8 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, Transaction
 from pyairtable_mesh.runtime.filters import All, Either, Filter, Not, Operator, Restriction

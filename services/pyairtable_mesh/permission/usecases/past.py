@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from pyairtable_mesh.permission import changelog
 from pyairtable_mesh.permission.domain import Changed, Fact, Filter, Relationship, RoleBinding, SpaceRelationship
 from pyairtable_mesh.permission.spaces import Key, SpaceView
 from pyairtable_mesh.permission.store import RelationshipKey, View
-from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
 
 MOST_CHANGED = 10_000
 """How many keys that have changed since a page keeps; up to twice as many for a moment, about 1 kB each."""
