@@ -80,14 +80,18 @@ def _closure(dialect: str) -> TextClause:
           UNION
           SELECT r.resource, r.subject FROM {each("link", f"{link} link.parent")}
         ),
-        membership(member, joined) AS (
-          SELECT r.subject, r.resource FROM {each(listed.format("subjects"), f"{joined} listed.value")}
+        membership(member, joined, condition) AS (
+          SELECT r.subject, r.resource, r.condition FROM {each(listed.format("subjects"), f"{joined} listed.value")}
           UNION
-          SELECT r.subject, r.resource FROM {each("membership", f"{joined} membership.joined || '#member'")}
+          SELECT r.subject, r.resource, r.condition
+          FROM {each("membership", f"{joined} membership.joined || '#member'")}
         )
         SELECT 'link' AS kind, child, parent FROM link
         UNION ALL
-        SELECT * FROM (SELECT 'membership', member, joined FROM membership LIMIT :most) AS bounded
+        SELECT * FROM (
+          SELECT CASE WHEN condition = '' THEN 'membership' ELSE 'conditional' END, member, joined
+          FROM membership LIMIT :most
+        ) AS bounded
     """).bindparams(bindparam("now", type_=Timestamp()))  # noqa: S608 - constants of this module and the schema
 
 
@@ -98,14 +102,15 @@ def _held(dialect: str) -> TextClause:
     scoped = "r.tenant_id = :tenant AND r.resource = listed.value"
     modes = probed.format(outer=listed.format("resources"), table="inheritance", condition=scoped)
     return text(f"""
-        SELECT 'grant' AS kind, b.binding_id AS name, b.role AS value, b.resource, b.subject, role.permissions
+        SELECT 'grant' AS kind, b.binding_id AS name, b.role AS value, b.resource, b.subject, role.permissions,
+               b.condition
         FROM (SELECT r.* FROM {bindings}) AS b
         LEFT JOIN role ON role.tenant_id = :tenant AND role.role_id = b.role
         WHERE b.resource IN (SELECT value FROM {listed.format("resources")})
         UNION ALL
-        SELECT 'mode', '', r.mode, r.resource, '', NULL FROM {modes}
+        SELECT 'mode', '', r.mode, r.resource, '', NULL, '' FROM {modes}
         UNION ALL
-        SELECT 'revision', '', CAST(v.revision AS text), '', '', NULL FROM revision v WHERE v.tenant_id = :tenant
+        SELECT 'revision', '', CAST(v.revision AS text), '', '', NULL, '' FROM revision v WHERE v.tenant_id = :tenant
     """).bindparams(bindparam("now", type_=Timestamp()))  # noqa: S608 - constants of this module and the schema
 
 
@@ -127,7 +132,8 @@ class View:
         parameters = {"tenant": self.tenant_id, "now": self.now, "most": limit}
         rows = await self._about(_CLOSURE_BY_DIALECT, resources, subjects, parameters)
         parents = {child: parent for kind, child, parent in rows if kind == "link"}
-        return Closure(parents, [(member, joined) for kind, member, joined in rows if kind == "membership"])
+        sure = [(member, joined) for kind, member, joined in rows if kind == "membership"]
+        return Closure(parents, sure, [(member, joined) for kind, member, joined in rows if kind == "conditional"])
 
     async def held(self, resources: Collection[str], subjects: Collection[str]) -> Held:
         """See `evaluator.Reads`."""
@@ -137,12 +143,12 @@ class View:
         revision = 0
         custom: dict[str, frozenset[str]] = {}
         rows = await self._about(_HELD_BY_DIALECT, resources, subjects, parameters)
-        for kind, name, value, resource, subject, permissions in rows:
+        for kind, name, value, resource, subject, permissions, condition in rows:
             if kind == "grant":
                 held = schema.SYSTEM_ROLES.get(value) or custom.get(value)
                 if held is None:
                     held = custom[value] = frozenset(permissions.split())
-                grants.append(Grant(name, value, resource, subject, held))
+                grants.append(Grant(name, value, resource, subject, held, conditional=bool(condition)))
             elif kind == "mode":
                 modes[resource] = ScopeMode(value)
             else:
@@ -327,6 +333,8 @@ class Change(View):
             "role": binding.role,
             "resource": resource,
             "subject": subject,
+            "condition": binding.condition,
+            "context": binding.context,
             "expire_time": binding.expire_time,
             "create_time": binding.create_time,
             "creator": binding.creator,
@@ -345,8 +353,7 @@ class Change(View):
             before = await self.at_keys([each.key for each in relationships])
             await self._record([Changed(each, before=before.get(each.key)) for each in relationships])
             await self._delete_by_key(relationships)
-            rows = [{**_key(each), "expire_time": each.expire_time} for each in relationships]
-            await self._insert(RELATIONSHIP, rows)
+            await self._insert(RELATIONSHIP, [_row(each) for each in relationships])
 
     async def delete_relationships(self, relationships: Sequence[Relationship]) -> None:
         """Delete relationships by their keys."""
@@ -398,6 +405,11 @@ def _key(relationship: Relationship) -> dict[str, str]:
     }
 
 
+def _row(relationship: Relationship) -> dict[str, Any]:
+    held = {"condition": relationship.condition, "context": relationship.context}
+    return {**_key(relationship), **held, "expire_time": relationship.expire_time}
+
+
 def _matching(wanted: Filter) -> list[ColumnElement[bool]]:
     columns = RELATIONSHIP.c
     exact = {columns.resource: wanted.resource, columns.relation: wanted.relation, columns.subject: wanted.subject}
@@ -431,11 +443,14 @@ def _binding(row: Any) -> RoleBinding:
         row.create_time,
         row.expire_time,
         row.revision,
+        row.condition,
+        row.context,
     )
 
 
 def _relationship(row: Any) -> Relationship:
-    return Relationship(_resource(row.resource), row.relation, _subject(row.subject), row.expire_time)
+    held = row.expire_time, row.condition, row.context
+    return Relationship(_resource(row.resource), row.relation, _subject(row.subject), *held)
 
 
 def _resource(stored: str) -> Resource:

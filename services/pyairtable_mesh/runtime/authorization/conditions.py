@@ -67,7 +67,7 @@ class Conditions:
         if unknown := sorted(term.context.keys() - program.parameters.keys()):
             words = f"the condition {term.condition} has no parameter {unknown[0]!r}"
             raise InvalidArgument.of_field(f"{field}.context", words, reason="INVALID_CONTEXT")
-        program.values(term.context)
+        program.values(term.context, f"{field}.context")
 
 
 class _Program:
@@ -128,15 +128,17 @@ class _Program:
     def _exhausted(self) -> ResourceExhausted:
         return exhausted(f"the condition {self.name} costs more than it may with these values", [self.name])
 
-    def values(self, context: Mapping[str, Any], *, bounded: bool = False) -> dict[str, Any]:
-        """The values as CEL takes them; where they are `bounded`, ResourceExhausted if they cost too much together."""
+    def values(self, context: Mapping[str, Any], field: str = "context", *, bounded: bool = False) -> dict[str, Any]:
+        """The values, which stand in `field`, as CEL takes them; where they are `bounded`, ResourceExhausted if they
+        cost too much together.
+        """
         text = json.dumps(list(context.values()), default=str) if context else "[]"
         if len(text) > MAX_CONTEXT_BYTES:
             words = f"values for {self.name} have more than {MAX_CONTEXT_BYTES} bytes"
-            raise InvalidArgument.of_field("context", words, reason="INVALID_CONTEXT")
+            raise InvalidArgument.of_field(field, words, reason="INVALID_CONTEXT")
         if bounded and not self._is_cheap(text):
             raise self._exhausted()
-        return {name: self._value(name, value) for name, value in context.items()}
+        return {name: self._value(name, value, f"{field}.{name}") for name, value in context.items()}
 
     def _is_cheap(self, text: str) -> bool:
         """Whether values may be evaluated; what holds for the next powers of two holds for them."""
@@ -147,12 +149,12 @@ class _Program:
             self._cheap[key] = self._costs.bound(rounded, text) <= costs.BUDGET
         return self._cheap[key] or self._costs.bound(size, text) <= costs.BUDGET
 
-    def _value(self, name: str, value: Any) -> Any:
+    def _value(self, name: str, value: Any, field: str) -> Any:
         try:
             return _zone(value) if name in self._zones else _converted(self.parameters[name], value)
         except (ValueError, TypeError, OverflowError):
             words = f"{name} of {self.name} is a {self.parameters[name]}"
-            raise InvalidArgument.of_field(f"context.{name}", words, reason="INVALID_CONTEXT") from None
+            raise InvalidArgument.of_field(field, words, reason="INVALID_CONTEXT") from None
 
 
 def _cel_type(cel: Any, kind: ParameterType) -> Any:
