@@ -48,10 +48,20 @@ def _grant(role: str, resource: str, subject: str, **more: Any) -> pb.GrantRoleR
 
 
 def _update(
-    resource: str, relation: str, subject: str, operation: pb.RelationshipUpdate.Operation = Update.OPERATION_CREATE
+    resource: str,
+    relation: str,
+    subject: str,
+    operation: pb.RelationshipUpdate.Operation = Update.OPERATION_CREATE,
+    condition: pb.ConditionReference | None = None,
 ) -> pb.RelationshipUpdate:
-    relationship = pb.Relationship(resource=resource, relation=relation, subject=subject)
+    relationship = pb.Relationship(resource=resource, relation=relation, subject=subject, condition=condition)
     return pb.RelationshipUpdate(operation=operation, relationship=relationship)
+
+
+def _condition(**values: Any) -> pb.ConditionReference:
+    condition = pb.ConditionReference(name="in_network")
+    condition.context.update(values)
+    return condition
 
 
 def _check(resource: str, permission: str, subject: str = "", **more: Any) -> pb.CheckPermissionRequest:
@@ -215,6 +225,30 @@ BAD = [
         "INVALID_ARGUMENT",
         "UNKNOWN_CONDITION",
         ["condition"],
+    ),
+    (
+        "GrantRole",
+        _grant("roles/viewer", BASE, CAROL, condition=_condition(network=7)),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "INVALID_CONTEXT",
+        ["condition.context.network"],
+    ),
+    (
+        "WriteRelationships",
+        _write(_update(TABLE, "base", BASE, condition=_condition())),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "SUBJECT_NOT_ADMITTED",
+        ["updates[0].relationship.subject"],
+    ),
+    (
+        "WriteRelationships",
+        _write(_update(GROUP, "member", CAROL, condition=_condition(planet="here"))),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "INVALID_CONTEXT",
+        ["updates[0].relationship.condition.context"],
     ),
     ("GrantRole", _grant("roles/owner", TENANT, BOB), bearer("user"), "PERMISSION_DENIED", "WORKLOAD_NOT_ALLOWED", []),
     ("RevokeRole", pb.RevokeRoleRequest(name=BINDING), OWNER, "NOT_FOUND", "ROLE_BINDING_NOT_FOUND", []),
@@ -510,10 +544,51 @@ async def test_a_retried_grant_is_answered_alike(stub: Stub) -> None:
     request = _grant("roles/editor", BASE, members(), request_id=str(uuid.uuid4()))
     first, second = [await stub.GrantRole(request, metadata=OWNER) for _ in range(2)]
     assert first == second
+    another = pb.GrantRoleRequest()
+    another.CopyFrom(request)
+    another.condition.CopyFrom(_condition(network="::/0"))
     request.subject = BOB
+    for reused in (request, another):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GrantRole(reused, metadata=OWNER)
+        assert _details(caught.value)[0] == "REQUEST_ID_REUSED"
+
+
+async def test_what_is_given_under_a_condition_is_answered_and_read_as_such(stub: Stub) -> None:
+    inside = _condition(network="10.0.0.0/8")
+    granted = await stub.GrantRole(_grant("roles/editor", BASE, members(), condition=inside), metadata=OWNER)
+    binding = granted.role_binding
+    assert binding.condition == inside
+    joined = _update(GROUP, "member", CAROL, condition=inside)
+    await stub.WriteRelationships(_write(joined), metadata=OWNER)
+    results = []
+    for address in ("10.1.1.1", "192.168.0.1", ""):
+        request = _check(TABLE, "create_record")
+        if address:
+            request.context.update({"address": address})
+        results.append((await stub.CheckPermission(request, metadata=STRANGER)).decision)
+    assert [each.result for each in results] == [
+        pb.Decision.RESULT_ALLOWED,
+        pb.Decision.RESULT_DENIED,
+        pb.Decision.RESULT_CONDITIONAL,
+    ]
+    assert results[2].missing_context == ["address"]
+    explained = await stub.ExplainPermission(
+        pb.ExplainPermissionRequest(resource=TABLE, permission="create_record", subject=CAROL), metadata=OWNER
+    )
+    assert [(each.condition, each.carrier) for each in explained.failed_conditions] == [
+        ("in_network", binding.name),
+        ("in_network", f"{members()}@{CAROL}"),
+    ]
+    assert await stub.GetRoleBinding(pb.GetRoleBindingRequest(name=binding.name), metadata=OWNER) == binding
+    listed = await stub.ListRoleBindings(pb.ListRoleBindingsRequest(resource=BASE), metadata=OWNER)
+    assert binding in listed.role_bindings
+    read = pb.ReadRelationshipsRequest(filter=pb.RelationshipFilter(resource=GROUP))
+    found = await stub.ReadRelationships(read, metadata=OWNER)
+    assert list(found.relationships) == [joined.relationship]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.GrantRole(request, metadata=OWNER)
-    assert _details(caught.value)[0] == "REQUEST_ID_REUSED"
+        await stub.GrantRole(_grant("roles/viewer", TABLE, BOB), metadata=STRANGER)
+    assert caught.value.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED}
 
 
 async def test_effective_permissions_with_the_fields_that_differ(stub: Stub) -> None:

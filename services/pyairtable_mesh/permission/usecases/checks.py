@@ -121,7 +121,7 @@ class Sight:
     def record(self, question: Question, decision: Decision) -> auditing.Decision:
         """The decision as the audit log takes it, with the grant that it came through."""
         key = (question.resource, question.verb, question.subject or self.caller)
-        return recorded(self.state.engine, key, decision, self._plain)
+        return recorded(self.state.engine, key, decision, self.given(question.context))
 
     def require_askable(self, asked: Asked) -> None:
         """PermissionDenied or NotFound for a question about another by one who does not manage the resource."""
