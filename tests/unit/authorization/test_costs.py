@@ -10,10 +10,11 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from pyairtable_mesh.runtime.authorization import costs
-from pyairtable_mesh.runtime.authorization.conditions import MAX_CONTEXT_BYTES, Conditions
+from pyairtable_mesh.runtime.authorization.conditions import Conditions
 from pyairtable_mesh.runtime.authorization.facts import Term, Verdict
 from pyairtable_mesh.runtime.authorization.language.errors import SchemaError
 from pyairtable_mesh.runtime.authorization.language.syntax import Condition, ParameterType, Schema
+from pyairtable_mesh.runtime.authorization.programs import MAX_CONTEXT_BYTES
 from pyairtable_mesh.runtime.errors import InvalidArgument, ResourceExhausted
 
 SLACK = 5

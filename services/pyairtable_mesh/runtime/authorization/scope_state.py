@@ -194,7 +194,8 @@ class ScopedState:
         if removed:
             self.graph.remove(slot, target, subject)
         else:
-            self.conditions.compile((each.term,))
+            if each.term.condition:
+                self.conditions.compile((each.term,))
             self.graph.put(slot, target, subject, each.term)
         if each.relation == MEMBER:
             # A group is asked for by its members' userset, whether or not anything is bound to it yet.
@@ -228,7 +229,8 @@ class ScopedState:
             self._touch(old.subject)
         if removed:
             return
-        self.conditions.compile((binding.term,))
+        if binding.term.condition:
+            self.conditions.compile((binding.term,))
         names = self.graph.names
         resource, subject = names.object(binding.resource), names.subject(binding.subject)
         self.bindings.put(Bound(subject, binding.role, binding.term, binding.id, resource))

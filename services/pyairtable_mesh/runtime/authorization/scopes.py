@@ -116,7 +116,8 @@ class ScopedEngine(ScopedState):
         those of a check.
         """
         self.identities.begin(steps)
-        self.conditions.compile(each.term for each in given.contextual)
+        if given.contextual:
+            self.conditions.compile(each.term for each in given.contextual)
         return View(self.graph, given)
 
     def verdict(self, view: View, subject: int, resource: int, permission: int) -> Verdict:
