@@ -37,6 +37,11 @@ TIME = "2026-01-01T00:00:00Z"
 LONG = MAX_CONTEXT_BYTES - 100
 
 
+def test_cel_itself_ends_what_iterates_more_often_than_the_bound_counts_with() -> None:
+    assert evaluated(nested("l.all", 2, "true"), {"l": [1] * 90}) is True
+    assert evaluated(nested("l.all", 2, "true"), {"l": [1] * 150}) == "EVALUATION_LIMIT"
+
+
 def test_a_refusal_names_the_condition() -> None:
     with pytest.raises(ResourceExhausted, match="the condition c costs more than it may") as refused:
         conditions("l.all(x, l.all(y, l.all(z, x > y + z)))").evaluate(Term("c", {"l": [1] * 100}), {})

@@ -153,7 +153,7 @@ def _handed(kind: ParameterType) -> int:
 def _zone_names() -> frozenset[str]:
     import zoneinfo  # noqa: PLC0415 # only for expressions that name a zone
 
-    return frozenset(zoneinfo.available_timezones())
+    return frozenset({"UTC", *zoneinfo.available_timezones()})  # where no zones are installed CEL has that one
 
 
 def _zone(value: Any) -> str:
