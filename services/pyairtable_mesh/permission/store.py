@@ -27,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from pyairtable_mesh.permission import changelog, schema
+from pyairtable_mesh.permission import changelog, schema, statements
 from pyairtable_mesh.permission.domain import (
     Changed,
     Fact,
@@ -43,80 +43,11 @@ from pyairtable_mesh.permission.domain import (
 from pyairtable_mesh.permission.evaluator import Closure, Grant, Held
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
 from pyairtable_mesh.runtime.asyncio_core import AsyncConnection
-from pyairtable_mesh.runtime.columns import Timestamp
 
 RelationshipKey = tuple[str, str, str]
 """Resource, relation and subject: the order that relationships are listed in."""
 
 _ROWS_OF_A_PART = 500
-_LISTED = {
-    "sqlite": "json_each(:{0}) AS listed",
-    "postgresql": "unnest(CAST(:{0} AS text[])) AS listed(value)",
-}
-"""The strings of a parameter as rows; `_list` makes its value."""
-_PROBED = {
-    "sqlite": "{outer} CROSS JOIN {table} AS r WHERE {condition}",
-    "postgresql": "{outer} CROSS JOIN LATERAL (SELECT * FROM {table} AS r WHERE {condition} OFFSET 0) AS r",
-}
-"""An index probe of `table` for each row of `outer`, which planners without fresh statistics would not choose."""
-_LINKS = ", ".join(f"'{relation}'" for relation in sorted(schema.LINKS))
-
-
-def _closure(dialect: str) -> TextClause:
-    probed, listed = _PROBED[dialect], _LISTED[dialect]
-    link = f"r.tenant_id = :tenant AND r.relation IN ({_LINKS}) AND r.resource = "
-    joined = (
-        "r.tenant_id = :tenant AND r.relation = 'member' AND (r.expire_time IS NULL OR r.expire_time > :now)"
-        " AND r.subject = "
-    )
-
-    def each(outer: str, condition: str) -> str:
-        return probed.format(outer=outer, table="relationship", condition=condition)
-
-    return text(f"""
-        WITH RECURSIVE
-        link(child, parent) AS (
-          SELECT r.resource, r.subject FROM {each(listed.format("resources"), f"{link} listed.value")}
-          UNION
-          SELECT r.resource, r.subject FROM {each("link", f"{link} link.parent")}
-        ),
-        membership(member, joined, condition) AS (
-          SELECT r.subject, r.resource, r.condition FROM {each(listed.format("subjects"), f"{joined} listed.value")}
-          UNION
-          SELECT r.subject, r.resource, r.condition
-          FROM {each("membership", f"{joined} membership.joined || '#member'")}
-        )
-        SELECT 'link' AS kind, child, parent FROM link
-        UNION ALL
-        SELECT * FROM (
-          SELECT CASE WHEN condition = '' THEN 'membership' ELSE 'conditional' END, member, joined
-          FROM membership LIMIT :most
-        ) AS bounded
-    """).bindparams(bindparam("now", type_=Timestamp()))  # noqa: S608 - constants of this module and the schema
-
-
-def _held(dialect: str) -> TextClause:
-    probed, listed = _PROBED[dialect], _LISTED[dialect]
-    bound = "r.tenant_id = :tenant AND r.subject = listed.value AND (r.expire_time IS NULL OR r.expire_time > :now)"
-    bindings = probed.format(outer=listed.format("subjects"), table="role_binding", condition=bound)
-    scoped = "r.tenant_id = :tenant AND r.resource = listed.value"
-    modes = probed.format(outer=listed.format("resources"), table="inheritance", condition=scoped)
-    return text(f"""
-        SELECT 'grant' AS kind, b.binding_id AS name, b.role AS value, b.resource, b.subject, role.permissions,
-               b.condition
-        FROM (SELECT r.* FROM {bindings}) AS b
-        LEFT JOIN role ON role.tenant_id = :tenant AND role.role_id = b.role
-        WHERE b.resource IN (SELECT value FROM {listed.format("resources")})
-        UNION ALL
-        SELECT 'mode', '', r.mode, r.resource, '', NULL, '' FROM {modes}
-        UNION ALL
-        SELECT 'revision', '', CAST(v.revision AS text), '', '', NULL, '' FROM revision v WHERE v.tenant_id = :tenant
-    """).bindparams(bindparam("now", type_=Timestamp()))  # noqa: S608 - constants of this module and the schema
-
-
-# Text and not Core: they run for every check, and Core would take longer to compile than SQLite to answer.
-_CLOSURE_BY_DIALECT = {dialect: _closure(dialect) for dialect in _LISTED}
-_HELD_BY_DIALECT = {dialect: _held(dialect) for dialect in _LISTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +61,7 @@ class View:
     async def closure(self, resources: Collection[str], subjects: Collection[str], limit: int) -> Closure:
         """See `evaluator.Reads`."""
         parameters = {"tenant": self.tenant_id, "now": self.now, "most": limit}
-        rows = await self._about(_CLOSURE_BY_DIALECT, resources, subjects, parameters)
+        rows = await self._about(statements.CLOSURE, resources, subjects, parameters)
         parents = {child: parent for kind, child, parent in rows if kind == "link"}
         sure = [(member, joined) for kind, member, joined in rows if kind == "membership"]
         return Closure(parents, sure, [(member, joined) for kind, member, joined in rows if kind == "conditional"])
@@ -142,7 +73,7 @@ class View:
         modes: dict[str, ScopeMode] = {}
         revision = 0
         custom: dict[str, frozenset[str]] = {}
-        rows = await self._about(_HELD_BY_DIALECT, resources, subjects, parameters)
+        rows = await self._about(statements.HELD, resources, subjects, parameters)
         for kind, name, value, resource, subject, permissions, condition in rows:
             if kind == "grant":
                 held = schema.SYSTEM_ROLES.get(value) or custom.get(value)
@@ -157,13 +88,13 @@ class View:
 
     async def _about(
         self,
-        statements: Mapping[str, TextClause],
+        by_dialect: Mapping[str, TextClause],
         resources: Collection[str],
         subjects: Collection[str],
         parameters: Mapping[str, Any],
     ) -> Sequence[Any]:
         listed = {"resources": self._list(resources), "subjects": self._list(subjects)}
-        statement = statements[self.connection.dialect.name]
+        statement = by_dialect[self.connection.dialect.name]
         return (await self.connection.execute(statement, {**parameters, **listed})).all()
 
     async def revision(self) -> int:
@@ -269,7 +200,7 @@ class View:
         return or_(table.c.expire_time.is_(None), table.c.expire_time > self.now)
 
     def _in(self, where: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
-        listed = text(_LISTED[self.connection.dialect.name].format(where.key))
+        listed = text(statements.LISTED[self.connection.dialect.name].format(where.key))
         rows: Select[str] = select(column("value", String())).select_from(
             listed.bindparams(bindparam(where.key, self._list(values)))
         )
