@@ -6,6 +6,7 @@ from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Qu
 from pyairtable_mesh.permission.usecases.consistency import Consistency
 from pyairtable_mesh.runtime import access
 from pyairtable_mesh.runtime.authorization import Decision
+from pyairtable_mesh.runtime.authorizer import Undecided
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import MeshError
 
@@ -16,7 +17,7 @@ class LocalAuthorizer:
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
 
-    async def check(self, caller: RequestContext, questions: Sequence[access.Question]) -> Sequence[bool]:
+    async def check(self, caller: RequestContext, questions: Sequence[access.Question]) -> Sequence[bool | Undecided]:
         """One answer per question; raises the first error, so that the caller fails closed."""
         asked = [Question(resource, verb) for resource, verb in questions]
         given = Circumstances(consistency=Consistency(caller.consistency_token))
@@ -24,4 +25,8 @@ class LocalAuthorizer:
         for result in results:
             if isinstance(result, MeshError):
                 raise result
-        return [isinstance(result, Decision) and result.allowed for result in results]
+        return [_answer(result) for result in results if isinstance(result, Decision)]
+
+
+def _answer(decision: Decision) -> bool | Undecided:
+    return Undecided(decision.missing) if decision.missing else decision.allowed

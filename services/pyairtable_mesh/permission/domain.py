@@ -104,12 +104,16 @@ def _known_type(name: str, field: str) -> schema.ResourceType:
 
 @dataclass(frozen=True, slots=True)
 class Relationship:
-    """The subject stands in the relation to the resource, until `expire_time`."""
+    """The subject stands in the relation to the resource, until `expire_time`, and where it has one under a condition
+    with values as JSON.
+    """
 
     resource: Resource
     relation: str
     subject: Subject
     expire_time: datetime | None = None
+    condition: str = ""
+    context: str = ""
 
     def __str__(self) -> str:
         return f"{self.resource}#{self.relation}@{self.subject}"
@@ -121,7 +125,7 @@ class Relationship:
 
     @property
     def key(self) -> "Relationship":
-        """The same without its expiry: what can be stored only once."""
+        """The same without its expiry and condition: what can be stored only once."""
         return Relationship(self.resource, self.relation, self.subject)
 
     def validate(self, field: str, now: datetime | None = None) -> None:
@@ -130,8 +134,10 @@ class Relationship:
         if admitted is None:
             words = f"a {self.resource.type} has no relation {self.relation!r}"
             raise InvalidArgument.of_field(f"{field}.relation", words, reason="UNKNOWN_RELATION")
-        if self.subject.kind not in admitted:
-            words = f"{self.relation!r} of a {self.resource.type} admits {', '.join(sorted(admitted))}"
+        require_condition(self.condition, f"{field}.condition")
+        if not schema.admits(self.resource.type, self.relation, self.subject.kind, self.condition):
+            given = f", and no {self.subject.kind} with {self.condition}" if self.condition else ""
+            words = f"{self.relation!r} of a {self.resource.type} admits {', '.join(sorted(admitted))}{given}"
             raise InvalidArgument.of_field(f"{field}.subject", words, reason="SUBJECT_NOT_ADMITTED")
         if self.expire_time is not None and not self.is_membership:
             words = "a link to a parent cannot expire"
@@ -253,7 +259,10 @@ def role_id(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RoleBinding:
-    """A role that a subject has at a resource and below, until `expire_time`."""
+    """A role that a subject has at a resource and below, until `expire_time`, and where it has one under a condition
+    with values as JSON. What can be bound only once is the role, to a subject at a resource: the condition is no part
+    of that.
+    """
 
     id: str
     role: str
@@ -263,6 +272,8 @@ class RoleBinding:
     create_time: datetime
     expire_time: datetime | None = None
     revision: int = 0
+    condition: str = ""
+    context: str = ""
 
     @property
     def name(self) -> str:
@@ -276,9 +287,9 @@ class RoleBinding:
 
     @property
     def keeps_ownership(self) -> bool:
-        """Whether it alone is enough for its resource to have an owner: one actor, for good."""
+        """Whether it alone is enough for its resource to have an owner: one actor, for good and whatever happens."""
         owned = self.role == schema.OWNER and self.resource.type in schema.OWNED
-        return owned and self.subject.is_principal and self.expire_time is None
+        return owned and self.subject.is_principal and self.expire_time is None and not self.condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +397,13 @@ def require_bindable(subject: Subject, field: str = "subject") -> None:
     if not (subject.is_principal or subject.kind in {f"{schema.GROUP}#{schema.MEMBER}", "user:*"}):
         words = "a role is bound to a user, service account, API key, share link, to group:…#member or to user:*"
         raise InvalidArgument.of_field(field, words, reason="SUBJECT_NOT_ADMITTED")
+
+
+def require_condition(name: str, field: str) -> None:
+    """`InvalidArgument` for a condition that the schema does not have; none is one that it has."""
+    if name and name not in schema.CONDITIONS:
+        words = f"there is no condition {name!r}: there is {', '.join(sorted(schema.CONDITIONS))}"
+        raise InvalidArgument.of_field(field, words, reason="UNKNOWN_CONDITION")
 
 
 def require_future(time: datetime | None, now: datetime, field: str) -> None:

@@ -24,21 +24,27 @@ _OWNER_PERMISSIONS = schema.SYSTEM_ROLES[schema.OWNER]
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A role binding with what it permits; resource and subject in their text form, `role` by its id."""
+    """A role binding with what it permits; resource and subject in their text form, `role` by its id. A `conditional`
+    one gives nothing, for nobody knows here whether it holds; but it may reduce.
+    """
 
     binding: str
     role: str
     resource: str
     subject: str
     permissions: frozenset[str]
+    conditional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """Everything above some resources (child to parent) and around some subjects ((member, group) pairs)."""
+    """Everything above some resources (child to parent) and around some subjects ((member, group) pairs), also what
+    holds only under a condition.
+    """
 
     parents: Mapping[str, str]
     memberships: Sequence[tuple[str, str]]
+    conditional: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +88,19 @@ class Why:
 
 @dataclass(slots=True)
 class Answers:
-    """Answers about the resources and subjects that the facts were read for, and no others."""
+    """Answers about the resources and subjects that the facts were read for, and no others. Only what is sure counts as
+    allowed: whatever hangs on a condition is not.
+    """
 
     tenant: str
     parents: Mapping[str, str]
     memberships: Mapping[str, Sequence[str]]
+    conditional: Mapping[str, Sequence[str]]
+    """Groups by members that are in them under a condition."""
     grants: Mapping[str, Sequence[Grant]]
     modes: Mapping[str, ScopeMode]
     revision: int
-    _identities: dict[str, dict[str, tuple[str, str] | None]] = field(default_factory=dict)
+    _identities: dict[tuple[str, bool], dict[str, tuple[str, str] | None]] = field(default_factory=dict)
     _effective: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
     def allowed(self, subject: str, resource: str, permission: str) -> bool:
@@ -112,7 +122,7 @@ class Answers:
             case ScopeMode.RESTRICT:
                 held &= above
             case ScopeMode.OVERRIDE:
-                held = held if own else above
+                held = held if own or self._reduced(subject, resource) else above
         if self.owner_grant(subject, resource) is not None:
             held |= _OWNER_PERMISSIONS
         self._effective[key] = held
@@ -124,7 +134,12 @@ class Answers:
         if not here:
             return []
         identities = self.identities(subject)
-        return [grant for grant in here if grant.subject in identities]
+        return [grant for grant in here if grant.subject in identities and not grant.conditional]
+
+    def _reduced(self, subject: str, resource: str) -> bool:
+        """Whether a grant at the resource may count, under a condition: enough to override what is above."""
+        here = self.grants.get(resource)
+        return bool(here) and not self.possible(subject).keys().isdisjoint(grant.subject for grant in here or ())
 
     def owner_grant(self, subject: str, resource: str) -> Grant | None:
         """The nearest grant, here or above, that makes the subject an owner: owners are never reduced."""
@@ -156,19 +171,26 @@ class Answers:
 
     def identities(self, subject: str) -> Mapping[str, tuple[str, str] | None]:
         """All that the subject counts as, by the shortest way: each with the membership that leads to it."""
-        known = self._identities.get(subject)
+        return self._known(subject, sure=True)
+
+    def possible(self, subject: str) -> Mapping[str, tuple[str, str] | None]:
+        """The same with what the subject counts as under conditions."""
+        return self._known(subject, sure=not self.conditional)
+
+    def _known(self, subject: str, *, sure: bool) -> Mapping[str, tuple[str, str] | None]:
+        known = self._identities.get((subject, sure))
         if known is None:
-            known = self._identities[subject] = self._follow(subject)
+            known = self._identities[subject, sure] = self._follow(subject, sure=sure)
         return known
 
-    def _follow(self, subject: str) -> dict[str, tuple[str, str] | None]:
+    def _follow(self, subject: str, *, sure: bool) -> dict[str, tuple[str, str] | None]:
         reached: dict[str, tuple[str, str] | None] = {subject: None}
         if subject.startswith("user:"):
             reached[_EVERY_USER] = None
         queue = deque([(subject, 0)])
         while queue:
             member, depth = queue.popleft()
-            for group in self.memberships.get(member, ()):
+            for group in (*self.memberships.get(member, ()), *(() if sure else self.conditional.get(member, ()))):
                 members = f"{group}#{schema.MEMBER}"
                 if members in reached:
                     continue
@@ -193,7 +215,8 @@ class Answers:
             ways += [Why(nearest.grant, nearest.memberships, nearest.resources, above)] if above else []
         elif nearest:
             ways.append(nearest)
-        if above and (mode is ScopeMode.INHERIT or (mode is ScopeMode.OVERRIDE and not self.own(subject, resource))):
+        through = not (self.own(subject, resource) or self._reduced(subject, resource))
+        if above and (mode is ScopeMode.INHERIT or (mode is ScopeMode.OVERRIDE and through)):
             ways.append(Why(above.grant, above.memberships, (*above.resources, resource), above.parent))
         return min(ways, key=_steps)
 
@@ -244,6 +267,7 @@ class NaiveEvaluator:
         """
         parents: dict[str, str] = {}
         memberships: set[tuple[str, str]] = set()
+        conditional: set[tuple[str, str]] = set()
         moved = {str(each.resource): str(each.subject) for each in contextual if not each.is_membership}
         joined = [(str(each.subject), str(each.resource)) for each in contextual if each.is_membership]
         known_resources, known_subjects = set[str](), set[str]()
@@ -252,17 +276,19 @@ class NaiveEvaluator:
             closure = await reads.closure(new_resources, new_subjects, MAX_MEMBERSHIPS + 1)
             parents.update(closure.parents)
             memberships.update(closure.memberships)
-            if len(memberships) > MAX_MEMBERSHIPS:
+            conditional.update(closure.conditional)
+            if len(memberships) + len(conditional) > MAX_MEMBERSHIPS:
                 raise _too_much(f"there are more than {MAX_MEMBERSHIPS} memberships to follow", sorted(new_subjects))
             known_resources |= new_resources | closure.parents.keys() | set(closure.parents.values())
-            known_subjects |= new_subjects | {f"{group}#{schema.MEMBER}" for _, group in memberships}
+            known_subjects |= new_subjects | {f"{group}#{schema.MEMBER}" for _, group in memberships | conditional}
             memberships.update(pair for pair in joined if pair[0] in known_subjects)
             new_resources = {parent for child, parent in moved.items() if child in known_resources} - known_resources
             new_subjects = {f"{group}#{schema.MEMBER}" for _, group in memberships} - known_subjects
         tenant = f"{schema.TENANT}:{tenant_id}"
         held = await reads.held(known_resources | {tenant}, known_subjects | {_EVERY_USER})
         grants = _by_resource(held.grants)
-        return Answers(tenant, parents | moved, _grouped(memberships), grants, held.modes, held.revision)
+        groups = _grouped(memberships), _grouped(conditional)
+        return Answers(tenant, parents | moved, *groups, grants, held.modes, held.revision)
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -117,13 +117,19 @@ def consistency(wanted: pb.Consistency) -> Consistency:
 
 def relationship(message: pb.Relationship, field: str) -> Relationship:
     """A relationship; `field` is where it stands in the request."""
-    _refuse_condition(message.HasField("condition"), f"{field}.condition")
     return Relationship(
         Resource.parse(message.resource, f"{field}.resource"),
         message.relation,
         Subject.parse(message.subject, f"{field}.subject"),
         time(message.expire_time, f"{field}.expire_time") if message.HasField("expire_time") else None,
+        *condition(message.condition),
     )
+
+
+def condition(message: pb.ConditionReference) -> tuple[str, str]:
+    """The name of a condition and its values as JSON; both empty where there is none."""
+    context = message.context
+    return message.name, json.dumps(json_format.MessageToDict(context), sort_keys=True) if context.fields else ""
 
 
 def updates(messages: Iterable[pb.RelationshipUpdate]) -> list[domain.Update]:
@@ -149,10 +155,12 @@ def preconditions(messages: Iterable[pb.Precondition]) -> list[domain.Preconditi
 
 def grant(request: pb.GrantRoleRequest) -> Grant:
     """What to bind."""
-    _refuse_condition(request.HasField("condition"), "condition")
-    expire_time = time(request.expire_time, "expire_time") if request.HasField("expire_time") else None
     return Grant(
-        domain.role_id(request.role), Resource.parse(request.resource), Subject.parse(request.subject), expire_time
+        domain.role_id(request.role),
+        Resource.parse(request.resource),
+        Subject.parse(request.subject),
+        time(request.expire_time, "expire_time") if request.HasField("expire_time") else None,
+        *condition(request.condition),
     )
 
 
@@ -214,7 +222,7 @@ def from_explanation(explained: ScopedExplanation, token: str) -> pb.ExplainPerm
         failed_conditions=[
             pb.FailedCondition(
                 condition=each.condition,
-                carrier=domain.binding_name(each.carrier),
+                carrier=each.carrier if "#" in each.carrier else domain.binding_name(each.carrier),
                 missing_context=sorted(each.missing),
             )
             for each in explained.failed
@@ -250,22 +258,26 @@ def from_relationship(stored: Relationship) -> pb.Relationship:
         resource=str(stored.resource),
         relation=stored.relation,
         subject=str(stored.subject),
+        condition=_from_condition(stored),
         expire_time=_timestamp(stored.expire_time),
     )
 
 
+def _from_condition(carrier: Relationship | RoleBinding | SpaceRelationship) -> pb.ConditionReference | None:
+    if not carrier.condition:
+        return None
+    context = Struct()
+    context.update(json.loads(carrier.context) if carrier.context else {})
+    return pb.ConditionReference(name=carrier.condition, context=context)
+
+
 def from_space_relationship(stored: SpaceRelationship) -> pb.Relationship:
     """A relationship of a model that a tenant brings."""
-    condition = None
-    if stored.condition:
-        context = Struct()
-        context.update(json.loads(stored.context) if stored.context else {})
-        condition = pb.ConditionReference(name=stored.condition, context=context)
     return pb.Relationship(
         resource=stored.resource,
         relation=stored.relation,
         subject=stored.subject,
-        condition=condition,
+        condition=_from_condition(stored),
         expire_time=_timestamp(stored.expire_time),
     )
 
@@ -277,6 +289,7 @@ def from_binding(binding: RoleBinding) -> pb.RoleBinding:
         role=domain.role_name(binding.role),
         resource=str(binding.resource),
         subject=str(binding.subject),
+        condition=_from_condition(binding),
         expire_time=_timestamp(binding.expire_time),
         etag=binding.etag,
         create_time=_timestamp(binding.create_time),
@@ -388,12 +401,6 @@ def _change(change: Changed) -> pb.PermissionChange:
             return pb.PermissionChange(kind=kind, relationship=from_space_relationship(change.what))
         case SchemaVersion():
             raise ValueError("a schema is no relationship")
-
-
-def _refuse_condition(given: bool, field: str) -> None:
-    if given:
-        words = "the platform's schema has no conditions"
-        raise InvalidArgument.of_field(field, words, reason="UNKNOWN_CONDITION")
 
 
 def time(message: Timestamp, field: str) -> datetime:

@@ -1,6 +1,7 @@
 """The product's space in memory: one tenant's engine, loaded from its rows."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -82,8 +83,7 @@ def as_change(changed: Changed) -> ScopedChange:
         case Relationship():
             return Change(as_relationship(changed.what), removed=not changed.kept)
         case RoleBinding() as each:
-            term = Term(expires=each.expire_time.timestamp()) if each.expire_time else Term()
-            binding = Binding(each.id, each.role, str(each.resource), str(each.subject), term)
+            binding = Binding(each.id, each.role, str(each.resource), str(each.subject), _term(each))
             return BindingChange(binding, removed=not changed.kept)
         case Role():
             return RoleChange(changed.what.id, changed.what.permissions if changed.kept else None)
@@ -95,5 +95,17 @@ def as_change(changed: Changed) -> ScopedChange:
 
 def as_relationship(each: Relationship) -> facts.Relationship:
     """A relationship as the engine takes it."""
-    term = Term(expires=each.expire_time.timestamp()) if each.expire_time else Term()
-    return facts.Relationship(str(each.resource), each.relation, str(each.subject), term)
+    return facts.Relationship(str(each.resource), each.relation, str(each.subject), _term(each))
+
+
+def require_context(each: Relationship | RoleBinding, field: str) -> None:
+    """InvalidArgument on a part of `field` for values that a known condition has no use for, or of another type."""
+    if each.condition:
+        product.conditions().validate(_term(each), field)
+
+
+def _term(each: Relationship | RoleBinding) -> Term:
+    if not each.condition and each.expire_time is None:
+        return facts.ALWAYS
+    expires = each.expire_time.timestamp() if each.expire_time else None
+    return Term(each.condition, json.loads(each.context) if each.context else {}, expires)

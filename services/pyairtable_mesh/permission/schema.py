@@ -76,6 +76,9 @@ PERMISSIONS = frozenset(_POLICY.permissions)
 SYSTEM_ROLES: Mapping[str, frozenset[str]] = MappingProxyType(product.system_roles())
 """The permissions of each system role, from the least to the greatest; each has all of the one before."""
 
+CONDITIONS = frozenset(_POLICY.schema.conditions)
+"""Under which a role can be bound."""
+
 
 def relations(resource_type: str) -> Mapping[str, frozenset[str]]:
     """The relations of a known type, each with the subjects it admits: types, or ``type#relation``."""
@@ -85,6 +88,14 @@ def relations(resource_type: str) -> Mapping[str, frozenset[str]]:
     if resource_type == GROUP:
         return {MEMBER: frozenset({"user", "service_account", f"{GROUP}#{MEMBER}"})}
     return {}
+
+
+def admits(resource_type: str, relation: str, kind: str, condition: str) -> bool:
+    """Whether a relation of a known type admits a kind of subject, under a condition (empty: always)."""
+    if not condition:
+        return kind in relations(resource_type).get(relation, ())
+    admitted = _POLICY.schema.types[resource_type].relations[relation].admitted
+    return any((each.kind, each.condition) == (kind, condition) for each in admitted)
 
 
 def descendants(resource_type: str) -> frozenset[str]:

@@ -1,9 +1,6 @@
 """Protos to domain objects and back, for models that tenants bring."""
 
-import json
 from collections.abc import Iterable, Sequence
-
-from google.protobuf import json_format
 
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission import messages
@@ -44,13 +41,9 @@ def relationships(found: Iterable[pb.Relationship], field: str) -> list[SpaceRel
 
 def relationship(message: pb.Relationship, field: str) -> SpaceRelationship:
     """A relationship; `field` is where it stands in the request."""
-    context = ""
-    if message.condition.context.fields:
-        context = json.dumps(json_format.MessageToDict(message.condition.context), sort_keys=True)
     expires = messages.time(message.expire_time, f"{field}.expire_time") if message.HasField("expire_time") else None
-    return SpaceRelationship(
-        message.resource, message.relation, message.subject, message.condition.name, context, expires
-    )
+    condition, context = messages.condition(message.condition)
+    return SpaceRelationship(message.resource, message.relation, message.subject, condition, context, expires)
 
 
 def updates(found: Iterable[pb.RelationshipUpdate]) -> list[SpaceUpdate]:

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Select,
     String,
@@ -20,16 +19,14 @@ from sqlalchemy import (
     bindparam,
     column,
     delete,
-    insert,
     or_,
     select,
     text,
     tuple_,
-    update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.permission import changelog, schema
+from pyairtable_mesh.permission import changelog, schema, statements
 from pyairtable_mesh.permission.domain import (
     Changed,
     Fact,
@@ -45,89 +42,11 @@ from pyairtable_mesh.permission.domain import (
 from pyairtable_mesh.permission.evaluator import Closure, Grant, Held
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
 from pyairtable_mesh.runtime import auditing
-from pyairtable_mesh.runtime.columns import Timestamp, insert_missing
 
 RelationshipKey = tuple[str, str, str]
 """Resource, relation and subject: the order that relationships are listed in."""
 
 _ROWS_OF_A_PART = 500
-_LISTED = {
-    "sqlite": "json_each(:{0}) AS listed",
-    "postgresql": "unnest(CAST(:{0} AS text[])) AS listed(value)",
-}
-"""The strings of a parameter as rows; `_list` makes its value."""
-_PROBED = {
-    "sqlite": "{outer} CROSS JOIN {table} AS r WHERE {condition}",
-    "postgresql": "{outer} CROSS JOIN LATERAL (SELECT * FROM {table} AS r WHERE {condition} OFFSET 0) AS r",
-}
-"""An index probe of `table` for each row of `outer`, which planners without fresh statistics would not choose."""
-_LINKS = ", ".join(f"'{relation}'" for relation in sorted(schema.LINKS))
-
-
-def _closure(dialect: str) -> TextClause:
-    probed, listed = _PROBED[dialect], _LISTED[dialect]
-    link = f"r.tenant_id = :tenant AND r.relation IN ({_LINKS}) AND r.resource = "
-    joined = (
-        "r.tenant_id = :tenant AND r.relation = 'member' AND (r.expire_time IS NULL OR r.expire_time > :now)"
-        " AND r.subject = "
-    )
-
-    def each(outer: str, condition: str) -> str:
-        return probed.format(outer=outer, table="relationship", condition=condition)
-
-    return text(f"""
-        WITH RECURSIVE
-        link(child, parent) AS (
-          SELECT r.resource, r.subject FROM {each(listed.format("resources"), f"{link} listed.value")}
-          UNION
-          SELECT r.resource, r.subject FROM {each("link", f"{link} link.parent")}
-        ),
-        membership(member, joined) AS (
-          SELECT r.subject, r.resource FROM {each(listed.format("subjects"), f"{joined} listed.value")}
-          UNION
-          SELECT r.subject, r.resource FROM {each("membership", f"{joined} membership.joined || '#member'")}
-        )
-        SELECT 'link' AS kind, child, parent FROM link
-        UNION ALL
-        SELECT * FROM (SELECT 'membership', member, joined FROM membership LIMIT :most) AS bounded
-    """).bindparams(bindparam("now", type_=Timestamp()))  # noqa: S608 - constants of this module and the schema
-
-
-def _held(dialect: str) -> TextClause:
-    probed, listed = _PROBED[dialect], _LISTED[dialect]
-    bound = "r.tenant_id = :tenant AND r.subject = listed.value AND (r.expire_time IS NULL OR r.expire_time > :now)"
-    bindings = probed.format(outer=listed.format("subjects"), table="role_binding", condition=bound)
-    scoped = "r.tenant_id = :tenant AND r.resource = listed.value"
-    modes = probed.format(outer=listed.format("resources"), table="inheritance", condition=scoped)
-    return text(f"""
-        SELECT 'grant' AS kind, b.binding_id AS name, b.role AS value, b.resource, b.subject, role.permissions
-        FROM (SELECT r.* FROM {bindings}) AS b
-        LEFT JOIN role ON role.tenant_id = :tenant AND role.role_id = b.role
-        WHERE b.resource IN (SELECT value FROM {listed.format("resources")})
-        UNION ALL
-        SELECT 'mode', '', r.mode, r.resource, '', NULL FROM {modes}
-        UNION ALL
-        SELECT 'revision', '', CAST(v.revision AS text), '', '', NULL FROM revision v WHERE v.tenant_id = :tenant
-    """).bindparams(bindparam("now", type_=Timestamp()))  # noqa: S608 - constants of this module and the schema
-
-
-# Text and not Core: they run for every check, and Core would take longer to compile than SQLite to answer.
-_CLOSURE_BY_DIALECT = {dialect: _closure(dialect) for dialect in _LISTED}
-_HELD_BY_DIALECT = {dialect: _held(dialect) for dialect in _LISTED}
-# The same goes for what every change does.
-_TENANT: BindParameter[str] = bindparam("tenant")
-_RAISE = (
-    update(REVISION)
-    .where(REVISION.c.tenant_id == _TENANT)
-    .values(revision=REVISION.c.revision + 1)
-    .returning(REVISION.c.revision)
-)
-_INSERT = {table: insert(table) for table in (INHERITANCE, RELATIONSHIP, REVISION, ROLE)}
-_DELETE_BY_KEY = delete(RELATIONSHIP).where(
-    RELATIONSHIP.c.tenant_id == _TENANT,
-    *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in ("resource", "relation", "subject")),
-)
-_INSERT_BINDING = insert_missing(ROLE_BINDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +62,10 @@ class View:
     async def closure(self, resources: Collection[str], subjects: Collection[str], limit: int) -> Closure:
         """See `evaluator.Reads`."""
         parameters = {"tenant": self.tenant_id, "now": self.now, "most": limit}
-        rows = await self._about(_CLOSURE_BY_DIALECT, resources, subjects, parameters)
+        rows = await self._about(statements.CLOSURE, resources, subjects, parameters)
         parents = {child: parent for kind, child, parent in rows if kind == "link"}
-        return Closure(parents, [(member, joined) for kind, member, joined in rows if kind == "membership"])
+        sure = [(member, joined) for kind, member, joined in rows if kind == "membership"]
+        return Closure(parents, sure, [(member, joined) for kind, member, joined in rows if kind == "conditional"])
 
     async def held(self, resources: Collection[str], subjects: Collection[str]) -> Held:
         """See `evaluator.Reads`."""
@@ -154,13 +74,13 @@ class View:
         modes: dict[str, ScopeMode] = {}
         revision = 0
         custom: dict[str, frozenset[str]] = {}
-        rows = await self._about(_HELD_BY_DIALECT, resources, subjects, parameters)
-        for kind, name, value, resource, subject, permissions in rows:
+        rows = await self._about(statements.HELD, resources, subjects, parameters)
+        for kind, name, value, resource, subject, permissions, condition in rows:
             if kind == "grant":
                 held = schema.SYSTEM_ROLES.get(value) or custom.get(value)
                 if held is None:
                     held = custom[value] = frozenset(permissions.split())
-                grants.append(Grant(name, value, resource, subject, held))
+                grants.append(Grant(name, value, resource, subject, held, conditional=bool(condition)))
             elif kind == "mode":
                 modes[resource] = ScopeMode(value)
             else:
@@ -169,13 +89,13 @@ class View:
 
     async def _about(
         self,
-        statements: Mapping[str, TextClause],
+        by_dialect: Mapping[str, TextClause],
         resources: Collection[str],
         subjects: Collection[str],
         parameters: Mapping[str, Any],
     ) -> Sequence[Any]:
         listed = {"resources": self._list(resources), "subjects": self._list(subjects)}
-        statement = statements[self.connection.dialect.name]
+        statement = by_dialect[self.connection.dialect.name]
         return (await self.connection.execute(statement, {**parameters, **listed})).all()
 
     async def revision(self) -> int:
@@ -281,7 +201,7 @@ class View:
         return or_(table.c.expire_time.is_(None), table.c.expire_time > self.now)
 
     def _in(self, where: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
-        listed = text(_LISTED[self.connection.dialect.name].format(where.key))
+        listed = text(statements.LISTED[self.connection.dialect.name].format(where.key))
         rows: Select[str] = select(column("value", String())).select_from(
             listed.bindparams(bindparam(where.key, self._list(values)))
         )
@@ -302,10 +222,10 @@ class Change(View):
     @classmethod
     async def begin(cls, connection: AsyncConnection, tenant_id: str, now: datetime) -> "Change":
         """Take the tenant's next revision; writes of one tenant are serial, so no other change has the same."""
-        revision = (await connection.execute(_RAISE, {"tenant": tenant_id})).scalar_one_or_none()
+        revision = (await connection.execute(statements.RAISE, {"tenant": tenant_id})).scalar_one_or_none()
         if revision is None:
             revision = 1
-            await connection.execute(_INSERT[REVISION], {"tenant_id": tenant_id, "revision": revision})
+            await connection.execute(statements.INSERT[REVISION], {"tenant_id": tenant_id, "revision": revision})
         return cls(connection, tenant_id, now, revision)
 
     async def put_role(self, role: Role) -> None:
@@ -342,18 +262,20 @@ class Change(View):
             "role": binding.role,
             "resource": str(binding.resource),
             "subject": str(binding.subject),
+            "condition": binding.condition,
+            "context": binding.context,
             "expire_time": binding.expire_time,
             "create_time": binding.create_time,
             "creator": binding.creator,
         }
         # Almost always there is none, and the index says so without being asked first.
-        if (await self.connection.execute(_INSERT_BINDING, values)).rowcount == 0:
+        if (await self.connection.execute(statements.INSERT_BINDING, values)).rowcount == 0:
             there = await self._bound(binding)
             if there.expire_time is None or there.expire_time > self.now:
                 return there
             await self._record([Changed(there, kept=False, before=there)])
             await self._delete(ROLE_BINDING, ROLE_BINDING.c.binding_id == there.id)
-            await self.connection.execute(_INSERT_BINDING, values)
+            await self.connection.execute(statements.INSERT_BINDING, values)
         await self._record([Changed(binding)])
         return None
 
@@ -376,8 +298,7 @@ class Change(View):
         if relationships:
             await self._record([Changed(each, before=stored.get(each.key)) for each in relationships])
             await self._delete_by_key([each for each in relationships if each.key in stored])
-            rows = [{**_key(each), "expire_time": each.expire_time} for each in relationships]
-            await self._insert(RELATIONSHIP, rows)
+            await self._insert(RELATIONSHIP, [_row(each) for each in relationships])
 
     async def delete_relationships(
         self, relationships: Sequence[Relationship], stored: Mapping[Relationship, Relationship]
@@ -390,7 +311,9 @@ class Change(View):
     async def _delete_by_key(self, relationships: Sequence[Relationship]) -> None:
         if relationships:
             keys = [{f"at_{name}": value for name, value in _key(each).items()} for each in relationships]
-            await self.connection.execute(_DELETE_BY_KEY, [{"tenant": self.tenant_id, **each} for each in keys])
+            await self.connection.execute(
+                statements.DELETE_BY_KEY, [{"tenant": self.tenant_id, **each} for each in keys]
+            )
 
     async def set_mode(self, resource: str, mode: ScopeMode) -> None:
         """Set the scope mode of a resource."""
@@ -411,7 +334,7 @@ class Change(View):
 
     async def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         common = {"tenant_id": self.tenant_id, "revision": self.at}
-        await self.connection.execute(_INSERT[table], [{**common, **row} for row in rows])
+        await self.connection.execute(statements.INSERT[table], [{**common, **row} for row in rows])
 
 
 def _display_key(display_name: str) -> str:
@@ -424,6 +347,11 @@ def _key(relationship: Relationship) -> dict[str, str]:
         "relation": relationship.relation,
         "subject": str(relationship.subject),
     }
+
+
+def _row(relationship: Relationship) -> dict[str, Any]:
+    held = {"condition": relationship.condition, "context": relationship.context}
+    return {**_key(relationship), **held, "expire_time": relationship.expire_time}
 
 
 def _matching(wanted: Filter) -> list[ColumnElement[bool]]:
@@ -459,11 +387,14 @@ def _binding(row: Any) -> RoleBinding:
         row.create_time,
         row.expire_time,
         row.revision,
+        row.condition,
+        row.context,
     )
 
 
 def _relationship(row: Any) -> Relationship:
-    return Relationship(_resource(row.resource), row.relation, _subject(row.subject), row.expire_time)
+    held = row.expire_time, row.condition, row.context
+    return Relationship(_resource(row.resource), row.relation, _subject(row.subject), *held)
 
 
 def _resource(stored: str) -> Resource:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
@@ -12,10 +13,23 @@ from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import Unavailable
 
 
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """No permission, because nobody gave the values that it depends on. False, as any other denial."""
+
+    missing: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return False
+
+
+Answer = bool | Undecided
+
+
 class Authorizer(Protocol):
     """Answers whether the caller has each (resource, verb)."""
 
-    async def check(self, caller: RequestContext, questions: Sequence[Question]) -> Sequence[bool]:
+    async def check(self, caller: RequestContext, questions: Sequence[Question]) -> Sequence[Answer]:
         """One answer per question, in their order; raises where no answer can be had, so that callers fail closed."""
         ...
 
@@ -26,12 +40,12 @@ class PeerAuthorizer:
     def __init__(self, stub: permission_pb2_grpc.PermissionServiceStub) -> None:
         self._stub = stub
 
-    async def check(self, caller: RequestContext, questions: Sequence[Question]) -> Sequence[bool]:
+    async def check(self, caller: RequestContext, questions: Sequence[Question]) -> Sequence[Answer]:
         """One BatchCheckPermissions of a state as fresh as the caller's consistency token; errors as for `ask`."""
         allowed, _ = await self.ask(questions, caller.consistency_token)
         return allowed
 
-    async def ask(self, questions: Sequence[Question], token: str) -> tuple[list[bool], str]:
+    async def ask(self, questions: Sequence[Question], token: str) -> tuple[list[Answer], str]:
         """The answers of a state that is at least as fresh as a token, and that state's own token.
 
         `Unavailable` when an item could not be decided, InvalidArgument for a token that is not the tenant's.
@@ -43,5 +57,10 @@ class PeerAuthorizer:
         answer = await self._stub.BatchCheckPermissions(request)
         if len(answer.results) != len(items) or any(result.HasField("error") for result in answer.results):
             raise Unavailable("the permission service could not decide", reason="DEPENDENCY_UNAVAILABLE")
-        allowed = permission_pb2.Decision.RESULT_ALLOWED
-        return [each.decision.result == allowed for each in answer.results], answer.consistency_token
+        return [_answer(each.decision) for each in answer.results], answer.consistency_token
+
+
+def _answer(decision: permission_pb2.Decision) -> Answer:
+    if decision.result == permission_pb2.Decision.RESULT_CONDITIONAL:
+        return Undecided(frozenset(decision.missing_context))
+    return decision.result == permission_pb2.Decision.RESULT_ALLOWED

@@ -20,10 +20,21 @@ def grant(role: str, resource: str, subject: str, **more: Any) -> pb.GrantRoleRe
 
 
 def update(
-    resource: str, relation: str, subject: str, operation: pb.RelationshipUpdate.Operation = CREATE
+    resource: str,
+    relation: str,
+    subject: str,
+    operation: pb.RelationshipUpdate.Operation = CREATE,
+    condition: pb.ConditionReference | None = None,
 ) -> pb.RelationshipUpdate:
-    relationship = pb.Relationship(resource=resource, relation=relation, subject=subject)
+    relationship = pb.Relationship(resource=resource, relation=relation, subject=subject, condition=condition)
     return pb.RelationshipUpdate(operation=operation, relationship=relationship)
+
+
+def condition(**values: Any) -> pb.ConditionReference:
+    """The platform's condition, with values stored for its parameters."""
+    found = pb.ConditionReference(name="in_network")
+    found.context.update(values)
+    return found
 
 
 def check(resource: str, permission: str, subject: str = "", **more: Any) -> pb.CheckPermissionRequest:

@@ -12,25 +12,68 @@ from tests.contract.permission.requests import (
     ELSEWHERE,
     GROUP,
     OWNER,
+    STRANGER,
     VIEWER,
     Stub,
     check,
+    condition,
     grant,
     update,
     write,
 )
 from tests.contract.permission.serving import reason_of, served
-from tests.unit.permission.world import ALICE, BASE, BOB, TENANT, members, ref
+from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, members, ref
 
 
 async def test_a_retried_grant_is_answered_alike(stub: Stub) -> None:
     request = grant("roles/editor", BASE, members(), request_id=str(uuid.uuid4()))
     first, second = [await stub.GrantRole(request, metadata=OWNER) for _ in range(2)]
     assert first == second
+    another = pb.GrantRoleRequest()
+    another.CopyFrom(request)
+    another.condition.CopyFrom(condition(network="::/0"))
     request.subject = BOB
+    for reused in (request, another):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GrantRole(reused, metadata=OWNER)
+        assert reason_of(caught.value) == "REQUEST_ID_REUSED"
+
+
+async def test_what_is_given_under_a_condition_is_answered_and_read_as_such(stub: Stub) -> None:
+    inside = condition(network="10.0.0.0/8")
+    granted = await stub.GrantRole(grant("roles/editor", BASE, members(), condition=inside), metadata=OWNER)
+    binding = granted.role_binding
+    assert binding.condition == inside
+    joined = update(GROUP, "member", CAROL, condition=inside)
+    await stub.WriteRelationships(write(joined), metadata=OWNER)
+    results = []
+    for address in ("10.1.1.1", "192.168.0.1", ""):
+        request = check(TABLE, "create_record")
+        if address:
+            request.context.update({"address": address})
+        results.append((await stub.CheckPermission(request, metadata=STRANGER)).decision)
+    assert [each.result for each in results] == [
+        pb.Decision.RESULT_ALLOWED,
+        pb.Decision.RESULT_DENIED,
+        pb.Decision.RESULT_CONDITIONAL,
+    ]
+    assert results[2].missing_context == ["address"]
+    explained = await stub.ExplainPermission(
+        pb.ExplainPermissionRequest(resource=TABLE, permission="create_record", subject=CAROL), metadata=OWNER
+    )
+    assert [(each.condition, each.carrier) for each in explained.failed_conditions] == [
+        ("in_network", binding.name),
+        ("in_network", f"{members()}@{CAROL}"),
+    ]
+    assert await stub.GetRoleBinding(pb.GetRoleBindingRequest(name=binding.name), metadata=OWNER) == binding
+    listed = await stub.ListRoleBindings(pb.ListRoleBindingsRequest(resource=BASE), metadata=OWNER)
+    assert binding in listed.role_bindings
+    read = pb.ReadRelationshipsRequest(filter=pb.RelationshipFilter(resource=GROUP))
+    found = await stub.ReadRelationships(read, metadata=OWNER)
+    assert list(found.relationships) == [joined.relationship]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.GrantRole(request, metadata=OWNER)
-    assert reason_of(caught.value) == "REQUEST_ID_REUSED"
+        await stub.GrantRole(grant("roles/viewer", TABLE, BOB), metadata=STRANGER)
+    assert caught.value.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED}
 
 
 async def test_lists_are_paged_without_loss(stub: Stub) -> None:

@@ -16,6 +16,7 @@ from tests.contract.permission.requests import (
     TENANT_SERVICE,
     VIEWER,
     Stub,
+    condition,
     grant,
     update,
     write,
@@ -143,6 +144,37 @@ async def test_a_watch_sees_each_revision_and_resumes_behind_its_checkpoint(stub
         resumed = stub.WatchRelationships(request, metadata=OWNER)
         assert await resumed.read() == second
         resumed.cancel()
+
+
+async def test_streams_carry_conditions(stub: Stub) -> None:
+    inside = condition(network="10.0.0.0/8")
+    joined = update(GROUP, "member", CAROL, condition=inside)
+    watch = stub.WatchRelationships(pb.WatchRelationshipsRequest(), metadata=OWNER)
+    await watch.read()
+    await stub.WriteRelationships(write(joined), metadata=OWNER)
+    granted = await stub.GrantRole(grant("roles/viewer", BASE, members(), condition=inside), metadata=OWNER)
+    first, second = await watch.read(), await watch.read()
+    watch.cancel()
+    assert [each.relationship for each in first.changes] == [joined.relationship]
+    assert [each.role_binding.condition for each in second.changes] == [granted.role_binding.condition]
+    stream = stub.StreamReplica(pb.StreamReplicaRequest(tenant=f"tenants/{TENANT_ID}"), metadata=WORKLOAD)
+    message = await stream.read()
+    stream.cancel()
+    engine = load_scoped(message.snapshot.data, product.policy())
+    for context, allowed in (({"address": "10.1.1.1"}, True), ({"address": "::1"}, False), ({}, False)):
+        assert engine.check((TABLE, "read", CAROL), Circumstances(0.0, context)).allowed == allowed
+    (part,) = await _all(stub.ExportRelationships(pb.ExportRelationshipsRequest(), metadata=OWNER))
+    assert joined.relationship in part.relationships
+    other = "ten" + "2" * 26
+    await stub.GrantRole(grant("roles/owner", f"tenant:{other}", ALICE), metadata=TENANT_SERVICE)
+    request = pb.ImportRelationshipsRequest(relationships=[joined.relationship])
+    await stub.ImportRelationships(iter([request]), metadata=bearer(ALICE, other))
+    read = pb.ReadRelationshipsRequest(filter=pb.RelationshipFilter(resource=GROUP))
+    found = await stub.ReadRelationships(read, metadata=bearer(ALICE, other))
+    assert list(found.relationships) == [joined.relationship]
+    tables = pb.LookupResourcesRequest(resource_type="table", permission="read")
+    (listed,) = await _all(stub.LookupResources(tables, metadata=bearer(CAROL, TENANT_ID)))
+    assert [(each.resource, list(each.missing_context)) for each in listed.resources] == [(TABLE, ["address"])]
 
 
 async def test_a_watch_ends_for_who_may_no_longer_manage(stub: Stub) -> None:

@@ -8,7 +8,18 @@ from google.protobuf import timestamp_pb2
 
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.permission.servicer import ACCESS
-from tests.contract.permission.requests import GROUP, OWNER, STRANGER, VIEWER, Stub, check, grant, update, write
+from tests.contract.permission.requests import (
+    GROUP,
+    OWNER,
+    STRANGER,
+    VIEWER,
+    Stub,
+    check,
+    condition,
+    grant,
+    update,
+    write,
+)
 from tests.contract.permission.serving import Metadata, bearer, details_of
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, ref
 
@@ -159,6 +170,30 @@ BAD = [
         "INVALID_ARGUMENT",
         "UNKNOWN_CONDITION",
         ["condition"],
+    ),
+    (
+        "GrantRole",
+        grant("roles/viewer", BASE, CAROL, condition=condition(network=7)),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "INVALID_CONTEXT",
+        ["condition.context.network"],
+    ),
+    (
+        "WriteRelationships",
+        write(update(TABLE, "base", BASE, condition=condition())),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "SUBJECT_NOT_ADMITTED",
+        ["updates[0].relationship.subject"],
+    ),
+    (
+        "WriteRelationships",
+        write(update(GROUP, "member", CAROL, condition=condition(planet="here"))),
+        OWNER,
+        "INVALID_ARGUMENT",
+        "INVALID_CONTEXT",
+        ["updates[0].relationship.condition.context"],
     ),
     ("GrantRole", grant("roles/owner", TENANT, BOB), bearer("user"), "PERMISSION_DENIED", "WORKLOAD_NOT_ALLOWED", []),
     ("RevokeRole", pb.RevokeRoleRequest(name=BINDING), OWNER, "NOT_FOUND", "ROLE_BINDING_NOT_FOUND", []),

@@ -33,20 +33,34 @@ LINKS = [(BASE, "workspace", WORKSPACE), (TABLE, "base", BASE), (RECORD, "table"
 SUBJECTS = [ALICE, BOB, *(members(number) for number in (1, 2))]
 
 expiries = st.sampled_from([None, None, NOW - timedelta(microseconds=1), NOW, NOW + timedelta(seconds=1)])
+ANYWHERE = "in_network", '{"network": "::/0"}'
+conditions = st.sampled_from([("", ""), ("", ""), ANYWHERE, ("in_network", '{"address": "10.0.0.1"}')])
 links = st.sampled_from(LINKS).map(lambda each: Relationship(Resource.parse(each[0]), each[1], Subject.parse(each[2])))
+
+
+def _joined(
+    group: Resource, subject: Subject, expire_time: datetime | None, condition: tuple[str, str]
+) -> Relationship:
+    # The model has conditions for users in groups, and for no groups in groups.
+    term = condition if subject.is_principal else ("", "")
+    return Relationship(group, "member", subject, expire_time, *term)
+
+
 memberships = st.builds(
-    Relationship,
+    _joined,
     st.sampled_from(GROUPS).map(Resource.parse),
-    st.just("member"),
     st.sampled_from(SUBJECTS).map(Subject.parse),
     expiries,
+    conditions,
 )
 
 
-def _bound(place: str, number: int, role: str, subject: str, expire_time: datetime | None) -> RoleBinding:
+def _bound(
+    place: str, number: int, role: str, subject: str, expire_time: datetime | None, condition: tuple[str, str]
+) -> RoleBinding:
     # A binding never moves: its id belongs to one resource.
     where, who = Resource.parse(place), Subject.parse(subject)
-    return RoleBinding(f"rbn{number}-{place}", role, where, who, ALICE, NOW, expire_time)
+    return RoleBinding(f"rbn{number}-{place}", role, where, who, ALICE, NOW, expire_time, 0, *condition)
 
 
 bindings = st.builds(
@@ -56,6 +70,7 @@ bindings = st.builds(
     st.sampled_from([*schema.SYSTEM_ROLES, ROLE]),
     st.sampled_from(SUBJECTS),
     expiries,
+    conditions,
 )
 roles = st.builds(
     Role, st.just(ROLE), st.just("Own"), st.sampled_from([frozenset({"table.read"}), frozenset({"record.update"})])
@@ -94,8 +109,9 @@ async def _agree(history: list[list[Changed]], types: tuple[str, ...], anew: set
             wire = pb.StreamReplicaResponse(revision=revision, changes=sent).SerializeToString()
             await copy.take(pb.StreamReplicaResponse.FromString(wire), 0.0)
         assert copy.engine is not None
-        given_now = Circumstances(NOW.timestamp())
-        assert copy.engine.batch(asked, given_now) == server.engine.batch(asked, given_now)
+        for context in ({}, {"address": "10.9.9.9"}, {"address": "::1", "network": "::/0"}):
+            given_now = Circumstances(NOW.timestamp(), context)
+            assert copy.engine.batch(asked, given_now) == server.engine.batch(asked, given_now)
 
 
 def _snapshot(server: State) -> pb.StreamReplicaResponse:
@@ -116,7 +132,9 @@ def test_a_replica_agrees_with_the_server_at_every_revision(
 def test_every_kind_of_change_arrives_as_the_server_s_own_engine_takes_it() -> None:
     kinds = [
         Relationship(Resource.parse(GROUPS[0]), "member", Subject.parse(ALICE), NOW),
+        Relationship(Resource.parse(GROUPS[0]), "member", Subject.parse(ALICE), None, *ANYWHERE),
         RoleBinding("rbn1", "viewer", Resource.parse(BASE), Subject.parse(BOB), ALICE, NOW, NOW),
+        RoleBinding("rbn1", "viewer", Resource.parse(BASE), Subject.parse(BOB), ALICE, NOW, None, 0, "in_network"),
         Role(ROLE, "Own", frozenset({"table.read"})),
         Inheritance(Resource.parse(BASE), ScopeMode.RESTRICT),
     ]

@@ -13,6 +13,7 @@ from pyairtable_mesh.runtime.authorization.language.errors import SchemaError
 from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import lookup_resources, lookup_subjects
 from pyairtable_mesh.runtime.authorization.relations import RelationEngine
+from pyairtable_mesh.runtime.authorization.roles import RoleChange
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 from pyairtable_mesh.runtime.authorization.snapshot import SnapshotError, dump, load_relations, load_scoped
 from pyairtable_mesh.runtime.errors import InvalidArgument, ResourceExhausted
@@ -67,6 +68,20 @@ def conditional(parameters: str, expression: str) -> RelationEngine:
 def test_conditions(parameters: str, expression: str, context: dict[str, Any], expected: object) -> None:
     decision = conditional(parameters, expression).check(("doc:1", "viewer", "user:a"), Circumstances(0.0, context))
     assert (set(decision.missing) or decision.allowed) == expected
+
+
+def test_what_conditions_of_the_product_cost_counts_as_steps() -> None:
+    inside = Term("in_network", {"network": "10.0.0.0/8"})
+    found = ScopedEngine(product.policy(), "tenant:t", Limits(steps=1_000))
+    groups = [Change(Relationship(f"group:{n}", "member", "user:a", inside)) for n in range(500)]
+    found.apply(1, [RoleChange("viewer", frozenset({"base.read"})), *groups])
+    few = ScopedEngine(product.policy(), "tenant:t", Limits(steps=1_000))
+    few.apply(1, [RoleChange("viewer", frozenset({"base.read"})), *groups[:2]])
+    asked, given = ("base:b", "read", "user:a"), Circumstances(0.0, {"address": "10.1.1.1"})
+    few.check(asked, given)
+    assert not few.check(asked, given).allowed
+    with pytest.raises(ResourceExhausted, match="more conditions than it may evaluate"):
+        found.effective("tenant:t", "user:a", given)
 
 
 @pytest.mark.parametrize(

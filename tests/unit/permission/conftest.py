@@ -93,8 +93,10 @@ class Permissions:
         resource: str,
         subject: str,
         expire_time: datetime | None = None,
+        condition: str = "",
+        context: str = "",
     ) -> pb.GrantRoleResponse:
-        grant = Grant(role, Resource.parse(resource), Subject.parse(subject), expire_time)
+        grant = Grant(role, Resource.parse(resource), Subject.parse(subject), expire_time, condition, context)
         return await self.roles.grant(
             by if isinstance(by, RequestContext) else caller(by, method="GrantRole"),
             grant,
@@ -165,8 +167,10 @@ def link(child: str, parent: str) -> Relationship:
     return Relationship(Resource.parse(child), subject.type, subject)
 
 
-def member(group: str, subject: str, expire_time: datetime | None = None) -> Relationship:
-    return Relationship(Resource.parse(group), "member", Subject.parse(subject), expire_time)
+def member(
+    group: str, subject: str, expire_time: datetime | None = None, condition: str = "", context: str = ""
+) -> Relationship:
+    return Relationship(Resource.parse(group), "member", Subject.parse(subject), expire_time, condition, context)
 
 
 def with_request_id(context: RequestContext, digest: bytes = b"digest") -> RequestContext:

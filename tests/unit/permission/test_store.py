@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy import TextClause, text
 
-from pyairtable_mesh.permission import schema, store
+from pyairtable_mesh.permission import schema, statements
 from pyairtable_mesh.permission.domain import Filter, Relationship, Resource, Role, RoleBinding, ScopeMode, Subject
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.store import Change, View
@@ -84,9 +84,9 @@ async def test_relationships_are_listed_in_byte_order_and_paged_by_key(database:
         assert await change.relationships(wanted, 2, key) == stored[2:4]
 
 
-@pytest.mark.parametrize("statements", [store._CLOSURE_BY_DIALECT, store._HELD_BY_DIALECT], ids=["closure", "held"])
-async def test_what_a_check_reads_is_found_by_index(database: Database, statements: Mapping[str, TextClause]) -> None:
-    text_of = statements[database.dialect].text
+@pytest.mark.parametrize("by_dialect", [statements.CLOSURE, statements.HELD], ids=["closure", "held"])
+async def test_what_a_check_reads_is_found_by_index(database: Database, by_dialect: Mapping[str, TextClause]) -> None:
+    text_of = by_dialect[database.dialect].text
     listed = [ALICE] if database.dialect == "postgresql" else json.dumps([ALICE])
     given = {"resources": listed, "subjects": listed, "tenant": TENANT_ID, "now": _moment(database), "most": 1}
     explain = "EXPLAIN " if database.dialect == "postgresql" else "EXPLAIN QUERY PLAN "

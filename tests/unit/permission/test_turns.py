@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 
+from pyairtable_mesh.permission.domain import SpaceRelationship
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.space_messages import from_schema, from_space
@@ -56,6 +57,15 @@ async def test_the_assertions_of_a_schema_are_answered_in_turns(permissions: Per
     outcomes = await schemas.test(caller(ALICE), Source(text=MODEL), [], asserted, "")
     assert all(each.passed for each in outcomes)
     assert others.turns == len(asserted)
+
+
+async def test_the_relationships_of_a_schema_test_are_applied_in_turns(
+    permissions: Permissions, others: Others
+) -> None:
+    schemas = Schemas(permissions.database, Authority(NaiveEvaluator()), permissions.clock)
+    given = [SpaceRelationship(f"doc:{number}", "viewer", "user:a") for number in range(1_000)]
+    await schemas.test(caller(ALICE), Source(text=MODEL), given, [], "")
+    assert others.turns >= len(given) // 100
 
 
 async def test_a_batch_is_answered_in_turns_from_one_state(permissions: Permissions, others: Others) -> None:

@@ -130,9 +130,11 @@ class PermissionServer(permission_pb2_grpc.PermissionServiceServicer):
         given = Circumstances(moments.utc_now().timestamp())
         results = []
         for item in request.items:
-            allowed = self.engine.check((item.resource, item.permission, self.subject), given).allowed
-            result = pb.Decision.RESULT_ALLOWED if allowed else pb.Decision.RESULT_DENIED
-            results.append(pb.CheckResult(decision=pb.Decision(result=result)))
+            found = self.engine.check((item.resource, item.permission, self.subject), given)
+            result = pb.Decision.RESULT_ALLOWED if found.allowed else pb.Decision.RESULT_DENIED
+            result = pb.Decision.RESULT_CONDITIONAL if found.missing else result
+            decision = pb.Decision(result=result, missing_context=sorted(found.missing))
+            results.append(pb.CheckResult(decision=decision))
         return pb.BatchCheckPermissionsResponse(results=results, consistency_token=token(self.engine.revision))
 
 

@@ -10,6 +10,7 @@ import grpc
 
 from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 from pyairtable_mesh.runtime import access, interceptors, registration, telemetry
+from pyairtable_mesh.runtime.authorizer import Answer, Undecided
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.errors import Unauthenticated
 from pyairtable_mesh.runtime.interceptors.replay import Lookup
@@ -53,11 +54,14 @@ class FakeAuthorizer:
     """Allows what it was told."""
 
     allowed: set[tuple[str, str]] = field(default_factory=set)
+    undecided: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
 
-    async def check(self, _caller: RequestContext, questions: Sequence[tuple[str, str]]) -> Sequence[bool]:
+    async def check(self, _caller: RequestContext, questions: Sequence[tuple[str, str]]) -> Sequence[Answer]:
         self.asked.extend(questions)
-        return [question in self.allowed for question in questions]
+        return [
+            Undecided(self.undecided[each]) if each in self.undecided else each in self.allowed for each in questions
+        ]
 
 
 async def never_answered(_caller: RequestContext) -> bytes | None:

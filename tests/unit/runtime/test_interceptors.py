@@ -198,6 +198,25 @@ async def test_a_denial_hides_what_the_caller_may_not_see() -> None:
     assert refused[2]["ErrorInfo"].metadata["permission"] == "update"
 
 
+async def test_what_hangs_on_a_condition_is_denied_and_the_denial_says_so() -> None:
+    rows = {**ROWS, "CheckPermission": access.on("resource", "update")}
+    async with served(Servicer(), rows) as serving:
+        serving.authorizer.allowed.add((f"base:{BASE}", "read"))
+        serving.authorizer.undecided[f"base:{BASE}", "update"] = frozenset({"address"})
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await serving.stub.CheckPermission(check_request(), metadata=serving.as_alice())
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "under a condition only, on address" in str(caught.value.details())
+
+
+async def test_who_may_see_it_under_a_condition_only_does_not_hear_of_it() -> None:
+    rows = {**ROWS, "CheckPermission": access.on("resource", "update")}
+    async with served(Servicer(), rows) as serving:
+        serving.authorizer.undecided[f"base:{BASE}", "read"] = frozenset({"address"})
+        code, _, _ = await failure(serving.stub.CheckPermission(check_request(), metadata=serving.as_alice()))
+    assert code is grpc.StatusCode.NOT_FOUND
+
+
 async def test_a_malformed_resource_is_the_callers_mistake_and_never_asked_about() -> None:
     async with served(Servicer(), ROWS) as serving:
         request = check_request(resource="no colon")

@@ -12,7 +12,7 @@ from pyairtable.common.v1 import common_pb2
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.user.v1 import user_pb2
 from pyairtable_mesh.runtime import access, auditing, errors, moments, telemetry
-from pyairtable_mesh.runtime.authorizer import PeerAuthorizer
+from pyairtable_mesh.runtime.authorizer import PeerAuthorizer, Undecided
 from pyairtable_mesh.runtime.builder import runtime_access
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.replica.asked import types_asked
@@ -144,6 +144,20 @@ async def test_a_denial_is_the_server_s_by_a_state_as_fresh_as_the_replica_s() -
         assert await it.may((TENANT, "manage_access"))
         assert it.server.checks[-1].consistency.at_least_as_fresh == token(1)
         assert not await it.may((BASE, "delete"), (TENANT, "read"))
+
+
+async def test_what_hangs_on_a_condition_is_not_allowed_and_the_server_says_on_what() -> None:
+    async with running() as it:
+        await it.holds(1)
+        binding = bound("2", "owner", ALICE)
+        binding.role_binding.condition.name = "in_network"
+        await it.holds(it.server.write(binding))
+        answers = it.since()
+        caller = RequestContext("/t.v1.Test/Do", actor=Actor("user", ALICE), tenant_id=TENANT_ID)
+        (answer,) = await it.authorizer.check(caller, [(TENANT, "manage_access")])
+        assert (answer, bool(answer)) == (Undecided(frozenset({"address", "network"})), False)
+        assert await it.may()
+        assert answers() == {"denied": 1, HERE: 1}
 
 
 async def test_allowed_answers_are_audited_with_the_grant() -> None:

@@ -54,6 +54,8 @@ class Act:
     def announce_binding(self, binding: RoleBinding, event: str, *, kept: bool) -> None:
         """The same for a role binding."""
         details = {"role": domain.role_name(binding.role), "subject": str(binding.subject), "binding": binding.name}
+        if binding.condition:
+            details["condition"] = binding.condition
         self.announce(f"role_binding.{event}", binding.name, [Changed(binding, kept)], binding.resource, details)
 
     def answer(self, message: M) -> M:

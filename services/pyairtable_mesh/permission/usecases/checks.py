@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Relationship, Resource, Subject
-from pyairtable_mesh.permission.platform import State, as_relationship
+from pyairtable_mesh.permission.platform import State, as_relationship, require_context
 from pyairtable_mesh.permission.usecases.authority import denial
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
 from pyairtable_mesh.permission.usecases.turns import answered
@@ -48,6 +48,7 @@ class Circumstances:
         """`InvalidArgument` for a relationship that could not be stored."""
         for index, each in enumerate(self.contextual):
             each.validate(f"contextual_relationships[{index}]", now)
+            require_context(each, f"contextual_relationships[{index}].condition")
 
 
 @dataclass(frozen=True, slots=True)

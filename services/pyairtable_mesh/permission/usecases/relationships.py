@@ -16,6 +16,7 @@ from pyairtable_mesh.permission.domain import (
     Subject,
     Update,
 )
+from pyairtable_mesh.permission.platform import require_context
 from pyairtable_mesh.permission.store import RelationshipKey, View
 from pyairtable_mesh.permission.usecases import past
 from pyairtable_mesh.permission.usecases.authority import Authority, Need
@@ -105,7 +106,9 @@ class Relationships:
         async with self._acts.begin(caller) as act:
             for index, each in enumerate(updates):
                 expiring = each.operation is not Operation.DELETE
-                each.relationship.validate(f"updates[{index}].relationship", act.data.now if expiring else None)
+                field = f"updates[{index}].relationship"
+                each.relationship.validate(field, act.data.now if expiring else None)
+                require_context(each.relationship, f"{field}.condition")
             await self._apply(act, caller.user(), updates, preconditions, "relationships.written")
             return act.answer(answer(act.token))
 
@@ -170,6 +173,7 @@ class Relationships:
             await self._authority.require(act.data, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
             for index, each in enumerate(relationships):
                 each.validate(f"relationships[{index}]", act.data.now)
+                require_context(each, f"relationships[{index}].condition")
             there = await act.data.stored([each.key for each in relationships])
             new = [each for each in updates if each.relationship.key not in there]
             await self._apply(act, caller.user(), new, (), "relationships.written")
@@ -211,7 +215,7 @@ class Relationships:
         """Who puts somebody into a group gives all that the group has been granted: a grant like any other."""
         members = [f"{group}#{schema.MEMBER}" for group in groups]
         answers = await self._authority.answers(view, [], members)
-        reached = set[str]().union(*(answers.identities(each) for each in members))
+        reached = set[str]().union(*(answers.possible(each) for each in members))
         bindings = await view.bindings_of(reached, _MOST_BINDINGS_OF_A_GROUP + 1)
         if len(bindings) > _MOST_BINDINGS_OF_A_GROUP:
             words = f"only an owner may add members to a group with more than {_MOST_BINDINGS_OF_A_GROUP} role bindings"

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pyairtable_mesh.permission import domain, schema
 from pyairtable_mesh.permission.domain import Changed, Inheritance, Resource, Role, RoleBinding, ScopeMode, Subject
+from pyairtable_mesh.permission.platform import require_context
 from pyairtable_mesh.permission.store import View
 from pyairtable_mesh.permission.usecases import past
 from pyairtable_mesh.permission.usecases.authority import Authority
@@ -30,12 +31,14 @@ _MOST_OWNERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What to bind: a role by its id, where, to whom, until when."""
+    """What to bind: a role by its id, where, to whom, until when, under which condition with which values as JSON."""
 
     role: str
     resource: Resource
     subject: Subject
     expire_time: datetime | None = None
+    condition: str = ""
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Roles:
     async def grant(self, caller: RequestContext, grant: Grant, answer: Callable[[RoleBinding, str], M]) -> M:
         """Bind a role; `answer` gets the binding and the token of the new state."""
         domain.require_bindable(grant.subject)
+        domain.require_condition(grant.condition, "condition")
         caller = _of_tenant(caller, grant.resource)
         async with self._acts.begin(caller) as act:
             domain.require_future(grant.expire_time, act.data.now, "expire_time")
@@ -97,7 +101,10 @@ class Roles:
                 act.data.now,
                 grant.expire_time,
                 act.data.at,
+                grant.condition,
+                grant.context,
             )
+            require_context(binding, "condition")
             if caller.actor.kind == "workload":
                 await _require_first_owner(act.data, binding)
             else:

@@ -22,6 +22,7 @@ from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.decisions import DecisionLog, answer_of
 from pyairtable_mesh.runtime.errors import MeshError, NotFound
 
+_APPLIED_AT_ONCE = 100
 PLATFORM_SCHEMA = SchemaVersion("platform-1", PLATFORM)
 """The product's schema; a release that changes it gives it another name."""
 PLATFORM_SPACE = ModelSpace(PLATFORM, "Platform", PLATFORM_SCHEMA.id)
@@ -138,21 +139,24 @@ class Schemas:
         """What the schema answers with these relationships and, for those who manage access, a space's stored ones;
         stored ones that it does not admit are left out. ResourceExhausted where the answers take too long together.
         """
-        engine = RelationEngine(await self._tree(caller, source))
+        engine, turn = RelationEngine(await self._tree(caller, source)), Turn()
         if space:
-            await self._add_stored(caller, engine, space)
-        changes = [Change(as_relationship(each)) for each in relationships]
-        engine.validate(changes, "relationships")
-        engine.apply(engine.revision, changes)
+            await self._add_stored(caller, engine, space, turn)
+        for first in range(0, len(relationships), _APPLIED_AT_ONCE):
+            changes = [Change(as_relationship(each)) for each in relationships[first : first + _APPLIED_AT_ONCE]]
+            engine.validate(changes, "relationships", first)
+            engine.apply(engine.revision, changes)
+            if turn.over:
+                await turn.pass_on()
         given = Circumstances(self._clock().timestamp())
-        found, turn = list[Outcome](), Turn()
+        found = list[Outcome]()
         for each in assertions:
             found.append(_outcome(engine, each, caller, given))
             if turn.over:
                 await turn.pass_on()
         return found
 
-    async def _add_stored(self, caller: RequestContext, engine: RelationEngine, space: str) -> None:
+    async def _add_stored(self, caller: RequestContext, engine: RelationEngine, space: str, turn: Turn) -> None:
         async with self._database.read(caller) as connection:
             tenant = Resource(schema.TENANT, caller.tenant_id)
             platform = View(connection, caller.tenant_id, self._clock())
@@ -164,6 +168,8 @@ class Schemas:
             orphans = {each.key async for each in orphaned(view, engine.schema)}
             async for part in view.everything():
                 engine.apply(0, [Change(as_relationship(each)) for each in part if each.key not in orphans])
+                if turn.over:
+                    await turn.pass_on()
 
     async def _tree(self, caller: RequestContext, source: Source) -> Schema:
         if source.text:

@@ -32,6 +32,8 @@ from pyairtable_mesh.runtime.authorization.relations import Question, RelationEn
 MISSING = 1_000_000
 SHOWN = 5
 """How many relationships a sentence names."""
+_MOST_WEIGHED = 50
+"""Of how many missing relationships each is left out once, to see whether it is superfluous; that takes a check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,10 @@ def _needed(
 
     if not missing or not enough(missing):
         return ()
-    fewer: tuple[Relationship, ...] | None = missing
-    while fewer is not None:
-        missing = fewer
-        less = (missing[:index] + missing[index + 1 :] for index in range(len(missing)))
-        fewer = next(filter(enough, less), None)
+    for each in missing[:_MOST_WEIGHED]:
+        fewer = tuple(other for other in missing if other is not each)
+        if enough(fewer):
+            missing = fewer
     return missing
 
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pyairtable_mesh.runtime.authorization.facts import Circumstances, Limits, Term, Verdict, exhausted
 from pyairtable_mesh.runtime.authorization.graph import Graph, every
-from pyairtable_mesh.runtime.authorization.query import SHIFT, Evaluate, overlay
+from pyairtable_mesh.runtime.authorization.query import SHIFT, Evaluate, metered, overlay
 from pyairtable_mesh.runtime.authorization.verdicts import both, either
 
 MEMBER = "member"
@@ -64,6 +64,9 @@ class Identities:
         self._kept: dict[int, Known] = {}
         group = graph.slots.type_index[GROUP]
         self._slot = graph.slots.by_type[group][MEMBER]
+        self.spent = 0
+        """Steps that conditions have taken since the engine was made."""
+        self._until = limits.steps
 
     def forget(self, subject: int | None = None) -> None:
         """Forget what was kept for a subject, or for all: memberships or the time have changed."""
@@ -87,10 +90,20 @@ class Identities:
         return known
 
     def term(self, term: Term, now: float, context: Mapping[str, Any]) -> Verdict:
-        """Whether a term holds."""
+        """Whether a term holds. ResourceExhausted where the conditions of a question take more steps than it has."""
         if term.expires is not None and now >= term.expires:
             return False
-        return self._evaluate(term, context) if term.condition else True
+        if not term.condition:
+            return True
+        verdict, steps = metered(self._evaluate, term, context)
+        self.spent += steps
+        if self.spent > self._until:
+            raise exhausted("the answer hangs on more conditions than it may evaluate", [term.condition])
+        return verdict
+
+    def begin(self, steps: int = 0) -> None:
+        """A question begins, or a part of one: its conditions have so many steps, or those of a check."""
+        self._until = self.spent + (steps or self._limits.steps)
 
     def groups(self, subject: int, view: View | None = None) -> Iterator[tuple[int, Term]]:
         """The groups that a subject is in directly, as their members' usersets, with the terms."""

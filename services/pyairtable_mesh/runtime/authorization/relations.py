@@ -33,11 +33,14 @@ class RelationEngine:
         self.revision = 0
         self.graph = Graph(Slots(schema))
         self.conditions = Conditions(schema)
+        self.conditions.compile()
         self.answers = compile_schema(self.graph)
 
-    def validate(self, changes: Sequence[Change], field: str = "changes") -> None:
-        """InvalidArgument on a part of ``field[index]`` for a relationship that the schema does not admit."""
-        for index, change in enumerate(changes):
+    def validate(self, changes: Sequence[Change], field: str = "changes", first: int = 0) -> None:
+        """InvalidArgument on a part of ``field[index]``, indexes from `first`, for a relationship that the schema does
+        not admit.
+        """
+        for index, change in enumerate(changes, first):
             self.graph.validate(change.relationship, f"{field}[{index}]")
             self.conditions.validate(change.relationship.term, f"{field}[{index}].condition")
 

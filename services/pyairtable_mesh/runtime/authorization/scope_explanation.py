@@ -1,13 +1,13 @@
 """Why a subject holds a permission of the product, by the shortest way, or which grants are missing; in words too."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from pyairtable_mesh.runtime.authorization.bindings import Bound
 from pyairtable_mesh.runtime.authorization.explanation import FailedCondition
-from pyairtable_mesh.runtime.authorization.facts import Circumstances, Decision
+from pyairtable_mesh.runtime.authorization.facts import ALWAYS, Circumstances, Decision, Term, Verdict
 from pyairtable_mesh.runtime.authorization.identities import MEMBER, View
 from pyairtable_mesh.runtime.authorization.roles import OWNER, ScopeMode
 from pyairtable_mesh.runtime.authorization.scopes import Question, ScopedEngine
@@ -159,24 +159,27 @@ class _Reasons:
 
     def _usersets(self, goal: int) -> tuple[int, ...]:
         """The shortest way from the subject through groups to what a binding names, without the subject."""
-        came: dict[int, int] = {self._subject: -1}
+        came = self._reached(lambda holds: holds is True)
+        path: list[int] = []
+        while goal in came and goal != self._subject:
+            path.append(goal)
+            goal = came[goal][0]
+        return tuple(reversed(path))
+
+    def _reached(self, counts: Callable[[Verdict], bool]) -> dict[int, tuple[int, Term, Verdict]]:
+        """All groups that the subject is in by memberships whose verdicts count, as their members' usersets: each with
+        the member, the term and the verdict of the last membership of the shortest way.
+        """
+        came: dict[int, tuple[int, Term, Verdict]] = {self._subject: (-1, ALWAYS, True)}
         queue = deque([self._subject])
         while queue:
             here = queue.popleft()
-            if here == goal:
-                break
             for userset, term in self._engine.identities.groups(here, self._view):
                 holds = self._engine.identities.term(term, self._view.now, self._view.context)
-                if holds is True and userset not in came:
-                    came[userset] = here
+                if userset not in came and counts(holds):
+                    came[userset] = here, term, holds
                     queue.append(userset)
-        if goal not in came:
-            return ()
-        path: list[int] = []
-        while goal != self._subject:
-            path.append(goal)
-            goal = came[goal]
-        return tuple(reversed(path))
+        return came
 
     def _grants(self, resource: int) -> tuple[MissingGrant, ...]:
         places = self._missing(resource)
@@ -201,15 +204,30 @@ class _Reasons:
         return [*([] if here else [resource]), *self._missing(parent)]
 
     def _failed(self, resource: int) -> Iterator[FailedCondition]:
+        """The conditions that were not true of bindings that would give the permission, and of memberships on the way
+        to these.
+        """
         engine, view = self._engine, self._view
+        came = self._reached(lambda _: True)
+        shown = set[int]()
         for each in engine.chain_in(view, resource):
             for bound in engine.bindings.here(each):
-                if not bound.term.condition or bound.subject not in self._known or not self._gives(bound):
+                if not self._gives(bound) or (bound.subject not in came and bound.subject not in self._known):
                     continue
                 holds = engine.identities.term(bound.term, view.now, view.context)
-                if holds is not True:
-                    names = holds if isinstance(holds, frozenset) else frozenset[str]()
-                    yield FailedCondition(bound.term.condition, bound.id, names)
+                if holds is not True and self._lives(bound.term):
+                    yield _failed(bound.term, bound.id, holds)
+                here = bound.subject
+                while here in came and here != self._subject and here not in shown:
+                    shown.add(here)
+                    member, term, holds = came[here]
+                    if holds is not True and self._lives(term):
+                        yield _failed(term, f"{self._texts[here]}@{self._texts[member]}", holds)
+                    here = member
+
+    def _lives(self, term: Term) -> bool:
+        """Whether a term is a condition that has not expired."""
+        return bool(term.condition) and (term.expires is None or self._view.now < term.expires)
 
     def _smallest_role(self) -> str:
         holders = [(mask.bit_count(), name) for name, mask in self._engine.roles.items() if mask & self._permission]
@@ -258,6 +276,10 @@ class _Reasons:
                 relation = self._engine.policy.links[texts[child].partition(":")[0]]
                 steps.append(Step("inheritance", texts[child], relation, texts[parent]))
         return tuple(steps)
+
+
+def _failed(term: Term, carrier: str, holds: Verdict) -> FailedCondition:
+    return FailedCondition(term.condition, carrier, holds if isinstance(holds, frozenset) else frozenset())
 
 
 def _steps(way: _Way) -> int:

@@ -57,7 +57,12 @@ class ScopedLookup:
             allowance = Allowance(engine.limits.list_steps)
 
             def decide(name: str) -> Found | None:
-                handle = names.handles[name]
+                handle, before = names.handles[name], engine.identities.spent
+                found = entry(name, handle)
+                allowance.spend(engine.identities.spent - before)
+                return found
+
+            def entry(name: str, handle: int) -> Found | None:
                 if engine.allowed(who, permission, handle, given.now) and not given.contextual:
                     return Found(name)
                 if plain and not engine.held(who, handle, given.now).possible & permission:
@@ -134,7 +139,7 @@ class ScopedLookup:
         `budget` candidates. ``type:*`` stands for all that are not excluded, also those that nothing is stored about.
         """
         engine, names = self._engine, self._engine.graph.names
-        with engine.view(given) as view:
+        with engine.view(given, engine.limits.list_steps) as view:
             target = names.object(resource, "resource")
             permission = engine.verb(target, verb)
             names.object(f"{subject_type}:_", "subject_type")

@@ -159,9 +159,13 @@ class ScopedState:
         self.modes.update(modes)
         for each in bound:
             self.bindings.put(each)
-        self.expiries.extend(each.term for each in self.bindings.stored())
-        for edges in self.graph.edges:
-            self.expiries.extend(edges.terms.values())
+        for terms in (
+            (each.term for each in self.bindings.stored()),
+            *(edges.terms.values() for edges in self.graph.edges),
+        ):
+            held = [each for each in terms if each]
+            self.expiries.extend(held)
+            self.conditions.compile(held)
         self._anchors = [-1] * len(self.graph.names)
         for links in self._links:
             for resource, above in (links or {}).items():
@@ -190,6 +194,8 @@ class ScopedState:
         if removed:
             self.graph.remove(slot, target, subject)
         else:
+            if each.term.condition:
+                self.conditions.compile((each.term,))
             self.graph.put(slot, target, subject, each.term)
         if each.relation == MEMBER:
             # A group is asked for by its members' userset, whether or not anything is bound to it yet.
@@ -223,6 +229,8 @@ class ScopedState:
             self._touch(old.subject)
         if removed:
             return
+        if binding.term.condition:
+            self.conditions.compile((binding.term,))
         names = self.graph.names
         resource, subject = names.object(binding.resource), names.subject(binding.subject)
         self.bindings.put(Bound(subject, binding.role, binding.term, binding.id, resource))

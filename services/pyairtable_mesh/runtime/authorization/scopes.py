@@ -111,8 +111,13 @@ class ScopedEngine(ScopedState):
             raise refused("permission", f"a {name} has no {verb!r}", "UNKNOWN_PERMISSION")
         return found
 
-    def view(self, given: Circumstances) -> View:
-        """The state with a request's circumstances on top, while it is entered."""
+    def view(self, given: Circumstances, steps: int = 0) -> View:
+        """The state with a request's circumstances on top, while it is entered; its conditions have so many steps, or
+        those of a check.
+        """
+        self.identities.begin(steps)
+        if given.contextual:
+            self.conditions.compile(each.term for each in given.contextual)
         return View(self.graph, given)
 
     def verdict(self, view: View, subject: int, resource: int, permission: int) -> Verdict:
@@ -151,6 +156,7 @@ class ScopedEngine(ScopedState):
         kept = self._kept.setdefault(subject, {})
         found = kept.get(resource)
         if found is None:
+            self.identities.begin()
             above = self.parent(resource)
             found = NOTHING if above is None else self.held(subject, above, now)
             if resource in self._own:

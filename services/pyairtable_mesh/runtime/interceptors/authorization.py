@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from pyairtable_mesh.runtime import access
-from pyairtable_mesh.runtime.authorizer import Authorizer
+from pyairtable_mesh.runtime.authorizer import Answer, Authorizer, Undecided
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import InvalidArgument, MeshError, NotFound, PermissionDenied
 from pyairtable_mesh.runtime.interceptors.call import Call, Check, Gate, Method
@@ -57,7 +57,7 @@ def authorize(authorizer: Authorizer, namespace: str) -> Gate:
                 refused = _refused(questions, await authorizer.check(call.context, questions)) if questions else None
                 if refused is None:
                     return
-                denial = await _denial(authorizer, call.context, refused)
+                denial = await _denial(authorizer, call.context, *refused)
             raise denial or _not_for(method, call.context)
 
         return check
@@ -65,23 +65,28 @@ def authorize(authorizer: Authorizer, namespace: str) -> Gate:
     return Gate(check_of)
 
 
-def _refused(questions: list[access.Question], answers: Sequence[bool]) -> access.Question | None:
-    """The first question that was answered with no."""
-    for question, allowed in zip(questions, answers, strict=True):
-        if not allowed:
-            return question
+def _refused(questions: list[access.Question], answers: Sequence[Answer]) -> tuple[access.Question, Answer] | None:
+    """The first question that was answered with no, and how."""
+    for question, answer in zip(questions, answers, strict=True):
+        if not answer:
+            return question, answer
     return None
 
 
-async def _denial(authorizer: Authorizer, caller: RequestContext, refused: access.Question) -> MeshError:
+async def _denial(
+    authorizer: Authorizer, caller: RequestContext, refused: access.Question, answer: Answer
+) -> MeshError:
     """What to answer: NOT_FOUND for a resource that the caller may not even see."""
     resource, verb = refused
     visible = verb != "read" and (await authorizer.check(caller, [(resource, "read")]))[0]
     if not visible and not resource.startswith("tenant:"):
         return NotFound(resource.partition(":")[0], resource)
+    why = "ExplainPermission says why"
+    if isinstance(answer, Undecided):
+        names = ", ".join(sorted(answer.missing))
+        why = f"it has that under a condition only, on {names}, which no service asks about"
     return PermissionDenied(
-        f"{caller.actor.subject} may not {verb} {resource}; ExplainPermission says why",
-        metadata={"resource": resource, "permission": verb},
+        f"{caller.actor.subject} may not {verb} {resource}; {why}", metadata={"resource": resource, "permission": verb}
     )
 
 

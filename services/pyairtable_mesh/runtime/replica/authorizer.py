@@ -12,7 +12,7 @@ from datetime import datetime
 
 from pyairtable_mesh.runtime.access import Question
 from pyairtable_mesh.runtime.authorization.facts import Circumstances
-from pyairtable_mesh.runtime.authorizer import PeerAuthorizer
+from pyairtable_mesh.runtime.authorizer import Answer, PeerAuthorizer
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.decisions import DecisionLog, recorded
 from pyairtable_mesh.runtime.errors import MeshError
@@ -44,7 +44,7 @@ class ReplicaAuthorizer:
         self.answers: Counter[str] = Counter()
         """How many calls were answered in process (`HERE`) or, by the reason why, by the server."""
 
-    async def check(self, caller: RequestContext, questions: Sequence[Question]) -> Sequence[bool]:
+    async def check(self, caller: RequestContext, questions: Sequence[Question]) -> Sequence[Answer]:
         """One answer per question; `Unavailable` where neither a replica nor the server can tell."""
         follower = self._replicas.of(caller.tenant_id)
         reason = self._unfit(follower, questions)
@@ -105,7 +105,7 @@ class ReplicaAuthorizer:
 
     async def _ask(
         self, follower: Follower | None, caller: RequestContext, questions: Sequence[Question]
-    ) -> Sequence[bool]:
+    ) -> Sequence[Answer]:
         held = follower.copy.revision if follower is not None else 0
         token = caller.consistency_token
         if follower is not None and held and (not token or (claimed_revision(token) or held) < held):

@@ -6,6 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from pyairtable_mesh.runtime.authorization.conditions import Conditions
 from pyairtable_mesh.runtime.authorization.language import document
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.authorization.policy import Policy
@@ -33,6 +34,12 @@ def schema() -> Schema:
 def policy() -> Policy:
     """The hierarchy and the permissions of the model."""
     return Policy(schema(), root="tenant")
+
+
+@cache
+def conditions() -> Conditions:
+    """The conditions of the model."""
+    return Conditions(schema())
 
 
 @cache
