@@ -250,7 +250,7 @@ async def test_an_explanation_names_the_conditions_that_failed(
 async def test_lists_say_what_hangs_on_missing_context(permissions: Permissions) -> None:
     await by_membership(permissions)
     await permissions.grant(ALICE, "viewer", BASE, CAROL)
-    lookups = Lookups(permissions.states, permissions.tokens, permissions.clock)
+    lookups = Lookups(permissions.states, permissions.tokens, permissions.clock, permissions.log)
     asking = Question(TABLE, "read")
     parts = [part async for part in lookups.subjects(caller(ALICE), asking, "user", "", Circumstances(), Span())]
     found = {each.reference: each.missing for part in parts for _, each in part.places()}

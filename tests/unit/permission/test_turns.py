@@ -62,7 +62,8 @@ async def test_the_assertions_of_a_schema_are_answered_in_turns(permissions: Per
 async def test_the_relationships_of_a_schema_test_are_applied_in_turns(
     permissions: Permissions, others: Others
 ) -> None:
-    schemas = Schemas(permissions.database, Authority(NaiveEvaluator()), permissions.clock)
+    authority = Authority(NaiveEvaluator(), permissions.engines)
+    schemas = Schemas(permissions.database, authority, permissions.clock, permissions.log)
     given = [SpaceRelationship(f"doc:{number}", "viewer", "user:a") for number in range(1_000)]
     await schemas.test(caller(ALICE), Source(text=MODEL), given, [], "")
     assert others.turns >= len(given) // 100
