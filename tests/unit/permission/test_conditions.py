@@ -253,7 +253,7 @@ async def test_lists_say_what_hangs_on_missing_context(permissions: Permissions)
     lookups = Lookups(permissions.states, permissions.tokens, permissions.clock, permissions.log)
     asking = Question(TABLE, "read")
     parts = [part async for part in lookups.subjects(caller(ALICE), asking, "user", "", Circumstances(), Span())]
-    found = {each.reference: each.missing for part in parts for _, each in part.places()}
+    found = {each.reference: each.missing for part in parts for each in part.entries}
     assert found == {ALICE: frozenset(), BOB: frozenset({"address"}), CAROL: frozenset()}
     effective, _ = await permissions.checks.effective(caller(BOB), TABLE, "", Circumstances())
     assert (effective.verbs, effective.below) == ([], [])
