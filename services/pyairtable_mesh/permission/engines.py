@@ -195,7 +195,7 @@ class Engines(Generic[S]):
     async def follow(self) -> None:
         """Follow what other processes change, until cancelled."""
         while True:
-            upcoming = self._database.changed.upcoming()
+            upcoming = self._database.changed_elsewhere.upcoming()
             try:
                 await self._look()
                 self._stepped = self._clock()

@@ -172,6 +172,8 @@ class Database:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.changed = Signal()
         """Set when events, or changes that called `Transaction.wake`, were committed: here or in another process."""
+        self.changed_elsewhere = Signal()
+        """Set when they were committed in another process, for who knows of this one's. On SQLite nobody tells."""
 
     @property
     def dialect(self) -> str:
@@ -204,6 +206,11 @@ class Database:
             self.changed.notify()
             if self._relay is not None:
                 self._relay.notify()
+
+    def hear(self) -> None:
+        """Another process has committed changes."""
+        self.changed.notify()
+        self.changed_elsewhere.notify()
 
     def _turn(self, tenant_id: str) -> AbstractAsyncContextManager[None]:
         return self._turns.setdefault(tenant_id, asyncio.Lock()) if tenant_id else nullcontext()
@@ -257,7 +264,7 @@ async def opened(
     database = Database(writer, reader, source=f"/services/{service}", clock=clock, relay=relay)
     try:
         await _greet(database, target, wait if relay is not None else timedelta(0))
-        async with _running(relay.run(database.changed.notify) if relay else None):
+        async with _running(relay.run(database.hear) if relay else None):
             yield database
     finally:
         await writer.dispose()

@@ -59,7 +59,7 @@ class PostgresRelay:
         self._outgoing.set()
 
     async def run(self, heard: Callable[[], None]) -> None:
-        """Keep one connection until cancelled; `heard` is called for every word from any process."""
+        """Keep one connection until cancelled; `heard` is called for every word from another process."""
         while True:
             try:
                 async with self._engine.connect() as connection:
@@ -69,7 +69,13 @@ class PostgresRelay:
             await asyncio.sleep(_RECONNECT_SECONDS * (1 + random.random()))  # noqa: S311 - spreads reconnects
 
     async def _relay(self, connection: Any, heard: Callable[[], None]) -> None:
-        await connection.add_listener(_CHANNEL, lambda *_: heard())
+        own = connection.get_server_pid()
+
+        def listen(_connection: Any, sender: int, _channel: str, _payload: object) -> None:
+            if sender != own:
+                heard()
+
+        await connection.add_listener(_CHANNEL, listen)
         while not connection.is_closed():
             await Signal.wait(self._outgoing, _ALIVE_SECONDS)
             self._outgoing.clear()
