@@ -161,8 +161,8 @@ def peer(workspaces: int, _: Path) -> None:
     questions = [(f"user:{chance.randrange(1_000)}", some_resource(chance, workspaces, 3), "read") for _ in range(100)]
     above = {child: parent for child, _, parent in links(workspaces)}
     pairs: dict[tuple[str, str], None] = {}
-    for _, at, _ in questions:
-        child = at
+    for question in questions:
+        child = question[1]
         while child in above:
             pairs[child, above[child]] = None
             child = above[child]

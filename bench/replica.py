@@ -35,6 +35,7 @@ from pyairtable_mesh.runtime.retries import RetryPolicy
 
 CHANGES, QUICK_CHANGES = 300, 6
 PAUSE_SECONDS = 0.02
+MOST_BYTES = 1 << 20
 CALL_SECONDS = 10.0
 USERS = ("user", "user-2")
 Metadata = tuple[tuple[str, str], ...]
@@ -70,7 +71,7 @@ def _measured(
     delays: list[float] = []
     stale = 0
     with grpc.insecure_channel(addresses["permission"]) as there, ExitStack() as channels:
-        permission = permission_pb2_grpc.PermissionServiceStub(there)
+        permission: Any = permission_pb2_grpc.PermissionServiceStub(there)  # type: ignore[arg-type] # knows asyncio only
         users = [channels.enter_context(grpc.insecure_channel(addresses[name])) for name in USERS]
         grant = pb.GrantRoleRequest(
             role="roles/viewer", resource=f"tenant:{people.TENANT}", subject=people.CAROL.subject
@@ -102,10 +103,10 @@ def _held_by_all(replicas: Sequence[Process], token: str, begun: float) -> float
 
 def _is_allowed(user: grpc.Channel, metadata: Metadata) -> bool:
     try:
-        stub: Any = user_pb2_grpc.UserServiceStub(user)
+        stub: Any = user_pb2_grpc.UserServiceStub(user)  # type: ignore[arg-type] # knows asyncio only
         stub.ListUsers(user_pb2.ListUsersRequest(page_size=1), metadata=metadata, timeout=CALL_SECONDS)
     except grpc.RpcError as error:
-        code = error.code()  # type: ignore[attr-defined] # a call, too
+        code = error.code()
         if code is not grpc.StatusCode.PERMISSION_DENIED:
             raise BenchmarkError(f"a call failed with {code.name}") from None
         return False
@@ -126,7 +127,7 @@ async def _follow(address: str, token_file: str) -> None:
         retries=RetryPolicy(),
         max_message_bytes=4 << 20,
     )
-    copy = Copy(people.TENANT, 1 << 20)
+    copy = Copy(people.TENANT, lambda size: size <= MOST_BYTES)
     stub = peers.stub(permission_pb2_grpc.PermissionServiceStub, "permission")
     following = asyncio.create_task(Follower(copy, stub, Wanted(frozenset({"tenant"}), 5.0)).run())
     while await copy.reaches(copy.revision + 1, 3600.0):

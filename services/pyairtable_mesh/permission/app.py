@@ -22,6 +22,7 @@ from pyairtable_mesh.permission.usecases.ownership import Ownership
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles
 from pyairtable_mesh.permission.usecases.schemas import Schemas
+from pyairtable_mesh.permission.usecases.space_questions import SpaceQuestions
 from pyairtable_mesh.permission.usecases.spaces import Spaces
 from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime.decisions import DecisionLog
@@ -46,11 +47,12 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
     roles = Roles(runtime.database, acts, authority, tokens, runtime.clock)
     models = Engines(runtime.database, SpaceLoader(runtime.database, most), most)
     Report({"platform": engines, "model": models}).observe(runtime.meter)
-    spaces = Spaces(runtime.database, models, states, acts, authority, tokens, runtime.clock, log)
+    questions = SpaceQuestions(States(models, tokens), states, tokens, runtime.clock, log)
+    spaces = Spaces(runtime.database, models, acts, authority, tokens, runtime.clock)
     schemas = Schemas(runtime.database, authority, runtime.clock, log)
     ownership = Ownership(runtime.database, acts, claim_code.reader(runtime.settings.first_administrator_code_file))
     servicer = PermissionServicer(
-        checks, lookups, watching, relationships, roles, ownership, spaces, schemas, runtime.sealer
+        checks, lookups, watching, relationships, roles, ownership, questions, spaces, schemas, runtime.sealer
     )
     window = timedelta(seconds=runtime.settings.history_seconds)
     maintenance = Maintenance(runtime.database, window, runtime.settings.history_changes, runtime.clock)

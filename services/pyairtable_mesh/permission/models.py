@@ -11,7 +11,8 @@ from pyairtable_mesh.permission.usecases.checks import Question
 from pyairtable_mesh.permission.usecases.consistency import Consistency
 from pyairtable_mesh.permission.usecases.lookups import Span
 from pyairtable_mesh.permission.usecases.schemas import Schemas
-from pyairtable_mesh.permission.usecases.spaces import SpaceCircumstances, Spaces
+from pyairtable_mesh.permission.usecases.space_questions import SpaceCircumstances, SpaceQuestions
+from pyairtable_mesh.permission.usecases.spaces import Spaces
 from pyairtable_mesh.runtime import pagination
 from pyairtable_mesh.runtime.authorization import Decision
 from pyairtable_mesh.runtime.context import RequestContext, current
@@ -89,34 +90,35 @@ class SchemaRpcs:
 class SpaceRpcs:
     """What the servicer does for a request that names a model space of the tenant."""
 
-    def __init__(self, spaces: Spaces, cursors: Cursors, sealer: pagination.Sealer) -> None:
+    def __init__(self, questions: SpaceQuestions, spaces: Spaces, cursors: Cursors, sealer: pagination.Sealer) -> None:
+        self._questions = questions
         self._spaces = spaces
         self._cursors = cursors
         self._sealer = sealer
 
     async def check(self, space: str, request: pb.CheckPermissionRequest) -> pb.CheckPermissionResponse:
         given = _given(request.contextual_relationships, request.consistency)
-        decision, token = await self._spaces.check(current(), space, messages.question(request), given)
+        decision, token = await self._questions.check(current(), space, messages.question(request), given)
         return pb.CheckPermissionResponse(decision=messages.from_decision(decision, token))
 
     async def answer(self, space: str, question: Question, consistency: Consistency) -> tuple[Decision, str]:
-        return await self._spaces.check(current(), space, question, SpaceCircumstances((), consistency))
+        return await self._questions.check(current(), space, question, SpaceCircumstances((), consistency))
 
     async def batch(self, space: str, request: pb.BatchCheckPermissionsRequest) -> pb.BatchCheckPermissionsResponse:
         given = _given(request.contextual_relationships, request.consistency)
         questions = [messages.question(item) for item in request.items]
-        results, token = await self._spaces.batch(current(), space, questions, given)
+        results, token = await self._questions.batch(current(), space, questions, given)
         found = [messages.from_result(result) for result in results]
         return pb.BatchCheckPermissionsResponse(results=found, consistency_token=token)
 
     async def explain(self, space: str, request: pb.ExplainPermissionRequest) -> pb.ExplainPermissionResponse:
         given = _given(request.contextual_relationships, request.consistency)
-        found, token = await self._spaces.explain(current(), space, messages.question(request), given)
+        found, token = await self._questions.explain(current(), space, messages.question(request), given)
         return space_messages.from_explanation(found, token)
 
     async def expand(self, space: str, request: pb.ExpandPermissionRequest) -> pb.ExpandPermissionResponse:
         asked, consistency = Question(request.resource, request.permission), messages.consistency(request.consistency)
-        root, token = await self._spaces.expand(current(), space, asked, request.max_depth, consistency)
+        root, token = await self._questions.expand(current(), space, asked, request.max_depth, consistency)
         return pb.ExpandPermissionResponse(root=messages.from_node(root), consistency_token=token)
 
     async def write(self, space: str, request: pb.WriteRelationshipsRequest) -> pb.WriteRelationshipsResponse:
@@ -159,7 +161,7 @@ class SpaceRpcs:
         given = _given(request.contextual_relationships, request.consistency)
         asked = Question("", request.permission, request.subject, messages.context(request))
         span = self._span(caller, request)
-        async for part in self._spaces.resources(caller, space, request.resource_type, asked, given, span):
+        async for part in self._questions.resources(caller, space, request.resource_type, asked, given, span):
             yield messages.from_resources(part, lambda place: self._cursors.of(caller, request, place))
 
     async def subjects(self, space: str, request: pb.LookupSubjectsRequest) -> AsyncIterator[pb.LookupSubjectsResponse]:
@@ -167,7 +169,7 @@ class SpaceRpcs:
         given = _given(request.contextual_relationships, request.consistency)
         asked = Question(request.resource, request.permission, "", messages.context(request))
         kind = (request.subject_type, request.subject_relation)
-        async for part in self._spaces.subjects(caller, space, asked, kind, given, self._span(caller, request)):
+        async for part in self._questions.subjects(caller, space, asked, kind, given, self._span(caller, request)):
             yield messages.from_subjects(part, lambda place: self._cursors.of(caller, request, place))
 
     def _span(self, caller: RequestContext, request: pb.LookupResourcesRequest | pb.LookupSubjectsRequest) -> Span:

@@ -15,6 +15,7 @@ from pyairtable_mesh.permission.usecases.ownership import Ownership
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Roles, Wanted
 from pyairtable_mesh.permission.usecases.schemas import Schemas
+from pyairtable_mesh.permission.usecases.space_questions import SpaceQuestions
 from pyairtable_mesh.permission.usecases.spaces import Spaces
 from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime import access, pagination
@@ -70,12 +71,13 @@ class PermissionServicer(StreamingRpcs, SchemaRpcs, permission_pb2_grpc.Permissi
         relationships: Relationships,
         roles: Roles,
         ownership: Ownership,
+        space_questions: SpaceQuestions,
         spaces: Spaces,
         schemas: Schemas,
         sealer: pagination.Sealer,
     ) -> None:
         cursors = Cursors(sealer)
-        in_spaces = SpaceRpcs(spaces, cursors, sealer)
+        in_spaces = SpaceRpcs(space_questions, spaces, cursors, sealer)
         StreamingRpcs.__init__(self, checks, lookups, watching, relationships, in_spaces, cursors)
         SchemaRpcs.__init__(self, spaces, schemas, sealer)
         self._checks = checks

@@ -29,6 +29,7 @@ from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Qu
 from pyairtable_mesh.permission.usecases.consistency import States, Tokens
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Grant, Roles
+from pyairtable_mesh.permission.usecases.space_questions import SpaceQuestions
 from pyairtable_mesh.permission.usecases.spaces import Spaces
 from pyairtable_mesh.runtime import outbox
 from pyairtable_mesh.runtime.context import Actor, RequestContext
@@ -148,18 +149,13 @@ class Permissions:
         return [event for _, event in page.events]
 
 
-def in_spaces(permissions: Permissions) -> Spaces:
+def in_spaces(permissions: Permissions) -> tuple[Spaces, SpaceQuestions]:
     """The use cases of the model spaces of its tenants."""
-    return Spaces(
-        permissions.database,
-        Engines(permissions.database, SpaceLoader(permissions.database)),
-        permissions.states,
-        permissions.acts,
-        Authority(NaiveEvaluator(), permissions.engines),
-        permissions.tokens,
-        permissions.clock,
-        permissions.log,
-    )
+    database, tokens, clock = permissions.database, permissions.tokens, permissions.clock
+    engines = Engines(database, SpaceLoader(database))
+    authority = Authority(NaiveEvaluator(), permissions.engines)
+    spaces = Spaces(database, engines, permissions.acts, authority, tokens, clock)
+    return spaces, SpaceQuestions(States(engines, tokens), permissions.states, tokens, clock, permissions.log)
 
 
 def link(child: str, parent: str) -> Relationship:

@@ -20,7 +20,7 @@ from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import NEAREST
 from pyairtable_mesh.permission.usecases.lookups import Lookups, Span
 from pyairtable_mesh.permission.usecases.roles import Wanted
-from pyairtable_mesh.permission.usecases.spaces import SpaceCircumstances
+from pyairtable_mesh.permission.usecases.space_questions import SpaceCircumstances
 from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.context import RequestContext, enter
@@ -250,13 +250,13 @@ type doc
 async def test_in_a_model_space_a_decision_is_audited_with_the_relationship_that_allowed_it(
     permissions: Permissions,
 ) -> None:
-    spaces = in_spaces(permissions)
+    spaces, questions = in_spaces(permissions)
     space = (await spaces.create(caller(ALICE), "Docs", space_messages.from_space)).name.removeprefix("modelSpaces/")
     await spaces.write_schema(caller(ALICE), space, MODEL, "", lambda version, _: space_messages.from_schema(version))
     stored = [SpaceRelationship("team:a", "member", BOB), SpaceRelationship("doc:1", "owner", "team:a#member")]
     await spaces.add(caller(ALICE), space, stored)
     for each in (BOB, CAROL):
-        await spaces.check(caller(each), space, Question("doc:1", "reader"), SpaceCircumstances())
+        await questions.check(caller(each), space, Question("doc:1", "reader"), SpaceCircumstances())
     await permissions.log.write()
     allowed, denied = (await _audited(permissions))[-2:]
     assert allowed.authorization.grant == "doc:1#owner@team:a#member"

@@ -30,7 +30,7 @@ async def _write(spaces: Spaces, space: str, operation: Operation, relation: str
 async def test_a_write_needs_one_connection_and_holds_what_it_stores_against_the_newest_schema(
     permissions: Permissions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spaces, alice = in_spaces(permissions), caller(ALICE)
+    (spaces, _), alice = in_spaces(permissions), caller(ALICE)
     space = (await spaces.create(alice, "Documents", from_space)).name.removeprefix("modelSpaces/")
     monkeypatch.setattr(permissions.database, "read", _no_second_connection)
     version = ""
@@ -46,7 +46,7 @@ async def test_a_write_needs_one_connection_and_holds_what_it_stores_against_the
 async def test_a_schema_is_refused_with_the_number_of_its_orphans_and_the_first_of_them(
     permissions: Permissions,
 ) -> None:
-    spaces, alice = in_spaces(permissions), caller(ALICE)
+    (spaces, _), alice = in_spaces(permissions), caller(ALICE)
     space = (await spaces.create(alice, "Documents", from_space)).name.removeprefix("modelSpaces/")
     source = MODEL.format(relation="viewer")
     await spaces.write_schema(alice, space, source, "", lambda made, _: from_schema(made))

@@ -7,18 +7,16 @@ from datetime import datetime
 import pytest
 
 from pyairtable_mesh.permission.domain import SpaceRelationship
-from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.space_messages import from_schema, from_space
-from pyairtable_mesh.permission.spaces import SpaceLoader
 from pyairtable_mesh.permission.usecases import turns
 from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.schemas import Assertion, Schemas, Source
-from pyairtable_mesh.permission.usecases.spaces import SpaceCircumstances, Spaces
+from pyairtable_mesh.permission.usecases.space_questions import SpaceCircumstances
 from pyairtable_mesh.runtime.authorization import Decision
 from pyairtable_mesh.runtime.errors import ResourceExhausted
-from tests.unit.permission.conftest import Permissions, caller
+from tests.unit.permission.conftest import Permissions, caller, in_spaces
 from tests.unit.permission.world import ALICE, BASE
 
 MODEL = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define viewer: [user]\n"
@@ -78,16 +76,14 @@ async def test_a_batch_is_answered_in_turns_from_one_state(permissions: Permissi
 
 
 async def test_a_batch_about_a_space_is_answered_in_turns(permissions: Permissions, others: Others) -> None:
-    database, tokens, clock = permissions.database, permissions.tokens, permissions.clock
-    models, authority = Engines(database, SpaceLoader(database)), Authority(NaiveEvaluator(), permissions.engines)
-    spaces = Spaces(database, models, permissions.states, permissions.acts, authority, tokens, clock, permissions.log)
+    spaces, questions = in_spaces(permissions)
     alice, given = caller(ALICE), SpaceCircumstances()
     made = await spaces.create(alice, "Documents", from_space)
     space = made.name.removeprefix("modelSpaces/")
     await spaces.write_schema(alice, space, MODEL, "", lambda version, _: from_schema(version))
-    await spaces.check(alice, space, Question("doc:a", "viewer"), given)
+    await questions.check(alice, space, Question("doc:a", "viewer"), given)
     others.turns = 0
-    results, _ = await spaces.batch(alice, space, [Question("doc:a", "viewer")] * 20, given)
+    results, _ = await questions.batch(alice, space, [Question("doc:a", "viewer")] * 20, given)
     assert others.turns >= len(results) - 1
     assert all(isinstance(each, Decision) and not each.allowed for each in results)
 
