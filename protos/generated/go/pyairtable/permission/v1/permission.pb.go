@@ -1503,7 +1503,7 @@ type MissingGrant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the role would have to be bound.
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
-	// The smallest system role that has the permission; empty when none has.
+	// The smallest role that has the permission, a custom one too; empty when none has.
 	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
 	// The permission that is missing, `type.verb`.
 	Permission    string `protobuf:"bytes,3,opt,name=permission,proto3" json:"permission,omitempty"`

@@ -715,7 +715,7 @@ class MissingGrant(_message.Message):
     resource: _builtins.str
     """Where the role would have to be bound."""
     role: _builtins.str
-    """The smallest system role that has the permission; empty when none has."""
+    """The smallest role that has the permission, a custom one too; empty when none has."""
     permission: _builtins.str
     """The permission that is missing, `type.verb`."""
     def __init__(
