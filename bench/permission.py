@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from pyairtable_mesh import runtime
 from pyairtable_mesh.runtime import access, ids
 from tests import postgres
 
+Stub = permission_pb2_grpc.PermissionServiceStub
 SERVICE = "pyairtable.permission.v1.PermissionService"
 REQUEST = permission_pb2.CheckPermissionRequest(resource=people.TABLE, permission="create_record")
 IN_FLIGHT = 16
@@ -127,7 +128,7 @@ async def _prepare(address: str, folder: DataFolder) -> None:
         permission_pb2.Relationship(resource=people.TABLE, relation="base", subject=people.BASE),
     ]
     async with grpc.aio.insecure_channel(address, load.OPTIONS) as channel:
-        stub = permission_pb2_grpc.PermissionServiceStub(channel)
+        stub = Stub(channel)
         await _grant(stub, tenants, "roles/owner", f"tenant:{people.TENANT}", people.ALICE.subject)
         owner = _token(folder, people.ALICE)
         for link in links:
@@ -139,47 +140,45 @@ async def _prepare(address: str, folder: DataFolder) -> None:
         await _grant(stub, owner, "roles/editor", people.BASE, people.BOB.subject)
 
 
-async def _bare(address: str, folder: DataFolder, calls: int) -> float:
-    """Seconds of a call that does nothing: what the others bear besides their own work."""
-    metadata, spent = _bearer(_token(folder, people.BOB)), list[float]()
+async def _median(address: str, calls: int, call: Callable[[Stub], Awaitable[object]]) -> float:
+    """Seconds of a call at the client, one after the other."""
+    spent = list[float]()
     async with grpc.aio.insecure_channel(address, load.OPTIONS) as channel:
-        stub = permission_pb2_grpc.PermissionServiceStub(channel)
+        stub = Stub(channel)
         for _ in range(calls):
             begin = time.perf_counter()
-            await stub.CheckPermission(REQUEST, metadata=metadata, timeout=load.CALL_SECONDS)
+            await call(stub)
             spent.append(time.perf_counter() - begin)
     return middle(spent)
+
+
+async def _bare(address: str, folder: DataFolder, calls: int) -> float:
+    """Of a call that does nothing: what the others bear besides their own work."""
+    metadata = _bearer(_token(folder, people.BOB))
+    return await _median(
+        address, calls, lambda stub: stub.CheckPermission(REQUEST, metadata=metadata, timeout=load.CALL_SECONDS)
+    )
 
 
 async def _grants(address: str, folder: DataFolder, calls: int) -> float:
-    """Seconds of a grant, one after the other."""
-    owner, spent = _token(folder, people.ALICE), list[float]()
-    async with grpc.aio.insecure_channel(address, load.OPTIONS) as channel:
-        stub = permission_pb2_grpc.PermissionServiceStub(channel)
-        for _ in range(calls):
-            begin = time.perf_counter()
-            await _grant(stub, owner, "roles/viewer", people.BASE, f"user:{ids.new_id('usr')}")
-            spent.append(time.perf_counter() - begin)
-    return middle(spent)
+    """Of a grant to somebody else each time."""
+    owner = _token(folder, people.ALICE)
+    return await _median(
+        address, calls, lambda stub: _grant(stub, owner, "roles/viewer", people.BASE, f"user:{ids.new_id('usr')}")
+    )
 
 
 async def _batches(address: str, folder: DataFolder, verbs: Sequence[str], calls: int) -> float:
-    """Seconds of a batch about the caller itself, one after the other."""
+    """Of a batch about the caller itself."""
     items = [permission_pb2.CheckItem(resource=people.TABLE, permission=verbs[at % len(verbs)]) for at in range(BATCH)]
     many = permission_pb2.BatchCheckPermissionsRequest(items=items)
-    editor, spent = _bearer(_token(folder, people.BOB)), list[float]()
-    async with grpc.aio.insecure_channel(address, load.OPTIONS) as channel:
-        stub = permission_pb2_grpc.PermissionServiceStub(channel)
-        for _ in range(calls):
-            begin = time.perf_counter()
-            await stub.BatchCheckPermissions(many, metadata=editor, timeout=load.CALL_SECONDS)
-            spent.append(time.perf_counter() - begin)
-    return middle(spent)
+    editor = _bearer(_token(folder, people.BOB))
+    return await _median(
+        address, calls, lambda stub: stub.BatchCheckPermissions(many, metadata=editor, timeout=load.CALL_SECONDS)
+    )
 
 
-async def _grant(
-    stub: permission_pb2_grpc.PermissionServiceStub, token: str, role: str, resource: str, subject: str
-) -> None:
+async def _grant(stub: Stub, token: str, role: str, resource: str, subject: str) -> None:
     request = permission_pb2.GrantRoleRequest(
         role=role, resource=resource, subject=subject, request_id=str(uuid.uuid4())
     )

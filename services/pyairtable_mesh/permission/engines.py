@@ -191,6 +191,17 @@ class Engines(Generic[S]):
             except Exception:
                 _logger.exception("an engine could not take over a change, and will be loaded anew")
                 self._forget(scope, held, "fault")
+        if self._misses(scope, before):
+            # On SQLite nobody else tells `follow` to look.
+            self._database.changed_elsewhere.notify()
+
+    def _misses(self, scope: str, revision: int) -> bool:
+        """Whether a change up to a revision is not seen here yet: another process's, then."""
+        held, feed = self._held.get(scope), self._feeds.get(scope)
+        seen = [held.present.revision] if held is not None else []
+        if feed is not None and feed.newest is not None:
+            seen.append(feed.newest)
+        return any(each < revision for each in seen)
 
     async def follow(self) -> None:
         """Follow what other processes change, until cancelled."""

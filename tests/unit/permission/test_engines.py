@@ -334,6 +334,26 @@ async def test_a_history_that_goes_on_is_not_taken_for_another(permissions: Perm
     assert engines.tally.forgotten == {}
 
 
+@pytest.mark.parametrize("is_fed", [False, True])
+async def test_a_change_behind_another_process_s_has_the_changelog_looked_at(
+    permissions: Permissions, database: Database, monkeypatch: pytest.MonkeyPatch, *, is_fed: bool
+) -> None:
+    """Nobody tells of the other one: two processes on one SQLite file, or a notification that was lost."""
+    monkeypatch.setattr(Engines, "prepare", lambda *_: None)  # an engine that is loaded meanwhile may see it by itself
+    own, other = Permissions(database, permissions.clock), Permissions(database, permissions.clock)
+    upcoming = database.changed_elsewhere.upcoming()
+    with own.engines.following(TENANT_ID) as feed:
+        newest = (await (permissions if is_fed else own).engines.newest(TENANT_ID)).revision
+        if is_fed:
+            feed.take(newest, changelog.Tail(newest, (), complete=True), feed.clock())
+        await own.grant(ALICE, "viewer", ref("workspace", "w1"), BOB)
+        assert not upcoming.is_set()
+        await other.grant(ALICE, "viewer", ref("workspace", "w2"), BOB)
+        assert not upcoming.is_set()
+        await own.grant(ALICE, "viewer", ref("workspace", "w3"), BOB)
+        assert upcoming.is_set()
+
+
 async def test_a_change_is_decided_by_no_engine_of_a_history_that_was_given_up(permissions: Permissions) -> None:
     other = Permissions(permissions.database, permissions.clock)
     before = (await permissions.engines.newest(TENANT_ID)).revision
