@@ -1,10 +1,6 @@
 """The embedded replica: when it answers, when it asks, and that what goes wrong never reads as "allowed"."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -12,13 +8,13 @@ from pyairtable.common.v1 import common_pb2
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.user.v1 import user_pb2
 from pyairtable_mesh.runtime import access, auditing, errors, moments, telemetry
-from pyairtable_mesh.runtime.authorizer import PeerAuthorizer, Undecided
+from pyairtable_mesh.runtime.authorizer import Undecided
 from pyairtable_mesh.runtime.builder import runtime_access
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.replica.asked import types_asked
-from pyairtable_mesh.runtime.replica.authorizer import HERE, ReplicaAuthorizer
+from pyairtable_mesh.runtime.replica.authorizer import HERE
 from pyairtable_mesh.runtime.replica.copy import Copy, DamagedError, TooLargeError
-from pyairtable_mesh.runtime.replica.follower import Follower, Wanted
+from pyairtable_mesh.runtime.replica.follower import Wanted
 from pyairtable_mesh.runtime.replica.replicas import Bounds, Replicas
 from pyairtable_mesh.runtime.replica.report import Report
 from pyairtable_mesh.user.access import ACCESS
@@ -33,82 +29,7 @@ from tests.unit.runtime.permission_server import (
     token,
     until,
 )
-
-READ = (TENANT, "read")
-BASE = "base:app" + "0" * 26
-ROOM = Bounds(tenants=2, facts=100_000, idle_seconds=60.0)
-OTHER_TENANT_ID = "ten" + "1" * 26
-
-
-@dataclass
-class Clock:
-    """Seconds that a test may turn forward."""
-
-    ahead: float = 0.0
-
-    def __call__(self) -> float:
-        return asyncio.get_running_loop().time() + self.ahead
-
-
-class Log:
-    """Takes every allowed decision."""
-
-    def __init__(self) -> None:
-        self.taken: list[auditing.Decision] = []
-
-    def wants(self, *, allowed: bool) -> bool:
-        return allowed
-
-    def take(self, _caller: RequestContext, decision: auditing.Decision) -> None:
-        self.taken.append(decision)
-
-
-@dataclass
-class Runtime:
-    """A service's authorizer, the permission service behind it, and the clock of the one."""
-
-    server: PermissionServer
-    replicas: Replicas
-    authorizer: ReplicaAuthorizer
-    clock: Clock
-    log: Log
-
-    @property
-    def follower(self) -> Follower:
-        found = self.replicas.of(TENANT_ID)
-        assert found is not None
-        return found
-
-    async def may(self, *questions: tuple[str, str], seen: str = "", tenant_id: str = TENANT_ID) -> bool:
-        caller = RequestContext(
-            "/t.v1.Test/Do", actor=Actor("user", ALICE), tenant_id=tenant_id, consistency_token=seen
-        )
-        return all(await self.authorizer.check(caller, questions or (READ,)))
-
-    async def holds(self, revision: int) -> None:
-        await until(f"revision {revision}", lambda: self.follower.copy.revision >= revision and self.follower.is_fresh)
-
-    def since(self) -> Callable[[], dict[str, int]]:
-        """What was answered from here on, by who and why."""
-        before = self.authorizer.answers.copy()
-        return lambda: dict(self.authorizer.answers - before)
-
-
-@asynccontextmanager
-async def running(
-    types: frozenset[str] = frozenset({"tenant"}), budget: float = 5.0, bounds: Bounds = ROOM
-) -> AsyncIterator[Runtime]:
-    """Alice may read the tenant, and her replica is there."""
-    server, clock, log = PermissionServer(), Clock(), Log()
-    server.write(bound("1", "viewer", ALICE))
-    async with stub_of(server) as stub:
-        replicas = Replicas(stub, Wanted(types, budget), bounds, clock)
-        sweeping = asyncio.create_task(replicas.run())
-        authorizer = ReplicaAuthorizer(replicas, PeerAuthorizer(stub), log, moments.utc_now)  # type: ignore[arg-type]
-        yield Runtime(server, replicas, authorizer, clock, log)
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
-        await until("the streams to end with the process", lambda: not server.open_streams)
+from tests.unit.runtime.replicating import BASE, OTHER_TENANT_ID, running
 
 
 async def test_the_server_answers_until_a_replica_is_there_and_the_replica_from_then_on() -> None:
@@ -232,141 +153,6 @@ async def test_a_denial_that_nobody_confirms_is_no_answer() -> None:
         it.server.away = True
         with pytest.raises(errors.Unavailable):
             await it.may((TENANT, "manage_access"))
-
-
-async def test_a_lost_stream_is_resumed_behind_what_is_held() -> None:
-    async with running() as it:
-        await it.holds(1)
-        it.server.interrupt()
-        await it.holds(it.server.write(bound("2", "owner", ALICE)))
-        assert await it.may((TENANT, "manage_access"))
-        assert [each.checkpoint_token for each in it.server.streams] == ["", token(1)]
-        assert (it.replicas.loads, it.replicas.interruptions) == (1, 1)
-
-
-async def test_a_stream_that_falls_silent_is_taken_up_again() -> None:
-    async with running(budget=0.3) as it:
-        await it.holds(1)
-        it.server.silent = True
-        it.server.signal.notify()
-        await until("another stream", lambda: len(it.server.streams) > 1)
-        it.server.silent = False
-        it.server.signal.notify()
-        await it.holds(it.server.write(bound("2", "owner", ALICE)))
-
-
-async def test_what_is_kept_no_longer_begins_anew_with_a_snapshot() -> None:
-    async with running() as it:
-        await it.holds(1)
-        it.server.oldest = 3
-        it.server.interrupt()
-        it.server.write(bound("1", "viewer", ALICE, removed=True))
-        await it.holds(it.server.write(bound("2", "owner", ALICE)))
-        assert await it.may((TENANT, "manage_access"))
-        assert it.replicas.loads == 2
-
-
-async def test_a_snapshot_that_breaks_off_is_begun_anew() -> None:
-    sent: list[pb.StreamReplicaResponse] = []
-
-    def cut(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
-        sent.append(message)
-        if len(sent) == 2:
-            raise ConnectionError
-        return message
-
-    async with running() as it:
-        it.server.spoil = cut
-        await it.holds(1)
-        assert len(it.server.streams) == 2
-
-
-async def test_a_snapshot_is_as_old_as_its_stream_however_long_its_parts_take() -> None:
-    async with running() as it:
-
-        def slow(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
-            it.clock.ahead += 3
-            it.server.silent = message.snapshot.last
-            return message
-
-        it.server.spoil = slow
-        assert await it.may()
-        await until("the snapshot", lambda: it.follower.copy.engine is not None)
-        assert not it.follower.is_fresh
-        it.server.write(bound("1", "viewer", ALICE, removed=True))
-        assert not await it.may()
-
-
-def _flipped(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
-    if message.HasField("snapshot"):
-        message.snapshot.data = bytes(each ^ 1 for each in message.snapshot.data)
-    return message
-
-
-def _shortened(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
-    message.snapshot.data = message.snapshot.data[:-1]
-    return message
-
-
-def _without_end(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
-    message.snapshot.last = False
-    return message
-
-
-def _elsewhere(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
-    message.revision += 1
-    return message
-
-
-@pytest.mark.parametrize("spoil", [_flipped, _shortened, _without_end, _elsewhere])
-async def test_a_damaged_snapshot_answers_nothing_and_is_asked_for_again(spoil: Callable[..., Any]) -> None:
-    async with running() as it:
-        it.server.spoil = spoil
-        assert await it.may()
-        await until("two tries", lambda: len(it.server.streams) > 1)
-        assert await it.may()
-        assert it.authorizer.answers == {"loading": 2}
-        it.server.spoil = None
-        await it.holds(1)
-
-
-def _back(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
-    message.revision = 0
-    return message
-
-
-def _nonsense(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
-    return pb.StreamReplicaResponse(
-        revision=message.revision + 1, changes=pb.ReplicaChanges(changes=[pb.PermissionChange()])
-    )
-
-
-def _unknown(message: pb.StreamReplicaResponse) -> pb.StreamReplicaResponse:
-    odd = bound("9", "viewer", ALICE, "planet:earth")
-    return pb.StreamReplicaResponse(revision=message.revision + 1, changes=pb.ReplicaChanges(changes=[odd]))
-
-
-@pytest.mark.parametrize("spoil", [_back, _nonsense, _unknown])
-async def test_what_cannot_follow_makes_the_replica_begin_anew(spoil: Callable[..., Any]) -> None:
-    async with running() as it:
-        await it.holds(1)
-        it.server.spoil = spoil
-        await until("nothing to be held", lambda: it.follower.copy.engine is None)
-        it.server.spoil = None
-        await it.holds(it.server.write(bound("2", "owner", ALICE)))
-        assert it.server.streams[-1].checkpoint_token == ""
-
-
-async def test_a_checkpoint_that_the_server_does_not_know_is_given_up() -> None:
-    async with running() as it:
-        await it.holds(1)
-        it.server.silent = True
-        it.follower.copy.checkpoint = "A" * 24
-        it.server.interrupt()
-        await until("a new beginning", lambda: it.server.streams[-1].checkpoint_token == "")
-        it.server.silent = False
-        it.server.signal.notify()
-        await it.holds(1)
 
 
 async def test_what_nobody_asks_about_ends_its_stream() -> None:
