@@ -1,7 +1,7 @@
 """Answers straight from the definitions of permission.md, over facts that are read for each request.
 
-The engine of a later issue takes this one's place behind `usecases.Evaluator`; this one stays as its oracle. It keeps
-nothing between requests, so that replicas cannot differ and no answer is stale.
+It decides a change where no engine is at the state that the change begins from (`usecases/authority.py`), and is an
+oracle of the tests. It keeps nothing between requests, so that replicas cannot differ and no answer is stale.
 """
 
 from collections import defaultdict, deque

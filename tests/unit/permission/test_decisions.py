@@ -22,9 +22,10 @@ from pyairtable_mesh.permission.usecases.lookups import Lookups, Span
 from pyairtable_mesh.permission.usecases.roles import Wanted
 from pyairtable_mesh.permission.usecases.space_questions import SpaceCircumstances
 from pyairtable_mesh.permission.usecases.watching import Watching
-from pyairtable_mesh.runtime import auditing
+from pyairtable_mesh.runtime import auditing, authorization
 from pyairtable_mesh.runtime.context import RequestContext, enter
 from pyairtable_mesh.runtime.database import background
+from pyairtable_mesh.runtime.errors import ResourceExhausted
 from tests.unit.permission.conftest import Permissions, caller, in_spaces
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, ref
 
@@ -64,6 +65,20 @@ def _denied(permissions: Permissions, tenant_id: str, times: int) -> None:
     decision = auditing.Decision(CAROL, TABLE, "table.read", "denied")
     for _ in range(times):
         permissions.log.take(caller(CAROL, tenant_id), decision)
+
+
+async def test_an_answer_does_not_fail_for_its_grant_taking_too_long_to_name(
+    permissions: Permissions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explain(*_: Any) -> Any:
+        raise ResourceExhausted("too deep", reason="EVALUATION_LIMIT")
+
+    await permissions.grant(ALICE, "viewer", BASE, BOB)
+    monkeypatch.setattr(authorization, "explain_scoped", explain, raising=False)
+    assert await permissions.may(BOB, "read", TABLE)
+    await permissions.log.write()
+    event = audit_pb2.AuditEvent.FromString((await permissions.events())[-1].data)
+    assert (event.authorization.subject, event.authorization.grant) == (BOB, "")
 
 
 async def test_what_does_not_fit_is_counted(permissions: Permissions) -> None:
