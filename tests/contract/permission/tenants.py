@@ -189,8 +189,11 @@ class Tenant:
                 return await self._define(role, permissions)
 
     async def _grant(self, binding: Binding) -> str:
-        if binding.id in self.definition.bindings:
-            await self.attempt([BindingChange(self.definition.bindings[binding.id], removed=True)])
+        if (before := self.definition.bindings.get(binding.id)) is not None:
+            # Where that is refused, for the last owner, nothing is bound in its place either.
+            gone = BindingChange(before, removed=True)
+            self.token = await self._change([gone])
+            self.definition.apply(gone)
         name = self.names.get(OWN_ROLE, "") if binding.role == OWN_ROLE else f"roles/{binding.role}"
         place = {"resource": binding.resource, "subject": binding.subject}
         request = pb.GrantRoleRequest(role=name or "roles/rol" + "0" * 26, **place, **carried(binding.term))
