@@ -216,17 +216,19 @@ class Change(View):
     """A view inside of a transaction that writes; what it writes carries `at`."""
 
     at: int
+    made: datetime | None
+    """When the revision before was made, as far as that is kept."""
     changes: list[Changed] = field(default_factory=list)
     """What was written so far, as it stands in the changelog."""
 
     @classmethod
     async def begin(cls, connection: AsyncConnection, tenant_id: str, now: datetime) -> "Change":
         """Take the tenant's next revision; writes of one tenant are serial, so no other change has the same."""
-        revision = (await connection.execute(statements.RAISE, {"tenant": tenant_id})).scalar_one_or_none()
-        if revision is None:
-            revision = 1
-            await connection.execute(statements.INSERT[REVISION], {"tenant_id": tenant_id, "revision": revision})
-        return cls(connection, tenant_id, now, revision)
+        raised = (await connection.execute(statements.RAISE, {"tenant": tenant_id})).one_or_none()
+        if raised is not None:
+            return cls(connection, tenant_id, now, raised.revision, raised.made)
+        await connection.execute(statements.INSERT[REVISION], {"tenant_id": tenant_id, "revision": 1})
+        return cls(connection, tenant_id, now, 1, None)
 
     async def put_role(self, role: Role) -> None:
         """Store a custom role in the place of the one with its id."""
