@@ -137,36 +137,32 @@ class Connection:
         return Cursor(self, streamed=server_side)
 
     def run(self, function: Callable[[], T], *, at_once: bool) -> T:
-        """Run a statement, on the event loop if it may and nobody else is in its way."""
+        """Run a statement, on the event loop if it may and need not wait there."""
         due, self._due = self._due, False
         # Before the hop, not behind it: whoever is cancelled meanwhile leaves a transaction to roll back.
         self._open = True
-        if at_once and self._at_hand() and (not due or self._begins_at_once()):
+        statement = partial(self._begun, function) if due else function
+        if at_once and self._at_hand():
             # SQLAlchemy takes a statement that waited for nothing for a mistake.
             await_(_Nothing())
-            return function()
-        return self.call(partial(self._in_turn, function) if due else function)
+            try:
+                return self._waiting(0, statement)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+        return self.call(partial(self._waiting, WAIT_MILLISECONDS, statement))
 
-    def _begins_at_once(self) -> bool:
-        """Begin a transaction; False where another process writes, which the event loop does not wait for."""
-        self._wait_at_most(0 if self._writes else self._wait)
-        try:
+    def _begun(self, function: Callable[[], T]) -> T:
+        if not self.driven.in_transaction:
             self.driven.execute(self._begin)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise
-            return False
-        return True
-
-    def _in_turn(self, function: Callable[[], T]) -> T:
-        self._wait_at_most(WAIT_MILLISECONDS)
-        self.driven.execute(self._begin)
         return function()
 
-    def _wait_at_most(self, milliseconds: int) -> None:
+    def _waiting(self, milliseconds: int, function: Callable[[], T]) -> T:
+        """Call a function, which waits for locks at most so long."""
         if self._wait != milliseconds:
             self.driven.execute(f"PRAGMA busy_timeout = {milliseconds}")
             self._wait = milliseconds
+        return function()
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function on the thread."""

@@ -64,11 +64,11 @@ async def test_a_statement_is_one_hop_and_so_are_commit_and_rollback(database: D
     async with database.transaction(caller("ten1")) as transaction:
         await transaction.connection.execute(insert(RUNTIME_VALUES), {"name": "1", "value": b""})
         assert (await transaction.connection.execute(NAMES)).scalars().all() == ["0", "1"]
-    assert hops == ["_executed", "_executed", "commit"]
+    assert hops == ["_waiting", "_waiting", "commit"]
     hops.clear()
     async with database.read(caller("ten1")) as connection:
         assert (await connection.execute(NAMES)).scalars().all() == ["0", "1"]
-    assert hops == ["_in_turn"]  # nothing was written that a rollback would take back
+    assert hops == ["_waiting"]  # nothing was written that a rollback would take back
 
 
 async def test_a_change_by_key_takes_no_hop_but_its_commit(database: Database, hops: list[str]) -> None:
@@ -91,7 +91,7 @@ async def test_who_waits_for_another_writer_waits_beside_the_event_loop(
         async with database.transaction(caller("ten1")):
             hops.clear()
             writing = asyncio.create_task(_put(other, "1"))
-            await until("the other writer", lambda: "_in_turn" in hops)
+            await until("the other writer", lambda: "_waiting" in hops)
             assert not writing.done()
         await writing
     async with database.read(background()) as reading:
@@ -103,7 +103,7 @@ async def test_many_rows_are_not_written_on_the_event_loop(database: Database, h
         hops.clear()
         rows = [{"name": each, "value": b""} for each in MANY]
         await transaction.connection.execute(by_key(insert(RUNTIME_VALUES)), rows)
-        assert hops == ["_executed"]
+        assert hops == ["_waiting"]
 
 
 async def test_nothing_runs_on_the_event_loop_beside_what_the_thread_was_left_with(database: Database) -> None:
