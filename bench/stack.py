@@ -58,10 +58,6 @@ class Yes:
         return [True] * len(questions)
 
 
-async def unanswered(_caller: RequestContext) -> bytes | None:
-    return None
-
-
 async def serve(variant: str) -> None:
     server = new_server(4 << 20)
     if variant == "bare":
@@ -69,7 +65,7 @@ async def serve(variant: str) -> None:
     else:
         ratio = 0.01 if "1 %" in variant else 1.0
         observer = telemetry.start("bench", namespace="default", instance="1", sample_ratio=ratio)
-        stack: Any = interceptors.stack(Settings(), observer, WarmToken(), Yes(), SchemaValidator(), unanswered)  # type: ignore[arg-type]
+        stack: Any = interceptors.stack(Settings(), observer, WarmToken(), Yes(), SchemaValidator())  # type: ignore[arg-type]
         rows = {SERVICE: {"CheckPermission": access.on("resource", "read")}}
         registrations = [(permission_pb2_grpc.add_PermissionServiceServicer_to_server, Servicer())]
         registration.register(server, registrations, rows, stack)

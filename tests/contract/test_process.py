@@ -17,6 +17,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -340,7 +341,8 @@ async def test_prometheus_sees_how_long_calls_took_and_events_know_their_trace(s
     assert granted.startswith("rpc_server_call_duration_seconds_count{")
     assert 'rpc_response_status_code="OK"' in granted
     assert granted.endswith(" 1.0")
-    assert all(event.traceparent for event in events)
+    flags = [int(event.traceparent.split("-")[3], 16) for event in events]
+    assert not any(each & trace.TraceFlags.SAMPLED for each in flags), "nothing is exported, so nothing is sampled"
     (audited,) = [event for event in events if event.type == "common.audit_event.recorded"]
     assert audited.traceparent.split("-")[1].encode() in audited.data.value
 

@@ -5,6 +5,7 @@ a tenant are serial (runtime/database.py): revisions are committed in their orde
 every entry up to the revision that it sees.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import BindParameter, bindparam, delete, func, insert, select, tuple_
+from sqlalchemy import BindParameter, bindparam, delete, func, insert, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pyairtable_mesh.permission.domain import (
@@ -28,6 +29,7 @@ from pyairtable_mesh.permission.domain import (
     SpaceRelationship,
 )
 from pyairtable_mesh.permission.tables import CHANGELOG, MODEL_SPACE, REVISION
+from pyairtable_mesh.runtime.columns import Timestamp, by_key
 
 PLATFORM = "platform"
 """The space of the product's schema."""
@@ -105,14 +107,18 @@ class ExpiredError(Exception):
 
 
 _TENANT: BindParameter[str] = bindparam("tenant")
-_NEWEST = select(REVISION.c.revision).where(REVISION.c.tenant_id == _TENANT)
-_NEWEST_OF_SPACE = select(MODEL_SPACE.c.revision).where(
-    MODEL_SPACE.c.tenant_id == _TENANT, MODEL_SPACE.c.space_id == bindparam("space")
+_NEWEST = by_key(select(REVISION.c.revision).where(REVISION.c.tenant_id == _TENANT))
+_NEWEST_OF_SPACE = by_key(
+    select(MODEL_SPACE.c.revision).where(
+        MODEL_SPACE.c.tenant_id == _TENANT, MODEL_SPACE.c.space_id == bindparam("space")
+    )
 )
 _MINE = (CHANGELOG.c.tenant_id == _TENANT, CHANGELOG.c.space == bindparam("space"))
 # A revision that is partly pruned has lost its first change, and is gone as a whole.
 _FIRST = select(func.min(CHANGELOG.c.revision)).where(*_MINE, CHANGELOG.c.ordinal == 0)
-_MADE = select(CHANGELOG.c.create_time).where(*_MINE, CHANGELOG.c.revision == bindparam("at"), CHANGELOG.c.ordinal == 0)
+_MADE = by_key(
+    select(CHANGELOG.c.create_time).where(*_MINE, CHANGELOG.c.revision == bindparam("at"), CHANGELOG.c.ordinal == 0)
+)
 _AFTER = (
     select(CHANGELOG)
     .where(*_MINE, CHANGELOG.c.revision > bindparam("after"))
@@ -135,7 +141,20 @@ _BEGINNING = (
     .where(*_MINE, CHANGELOG.c.revision == bindparam("at"), CHANGELOG.c.ordinal < bindparam("ordinal"))
     .order_by(CHANGELOG.c.ordinal.desc())
 )
-_APPEND = insert(CHANGELOG)
+_KEYS = {
+    "sqlite": "SELECT json_extract(value, '$.tenant') AS tenant, json_extract(value, '$.space') AS space,"
+    " json_extract(value, '$.at') AS at FROM json_each(:keys)",
+    "postgresql": "SELECT * FROM jsonb_to_recordset(CAST(:keys AS jsonb)) AS key(tenant text, space text, at bigint)",
+}
+_MADE_AT = {
+    dialect: text(f"""
+        SELECT c.tenant_id, c.space, c.revision, c.create_time FROM ({keys}) AS key CROSS JOIN changelog AS c
+        WHERE c.tenant_id = key.tenant AND c.space = key.space AND c.revision = key.at AND c.ordinal = 0
+    """).columns(create_time=Timestamp())  # noqa: S608 - constants of this module
+    for dialect, keys in _KEYS.items()
+}
+"""When some revisions were made, as text: there may be hundreds, and Core would take longer to put them into an IN."""
+_APPEND = by_key(insert(CHANGELOG))
 
 
 async def append(
@@ -182,22 +201,21 @@ async def point(connection: AsyncConnection, scope: str, revision: int | None = 
 
 async def goes_through(connection: AsyncConnection, scope: str, held: Point) -> bool:
     """Whether the history that the connection sees is the one of `held`, as far as its changelog can tell."""
-    return _agree(held, await _made(connection, scope, held.revision))
+    return agree(held, await _made(connection, scope, held.revision))
 
 
 async def elsewhere(connection: AsyncConnection, held: Mapping[str, Sequence[Point]]) -> set[str]:
     """The scopes whose history does not go through each point of it that is held, for a connection that may see all."""
-    columns, found = CHANGELOG.c, set[str]()
-    key = (columns.tenant_id, columns.space, columns.revision)
-    pairs = [(scope, each) for scope, points in held.items() for each in points]
-    known = {(*_named(scope).values(), each.revision): (scope, each) for scope, each in pairs}
-    keys = list(known)
-    for first in range(0, len(keys), _SCOPES_IN_ONE_READ):
-        part = tuple_(*key).in_(keys[first : first + _SCOPES_IN_ONE_READ])
-        for row in await connection.execute(select(*key, columns.create_time).where(part, columns.ordinal == 0)):
-            scope, each = known[row.tenant_id, row.space, row.revision]
-            if not _agree(each, row.create_time):
-                found.add(scope)
+    keys = [{**_named(scope), "at": each.revision} for scope, points in held.items() for each in points]
+    if not keys:
+        return set()
+    known = {(scope, each.revision): each for scope, points in held.items() for each in points}
+    statement = _MADE_AT[connection.dialect.name]
+    found = set[str]()
+    for row in await connection.execute(statement, {"keys": json.dumps(keys)}):
+        scope = scope_of(row.tenant_id, "" if row.space == PLATFORM else row.space)
+        if not agree(known[scope, row.revision], row.create_time):
+            found.add(scope)
     return found
 
 
@@ -205,7 +223,8 @@ async def _made(connection: AsyncConnection, scope: str, revision: int) -> datet
     return (await connection.execute(_MADE, {**_named(scope), "at": revision})).scalar_one_or_none()
 
 
-def _agree(held: Point, made: datetime | None) -> bool:
+def agree(held: Point, made: datetime | None) -> bool:
+    """Whether a point that is held is of a history in which its revision was made then."""
     # What is kept no longer tells nothing; what is there now and was not before came another way.
     return made is None or made == held.made
 

@@ -3,11 +3,11 @@
 What is read is text and not Core: it runs for every check, and Core would take longer to compile than SQLite to answer.
 """
 
-from sqlalchemy import BindParameter, TextClause, bindparam, delete, insert, text, update
+from sqlalchemy import BigInteger, BindParameter, TextClause, bindparam, delete, insert, text
 
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
-from pyairtable_mesh.runtime.columns import Timestamp, insert_missing
+from pyairtable_mesh.runtime.columns import Timestamp, by_key, insert_missing
 
 LISTED = {
     "sqlite": "json_each(:{0}) AS listed",
@@ -80,17 +80,23 @@ HELD = {dialect: _held(dialect) for dialect in LISTED}
 """By dialect: the grants of some subjects at some resources, the scope modes of these, and the revision."""
 
 _TENANT: BindParameter[str] = bindparam("tenant")
-RAISE = (
-    update(REVISION)
-    .where(REVISION.c.tenant_id == _TENANT)
-    .values(revision=REVISION.c.revision + 1)
-    .returning(REVISION.c.revision)
+RAISE = by_key(
+    text("""
+        UPDATE revision SET revision = revision + 1 WHERE tenant_id = :tenant
+        RETURNING revision, (
+          SELECT c.create_time FROM changelog AS c
+          WHERE c.tenant_id = revision.tenant_id AND c.space = 'platform'
+          AND c.revision = revision.revision - 1 AND c.ordinal = 0
+        ) AS made
+    """).columns(revision=BigInteger(), made=Timestamp())
 )
-"""Takes a tenant's next revision."""
-INSERT = {table: insert(table) for table in (INHERITANCE, RELATIONSHIP, REVISION, ROLE)}
-INSERT_BINDING = insert_missing(ROLE_BINDING)
-DELETE_BY_KEY = delete(RELATIONSHIP).where(
-    RELATIONSHIP.c.tenant_id == _TENANT,
-    *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in ("resource", "relation", "subject")),
+"""Takes a tenant's next revision, and tells when the one before was made."""
+INSERT = {table: by_key(insert(table)) for table in (INHERITANCE, RELATIONSHIP, REVISION, ROLE)}
+INSERT_BINDING = by_key(insert_missing(ROLE_BINDING))
+DELETE_BY_KEY = by_key(
+    delete(RELATIONSHIP).where(
+        RELATIONSHIP.c.tenant_id == _TENANT,
+        *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in ("resource", "relation", "subject")),
+    )
 )
 """Deletes relationships whose keys are ``at_resource``, ``at_relation`` and ``at_subject``."""

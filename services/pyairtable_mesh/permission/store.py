@@ -42,6 +42,7 @@ from pyairtable_mesh.permission.domain import (
 from pyairtable_mesh.permission.evaluator import Closure, Grant, Held
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
 from pyairtable_mesh.runtime import auditing
+from pyairtable_mesh.runtime.columns import by_key
 
 RelationshipKey = tuple[str, str, str]
 """Resource, relation and subject: the order that relationships are listed in."""
@@ -105,7 +106,7 @@ class View:
 
     async def role(self, role_id: str) -> Role | None:
         """A custom role."""
-        rows = await self._rows(select(ROLE).where(ROLE.c.role_id == role_id), ROLE)
+        rows = await self._rows(by_key(select(ROLE).where(ROLE.c.role_id == role_id)), ROLE)
         return _role(rows[0]) if rows else None
 
     async def role_id_of(self, display_name: str) -> str | None:
@@ -121,7 +122,8 @@ class View:
 
     async def binding(self, binding_id: str) -> RoleBinding | None:
         """A role binding, expired or not."""
-        rows = await self._rows(select(ROLE_BINDING).where(ROLE_BINDING.c.binding_id == binding_id), ROLE_BINDING)
+        of_id = by_key(select(ROLE_BINDING).where(ROLE_BINDING.c.binding_id == binding_id))
+        rows = await self._rows(of_id, ROLE_BINDING)
         return _binding(rows[0]) if rows else None
 
     async def bindings(
@@ -216,17 +218,19 @@ class Change(View):
     """A view inside of a transaction that writes; what it writes carries `at`."""
 
     at: int
+    made: datetime | None
+    """When the revision before was made, as far as that is kept."""
     changes: list[Changed] = field(default_factory=list)
     """What was written so far, as it stands in the changelog."""
 
     @classmethod
     async def begin(cls, connection: AsyncConnection, tenant_id: str, now: datetime) -> "Change":
         """Take the tenant's next revision; writes of one tenant are serial, so no other change has the same."""
-        revision = (await connection.execute(statements.RAISE, {"tenant": tenant_id})).scalar_one_or_none()
-        if revision is None:
-            revision = 1
-            await connection.execute(statements.INSERT[REVISION], {"tenant_id": tenant_id, "revision": revision})
-        return cls(connection, tenant_id, now, revision)
+        raised = (await connection.execute(statements.RAISE, {"tenant": tenant_id})).one_or_none()
+        if raised is not None:
+            return cls(connection, tenant_id, now, raised.revision, raised.made)
+        await connection.execute(statements.INSERT[REVISION], {"tenant_id": tenant_id, "revision": 1})
+        return cls(connection, tenant_id, now, 1, None)
 
     async def put_role(self, role: Role) -> None:
         """Store a custom role in the place of the one with its id."""
@@ -330,7 +334,7 @@ class Change(View):
         self.changes.extend(changes)
 
     async def _delete(self, table: Table, *conditions: ColumnElement[bool]) -> None:
-        await self.connection.execute(delete(table).where(table.c.tenant_id == self.tenant_id, *conditions))
+        await self.connection.execute(by_key(delete(table).where(table.c.tenant_id == self.tenant_id, *conditions)))
 
     async def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         common = {"tenant_id": self.tenant_id, "revision": self.at}

@@ -18,7 +18,6 @@ from pyairtable_mesh.runtime import (
     access,
     database,
     engines,
-    idempotency,
     interceptors,
     maintenance,
     migrations,
@@ -27,7 +26,6 @@ from pyairtable_mesh.runtime import (
     telemetry,
 )
 from pyairtable_mesh.runtime.authorizer import Authorizer, PeerAuthorizer
-from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.diagnostics import DiagnosticsServicer
@@ -110,7 +108,7 @@ async def build(
         service.name,
         namespace=settings.namespace,
         instance=instance,
-        sample_ratio=settings.trace_sample_ratio,
+        sample_ratio=settings.trace_sample_ratio if telemetry.exports() else 0.0,
         lean=settings.telemetry_grpc == "lean",
     )
     resources.callback(observer.close)
@@ -128,9 +126,7 @@ async def build(
     leaving = asyncio.Event()
     parts = service.build(Runtime(settings, peers, validator, clock, store, sealer, leaving, observer.meter))
     authorization = _authorization(service, settings, parts, peers, store, observer, clock)
-    stack = interceptors.stack(
-        settings, observer, _authenticator(settings), authorization.authorizer, validator, _answered(store)
-    )
+    stack = interceptors.stack(settings, observer, _authenticator(settings), authorization.authorizer, validator)
     return _assemble(service, settings, parts, stack, store, observer, leaving, authorization)
 
 
@@ -199,18 +195,6 @@ def _authenticator(settings: Settings) -> Authenticator:
         workload_issuer=settings.workload_issuer,
         workload_keys=KeySet(settings.workload_jwks, to_workload_keys),
     )
-
-
-def _answered(store: Database | None) -> interceptors.replay.Lookup:
-    async def lookup(caller: RequestContext) -> bytes | None:
-        key = idempotency.Key.of(caller)
-        if store is None or key is None:
-            return None
-        async with store.read(caller) as connection:
-            record = await idempotency.lookup(connection, key)
-        return record.response if record is not None else None
-
-    return lookup
 
 
 def _assemble(

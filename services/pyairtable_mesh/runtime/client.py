@@ -1,5 +1,6 @@
 """What every outgoing call gets: a deadline, the caller's metadata, a span and a duration, and errors of the tree."""
 
+import hashlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -63,7 +64,7 @@ class Sent:
         self, details: grpc.aio.ClientCallDetails, method: str, span: trace.Span, telemetry: Telemetry, service: str
     ) -> None:
         self.details = details
-        self._method = method
+        self.method = method
         self._span = span
         self._telemetry = telemetry
         self._service = service
@@ -71,7 +72,7 @@ class Sent:
 
     def finish(self, code: grpc.StatusCode) -> None:
         """Record how the call ended."""
-        self._telemetry.made.record(time.perf_counter() - self._begun, self._method, code)
+        self._telemetry.made.record(time.perf_counter() - self._begun, self.method, code)
         if self._span.is_recording():
             self._span.set_attributes({"rpc.response.status_code": code.name, "server.address": self._service})
             if code is not grpc.StatusCode.OK:
@@ -107,11 +108,21 @@ class Sent:
             self.finish(code)
 
 
-def with_request_id(request: Any) -> Any:
-    """Give a change that has none a request id (AIP-4235), so that a retry of it is recognised."""
+def with_request_id(request: Any, method: str) -> Any:
+    """Give a change that has none a request id (AIP-4235), so that a retry of it is recognised.
+
+    Asked for by an RPC that has one itself it is always the same for that, so that its repetition repeats this too; in
+    one RPC the same change of a peer is made once.
+    """
     if "request_id" not in request.DESCRIPTOR.fields_by_name or request.request_id:
         return request
-    identified = type(request)(request_id=str(uuid.uuid4()))
+    call = context.current_or_none()
+    if call is not None and call.request_id:
+        content = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
+        made = uuid.uuid5(uuid.NAMESPACE_OID, f"{call.request_id} {call.method} {method} {content}")
+    else:
+        made = uuid.uuid4()
+    identified = type(request)(request_id=str(made))
     identified.MergeFrom(request)
     return identified
 
@@ -122,7 +133,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
 
     async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         sent = self._outgoing.begin(client_call_details, streaming=False)
-        return await sent.answer(await continuation(sent.details, with_request_id(request)))
+        return await sent.answer(await continuation(sent.details, with_request_id(request, sent.method)))
 
 
 class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):

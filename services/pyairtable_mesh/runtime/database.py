@@ -29,6 +29,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pyairtable_mesh.runtime import auditing, engines, idempotency, ids, outbox
+from pyairtable_mesh.runtime.columns import by_key
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database_faults import reaching, translated
 from pyairtable_mesh.runtime.errors import Unavailable
@@ -45,7 +46,7 @@ _ENTER = text(
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, hashtext(current_schema())))")
 _SCOPE = text("SELECT set_config('pyairtable.tenant', :tenant, true)")
 _ABOVE_ROW_SECURITY = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
-_ONE = text("SELECT 1")
+_ONE = by_key(text("SELECT 1"))
 _EVERY_TENANT = "*"
 _GREETING_SECONDS = 10.0
 _GREETING_PAUSE_SECONDS = 1.0
@@ -132,15 +133,13 @@ class Transaction:
 
     async def begin(self, clock: Callable[[], datetime]) -> None:
         """Take the tenant's turn; `idempotency.Replayed` when the request was answered before."""
-        key = idempotency.Key.of(self.caller)
         if self.connection.dialect.name == "postgresql":
             scope = _scope(self.caller)
             await self.connection.execute(_ENTER if self.caller.tenant_id else _SCOPE, {"tenant": scope})
-        elif key is None:
+        elif not self.caller.request_id:
             # On SQLite the first statement is what waits for the one writer before us.
             await self.connection.execute(_ONE)
-        if key is not None and (record := await idempotency.lookup(self.connection, key)) is not None:
-            raise idempotency.Replayed(record.response)
+        await idempotency.require_first(self.connection, self.caller)
         self.now = clock()
 
     async def finish(self) -> None:
@@ -182,11 +181,12 @@ class Database:
 
     @asynccontextmanager
     async def read(self, caller: RequestContext) -> AsyncIterator[AsyncConnection]:
-        """A read-only snapshot as `caller` may see it."""
+        """A read-only snapshot as `caller` may see it; `idempotency.Replayed` as for `transaction`."""
         with translated():
             async with _entered(self._reader.connect()) as connection:
                 if self.dialect == "postgresql":
                     await connection.execute(_SCOPE, {"tenant": _scope(caller)})
+                await idempotency.require_first(connection, caller)
                 yield connection
 
     @asynccontextmanager
@@ -256,10 +256,10 @@ async def opened(
     """
     target = engines.parsed(url)
     if target.get_backend_name() == "sqlite":
-        writer, reader = engines.sqlite(target, pool_size)
+        writer, reader = engines.on_sqlite(target, pool_size)
         relay = None
     else:
-        writer, reader = engines.postgresql(target, pool_size, statement_timeout)
+        writer, reader = engines.on_postgresql(target, pool_size, statement_timeout)
         relay = PostgresRelay(engines.unpooled(target))
     database = Database(writer, reader, source=f"/services/{service}", clock=clock, relay=relay)
     try:

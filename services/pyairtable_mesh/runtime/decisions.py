@@ -51,14 +51,13 @@ def recorded(
 
 def _grant(engine: "ScopedEngine", question: tuple[str, str, str], given: "Circumstances") -> str:
     """Empty where it takes longer to say than to check: what was answered is not to fail for that."""
-    from pyairtable_mesh.runtime.authorization import explain_scoped  # noqa: PLC0415 # with the first engine
+    from pyairtable_mesh.runtime.authorization import granting  # noqa: PLC0415 # with the first engine
 
     try:
-        path = explain_scoped(engine, question, given).path
+        binding = granting(engine, question, given)
     except ResourceExhausted:
         return ""
-    bound = [each.binding for each in path if each.binding]
-    return f"roleBindings/{bound[-1]}" if bound else ""
+    return f"roleBindings/{binding}" if binding else ""
 
 
 class Recorded(NamedTuple):

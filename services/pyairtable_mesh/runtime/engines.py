@@ -3,22 +3,19 @@
 Statements' parameters are hidden from the texts of errors: they are what people wrote, and would come into the log.
 """
 
-import contextlib
-import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import NullPool
 from sqlalchemy import event as hooks
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from pyairtable_mesh.runtime import sqlite
 from pyairtable_mesh.runtime.errors import Unavailable
-from pyairtable_mesh.runtime.sqlite import Connection
 
 _ASYNCPG = "postgresql+asyncpg"
 _QUEUE_SECONDS = 10.0
@@ -27,7 +24,6 @@ _SQLITE_PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
     "foreign_keys = ON",
-    "busy_timeout = 5000",
     "temp_store = MEMORY",
 )
 _POSTGRES_SETTINGS = {
@@ -53,21 +49,7 @@ def parsed(url: str) -> URL:
     return target
 
 
-class _Connection(sqlite3.Connection):
-    """Rolls back before it closes.
-
-    A connection is closed in the midst of its transaction when a client cancels its call. SQLite itself keeps the
-    transaction, and with it the lock of the one writer, until the last cursor is garbage-collected.
-    """
-
-    def close(self) -> None:
-        """See the class."""
-        with contextlib.suppress(sqlite3.ProgrammingError):  # closed before
-            self.rollback()
-        super().close()
-
-
-def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
+def on_sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
     """One writing connection and a pool of reading ones; a transaction that writes is BEGIN IMMEDIATE."""
     path = url.database or ""
     try:
@@ -75,21 +57,15 @@ def sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
     except OSError as error:
         raise Unavailable(f"the folder of {path} cannot be made", reason="DATABASE_UNAVAILABLE") from error
     options: dict[str, Any] = {"max_overflow": 0, "pool_timeout": _QUEUE_SECONDS, "hide_parameters": True}
-    target = url.set(drivername="sqlite+aiosqlite")
+    target = url.set(drivername=sqlite.DRIVER)
 
-    def engine(size: int, begin: str, pragmas: Iterable[str]) -> AsyncEngine:
-        async def connect() -> Connection:
-            connection = Connection(path, begin, _Connection)
-            await connection
-            return connection
-
-        made = create_async_engine(target, pool_size=size, async_creator=connect, **options)
+    def engine(size: int, *pragmas: str, writes: bool) -> AsyncEngine:
+        made = create_async_engine(target, pool_size=size, connect_args={"writes": writes}, **options)
         hooks.listen(made.sync_engine, "connect", _pragmas(pragmas))
-        hooks.listen(made.sync_engine, "begin", _begin)
         return made
 
-    writer = engine(1, "BEGIN IMMEDIATE", _SQLITE_PRAGMAS)
-    return writer, engine(readers, "BEGIN", (*_SQLITE_PRAGMAS, "query_only = ON"))
+    writer = engine(1, *_SQLITE_PRAGMAS, writes=True)
+    return writer, engine(readers, *_SQLITE_PRAGMAS, "query_only = ON", writes=False)
 
 
 def unpooled(url: URL) -> AsyncEngine:
@@ -97,7 +73,7 @@ def unpooled(url: URL) -> AsyncEngine:
     return create_async_engine(url.set(drivername=_ASYNCPG), poolclass=NullPool)
 
 
-def postgresql(url: URL, pool_size: int, statement_timeout: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
+def on_postgresql(url: URL, pool_size: int, statement_timeout: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
     """One pool, two ways to begin: READ COMMITTED for changes, a read-only snapshot for reads."""
     settings = {**_POSTGRES_SETTINGS, "statement_timeout": str(statement_timeout // timedelta(milliseconds=1))}
     writer = create_async_engine(
@@ -120,9 +96,3 @@ def _pragmas(pragmas: Iterable[str]) -> Callable[[Any, Any], None]:
         cursor.close()
 
     return apply
-
-
-def _begin(connection: SyncConnection) -> None:
-    driven = connection.connection.driver_connection
-    assert isinstance(driven, Connection)
-    driven.begin()

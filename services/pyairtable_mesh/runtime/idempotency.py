@@ -1,7 +1,8 @@
 """Safe retries (AIP-155): a change that carries a `request_id` happens once and answers every repetition alike.
 
 The record is a row in the change's own transaction, so there is no moment at which one exists without the other.
-`Database.transaction` looks for it on entry and writes it on exit; the interceptor looks before the servicer runs.
+`Database.transaction` looks for it on entry and writes it on exit; `Database.read`, where a change reads before, looks
+too. What a change asks of its peers before either carries ids that come from its own (`client.with_request_id`).
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.runtime.columns import delete_older, insert_missing
+from pyairtable_mesh.runtime.columns import by_key, delete_older, insert_missing
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from pyairtable_mesh.runtime.tables import IDEMPOTENCY
@@ -50,10 +51,19 @@ class Record:
 
 
 _PRIMARY_KEY = ("tenant_id", "caller", "method", "request_id")
-_BY_KEY = select(IDEMPOTENCY.c.request_digest, IDEMPOTENCY.c.response).where(
-    *(IDEMPOTENCY.c[name] == bindparam(name) for name in _PRIMARY_KEY)
+_BY_KEY = by_key(
+    select(IDEMPOTENCY.c.request_digest, IDEMPOTENCY.c.response).where(
+        *(IDEMPOTENCY.c[name] == bindparam(name) for name in _PRIMARY_KEY)
+    )
 )
-_INSERT = insert_missing(IDEMPOTENCY)
+_INSERT = by_key(insert_missing(IDEMPOTENCY))
+
+
+async def require_first(connection: AsyncConnection, caller: RequestContext) -> None:
+    """`Replayed` when the RPC in hand was answered before; errors as for `lookup`."""
+    key = Key.of(caller)
+    if key is not None and (record := await lookup(connection, key)) is not None:
+        raise Replayed(record.response)
 
 
 async def lookup(connection: AsyncConnection, key: Key) -> Record | None:

@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.runtime.columns import insert_missing
+from pyairtable_mesh.runtime.columns import by_key, insert_missing
 from pyairtable_mesh.runtime.errors import InvalidArgument, OutOfRange
 from pyairtable_mesh.runtime.tables import OUTBOX, RUNTIME_VALUES
 
@@ -177,7 +177,7 @@ def _number(xid8: ColumnElement[Any]) -> ColumnElement[int]:
 
 
 _APPEND = {
-    "sqlite": insert(OUTBOX),
+    "sqlite": by_key(insert(OUTBOX)),
     "postgresql": insert(OUTBOX).values(xid=_number(func.pg_current_xact_id())),
 }
 _MARK = select(RUNTIME_VALUES.c.value).where(RUNTIME_VALUES.c.name == _TRIMMED)

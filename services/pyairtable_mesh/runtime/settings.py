@@ -118,7 +118,7 @@ class Settings:
     telemetry_grpc: Literal["lean", "official"] = "lean"
     """Whose spans: our interceptor's, or `opentelemetry-instrumentation-grpc`'s (an extra)."""
     trace_sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    """Share of traces begun here that are sampled; a caller's decision is kept."""
+    """Share of traces begun here that are sampled, none without an OTLP endpoint; a caller's decision is kept."""
     log_format: Literal["json", "console"] = "json"
     """One JSON object a line, or lines for people."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -1,76 +1,94 @@
-"""SQLite on a thread of its own, and one hop to it for each statement.
+"""SQLite as SQLAlchemy's asyncio engine drives it: what takes microseconds on the event loop, the rest on a thread.
 
-aiosqlite goes to the thread for a cursor, for the statement, for its rows and for the cursor's end; SQLAlchemy asks for
-BEGIN before and for a rollback behind. Each hop takes ten times as long as SQLite does for a statement by key. Here a
-statement brings its first rows with it, the first one of a transaction begins it, and what was committed is not rolled
-back. Nothing waits on the event loop: a statement takes as long as it takes on the thread.
+A hop to a thread and back takes ten times as long as SQLite does for a row by its key. So a statement that says of
+itself that it finds a few rows by an index (`columns.by_key`) runs where it stands. All others, what waits for the
+writer before, and what syncs to the disk go to the connection's thread: once for a statement, which brings its rows
+with it, or its first ones where they are streamed. The first statement of a transaction begins it, and what was
+committed is not rolled back.
 """
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from asyncio import wrap_future
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import aiosqlite
+from sqlalchemy import AsyncAdaptedQueuePool, Pool
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.util import await_
 
+from pyairtable_mesh.runtime.columns import BY_KEY
+
+T = TypeVar("T")
+DRIVER = "sqlite+pyairtable"
 _ROWS_AHEAD = 1_000
-"""How many rows come with their statement."""
+"""How many rows come with their statement where they are streamed."""
+WAIT_MILLISECONDS = 5_000
+"""How long a change waits for the writer before it."""
+_FEW = 20
+"""How many times a statement by key is run on the event loop at once."""
 
 
 class Cursor:
-    """One statement and what came of it, as SQLAlchemy's adapter for aiosqlite uses a cursor."""
+    """One statement and what came of it, as SQLAlchemy uses a driver's cursor (PEP 249); `streamed`, not all rows."""
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: "Connection", *, streamed: bool) -> None:
         self._connection = connection
+        self._streamed = streamed
         self._cursor: sqlite3.Cursor | None = None
         self._ahead: list[Any] = []
         self._more = False
         self.arraysize = 1
 
-    async def __aenter__(self) -> "Cursor":
-        return self
+    def execute(self, sql: str, parameters: Any = (), *, at_once: bool = False) -> None:
+        """Run a statement; `at_once` on the event loop."""
+        self._run(sqlite3.Connection.execute, sql, parameters, at_once)
 
-    async def execute(self, sql: str, parameters: Iterable[Any] = ()) -> None:
-        """Run a statement."""
-        await self._run(sqlite3.Connection.execute, sql, parameters)
-
-    async def executemany(self, sql: str, parameters: Iterable[Iterable[Any]]) -> None:
+    def executemany(self, sql: str, parameters: Sequence[Any], *, at_once: bool = False) -> None:
         """Run a statement for each of some parameters."""
-        await self._run(sqlite3.Connection.executemany, sql, parameters)
+        self._run(sqlite3.Connection.executemany, sql, parameters, at_once)
 
-    async def _run(self, function: Any, sql: str, parameters: Iterable[Any]) -> None:
-        self._cursor, self._ahead = await self._connection.run(function, sql, parameters)
-        self._more = len(self._ahead) == _ROWS_AHEAD
+    def _run(self, function: Any, sql: str, parameters: Any, at_once: bool) -> None:
+        executed = partial(_executed, self._connection.driven, function, sql, parameters, self._streamed)
+        self._cursor, self._ahead = self._connection.run(executed, at_once=at_once)
+        self._more = self._streamed and len(self._ahead) == _ROWS_AHEAD
 
-    async def fetchone(self) -> Any:
+    def fetchone(self) -> Any:
         """The next row; None behind the last."""
-        return next(iter(await self.fetchmany(1)), None)
+        return next(iter(self.fetchmany(1)), None)
 
-    async def fetchmany(self, size: int | None = None) -> Sequence[Any]:
+    def fetchmany(self, size: int | None = None) -> Sequence[Any]:
         """Up to so many rows."""
         wanted = self.arraysize if size is None else size
         rows, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
         if self._more and len(rows) < wanted:
             missing = wanted - len(rows)
-            found = await self._connection.call(partial(self._fetching().fetchmany, missing))
+            found = self._connection.call(partial(self._fetching().fetchmany, missing))
             self._more = len(found) == missing
             rows += found
         return rows
 
-    async def fetchall(self) -> Sequence[Any]:
+    def fetchall(self) -> Sequence[Any]:
         """All further rows."""
         rows, self._ahead = self._ahead, []
         if self._more:
             self._more = False
-            rows += await self._connection.call(self._fetching().fetchall)
+            rows += self._connection.call(self._fetching().fetchall)
         return rows
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Give up rows that were not fetched; without any the statement has ended."""
         if self._more:
             self._more = False
-            await self._connection.call(self._fetching().close)
+            self._connection.call(self._fetching().close)
+
+    async def _async_soft_close(self) -> None:
+        """For SQLAlchemy's results; `close` follows."""
 
     @property
     def description(self) -> Any:
@@ -92,59 +110,167 @@ class Cursor:
         return self._cursor
 
 
-class Connection(aiosqlite.Connection):
-    """A connection whose transactions begin with their first statement, by `beginning` (BEGIN, or BEGIN IMMEDIATE)."""
+class Connection:
+    """A connection whose transactions begin with their first statement; one that `writes` takes the writer's turn then.
 
-    def __init__(self, path: str, beginning: str, factory: type[sqlite3.Connection]) -> None:
-        # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
-        connect = partial(sqlite3.connect, Path(path), isolation_level=None, factory=factory)
-        super().__init__(connect, iter_chunk_size=_ROWS_AHEAD)
-        self._thread.daemon = True
-        self._beginning = beginning
-        self._due = ""
+    Its methods wait inside of SQLAlchemy's greenlets only.
+    """
+
+    def __init__(self, path: str, *, writes: bool) -> None:
+        self._thread = ThreadPoolExecutor(1, "sqlite")
+        self._writes = writes
+        self._begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+        self._wait = WAIT_MILLISECONDS
+        self._due = False
         self._open = False
+        self._away: Future[Any] | None = None
+        # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
+        connect = partial(sqlite3.connect, path, self._wait / 1e3, isolation_level=None, check_same_thread=False)
+        self.driven: sqlite3.Connection = self.call(connect)
 
     def begin(self) -> None:
         """Let the next statement begin a transaction."""
-        self._due = self._beginning
+        self._due = True
 
-    def cursor(self) -> Cursor:  # type: ignore[override] # aiosqlite's makes one on the thread
+    def cursor(self, server_side: bool = False) -> Cursor:
         """A cursor for one statement."""
-        return Cursor(self)
+        return Cursor(self, streamed=server_side)
 
-    async def run(self, function: Any, sql: str, parameters: Iterable[Any]) -> tuple[sqlite3.Cursor, list[Any]]:
-        """Run a statement on the thread; the cursor, with up to `_ROWS_AHEAD` rows."""
-        beginning, self._due = self._due, ""
+    def run(self, function: Callable[[], T], *, at_once: bool) -> T:
+        """Run a statement, on the event loop if it may and need not wait there."""
+        due, self._due = self._due, False
         # Before the hop, not behind it: whoever is cancelled meanwhile leaves a transaction to roll back.
         self._open = True
-        executed: tuple[sqlite3.Cursor, list[Any]] = await self.call(
-            partial(_executed, self._conn, beginning, function, sql, parameters)
-        )
-        return executed
+        statement = partial(self._begun, function) if due else function
+        if at_once and self._at_hand():
+            # SQLAlchemy takes a statement that waited for nothing for a mistake.
+            await_(_Nothing())
+            try:
+                return self._waiting(0, statement)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+        return self.call(partial(self._waiting, WAIT_MILLISECONDS, statement))
 
-    async def call(self, function: Any) -> Any:
+    def _begun(self, function: Callable[[], T]) -> T:
+        if not self.driven.in_transaction:
+            self.driven.execute(self._begin)
+        return function()
+
+    def _waiting(self, milliseconds: int, function: Callable[[], T]) -> T:
+        """Call a function, which waits for locks at most so long."""
+        if self._wait != milliseconds:
+            self.driven.execute(f"PRAGMA busy_timeout = {milliseconds}")
+            self._wait = milliseconds
+        return function()
+
+    def call(self, function: Callable[[], T]) -> T:
         """Call a function on the thread."""
-        return await self._execute(function)  # type: ignore[no-untyped-call]
+        called = self._away = self._thread.submit(function)
+        result: T = await_(wrap_future(called))
+        return result
 
-    async def commit(self) -> None:
+    def commit(self) -> None:
         """Commit, where anything has begun."""
-        self._due = ""
+        self._due = False
         if self._open:
-            await super().commit()
+            self.call(self.driven.commit)
             self._open = False
 
-    async def rollback(self) -> None:
+    def rollback(self) -> None:
         """Roll back, where anything has begun."""
-        self._due = ""
+        self._due = False
         if self._open:
-            await super().rollback()
+            if self._writes or not self._at_hand():
+                self.call(self.driven.rollback)
+            else:
+                self.driven.rollback()
             self._open = False
+
+    def close(self) -> None:
+        """Close it, behind what the thread is still doing."""
+        self.call(self._end)
+        self._thread.shutdown(wait=False)
+
+    def terminate(self) -> None:
+        """The same, without waiting for it."""
+        self._thread.submit(self._end)
+        self._thread.shutdown(wait=False)
+
+    def _end(self) -> None:
+        # In the midst of its transaction when a client cancels its call. SQLite itself would keep the transaction, and
+        # with it the lock of the one writer, until the last cursor is garbage-collected.
+        with contextlib.suppress(sqlite3.Error):
+            self.driven.rollback()
+        self.driven.close()
+
+    def _at_hand(self) -> bool:
+        """Whether the thread has nothing to do with the connection: nobody was cancelled while waiting for it."""
+        return self._away is None or self._away.done()
+
+
+class _Nothing(Awaitable[None]):
+    """There before it is awaited."""
+
+    def __await__(self) -> Generator[None]:
+        return
+        yield
 
 
 def _executed(
-    connection: sqlite3.Connection, beginning: str, function: Any, sql: str, parameters: Iterable[Any]
+    connection: sqlite3.Connection, function: Any, sql: str, parameters: Any, streamed: bool
 ) -> tuple[sqlite3.Cursor, list[Any]]:
-    if beginning:
-        connection.execute(beginning)
     cursor = function(connection, sql, parameters)
-    return cursor, cursor.fetchmany(_ROWS_AHEAD) if cursor.description else []
+    return cursor, cursor.fetchmany(_ROWS_AHEAD) if streamed else cursor.fetchall()
+
+
+class _Context(SQLiteExecutionContext):
+    def create_server_side_cursor(self) -> Any:
+        return self._dbapi_connection.cursor(server_side=True)
+
+
+class Dialect(SQLiteDialect_pysqlite):
+    """SQLAlchemy's SQLite with `Connection`."""
+
+    driver = "pyairtable"
+    is_async = True
+    has_terminate = True
+    supports_statement_cache = True
+    supports_server_side_cursors = True
+    execution_ctx_cls = _Context
+
+    @classmethod
+    def get_pool_class(cls, url: URL) -> type[Pool]:
+        """See SQLAlchemy."""
+        return AsyncAdaptedQueuePool
+
+    def on_connect(self) -> Any:
+        """None of the functions that SQLAlchemy would add."""
+        return None
+
+    def connect(self, *path: Any, **options: Any) -> Any:
+        """A new connection."""
+        return Connection(path[0], writes=options["writes"])
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        """See `Connection.begin`."""
+        dbapi_connection.begin()
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        """See `Connection.terminate`."""
+        dbapi_connection.terminate()
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        """See `Cursor.execute`."""
+        cursor.execute(statement, parameters, at_once=_says_by_key(context))
+
+    def do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        """See `Cursor.executemany`."""
+        cursor.executemany(statement, parameters, at_once=_says_by_key(context) and len(parameters) <= _FEW)
+
+
+def _says_by_key(context: Any) -> bool:
+    return context is not None and context.execution_options.get(BY_KEY, False)
+
+
+registry.register("sqlite.pyairtable", __name__, "Dialect")

@@ -90,12 +90,17 @@ def start(service: str, *, namespace: str, instance: str, sample_ratio: float, l
     made = Durations(CLIENT_DURATION, "Duration of RPCs that were made.")
     registry = CollectorRegistry()
     readers: list[MetricReader] = [PrometheusReader((served, made), registry=registry)]
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+    if exports():
         readers.append(_exporting_over_otlp(traces, (served, made)))
         _export_logs_over_otlp(logs)
     metrics = MeterProvider(metric_readers=readers, resource=resource)
     _observe_process(metrics)
     return Telemetry(traces.get_tracer("pyairtable_mesh"), sample_ratio, served, made, registry, traces, metrics, logs)
+
+
+def exports() -> bool:
+    """Whether spans, metrics and logs go anywhere: else nothing needs to be recorded for them."""
+    return bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
 
 
 def _observe_process(metrics: MeterProvider) -> None:

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pyairtable_mesh.runtime.columns import by_key
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, Transaction
 from pyairtable_mesh.runtime.filters import All, Either, Filter, Not, Operator, Restriction
@@ -75,9 +76,9 @@ class StoredChange:
         table = _TABLES[type(resource)]
         values = _values(resource)
         same_row = _row_of(table, self._tenant, _key(resource))
-        replaced = await self._connection.execute(update(table).where(same_row).values(values))
+        replaced = await self._connection.execute(by_key(update(table).where(same_row).values(values)))
         if replaced.rowcount == 0:
-            await self._connection.execute(insert(table).values(tenant_id=self._tenant, **values))
+            await self._connection.execute(by_key(insert(table).values(tenant_id=self._tenant, **values)))
         match resource:
             case User():
                 settings = await self.find(Settings, resource.id)
@@ -89,12 +90,12 @@ class StoredChange:
 
     async def remove(self, group: Group) -> None:
         """Forget a group."""
-        await self._connection.execute(delete(GROUPS).where(_row_of(GROUPS, self._tenant, group.id)))
+        await self._connection.execute(by_key(delete(GROUPS).where(_row_of(GROUPS, self._tenant, group.id))))
 
     async def email_owner(self, email: str) -> str | None:
         """The id of the user, not deleted, who has this address."""
         named = and_(USERS.c.tenant_id == self._tenant, USERS.c.email == email, USERS.c.delete_time.is_(None))
-        return (await self._connection.execute(select(USERS.c.id).where(named))).scalar_one_or_none()
+        return (await self._connection.execute(by_key(select(USERS.c.id).where(named)))).scalar_one_or_none()
 
     def announce(self, verb: str, resource: Stored, details: Mapping[str, str] | None = None) -> None:
         """An event ``user.group.created`` with the resource, and an audit event with `details`."""
@@ -202,7 +203,7 @@ class DatabaseStore:
 
 async def _find(connection: AsyncConnection, tenant: str, kind: type[StoredT], key: str) -> StoredT | None:
     table = _TABLES[kind]
-    row = (await connection.execute(select(table).where(_row_of(table, tenant, key)))).one_or_none()
+    row = (await connection.execute(by_key(select(table).where(_row_of(table, tenant, key))))).one_or_none()
     return None if row is None else _value(kind, row)
 
 

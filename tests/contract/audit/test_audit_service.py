@@ -21,7 +21,7 @@ from pyairtable_mesh.runtime.pagination import Sealer
 from pyairtable_mesh.runtime.server import bind, new_server
 from pyairtable_mesh.runtime.settings import Settings
 from pyairtable_mesh.runtime.validation import SchemaValidator
-from tests.unit.runtime.serving import ALICE, TENANT, FakeAuthenticator, FakeAuthorizer, never_answered
+from tests.unit.runtime.serving import ALICE, TENANT, FakeAuthenticator, FakeAuthorizer
 
 SERVICE = "pyairtable.common.v1.AuditService"
 OTHER = "ten" + "9" * 26
@@ -56,7 +56,7 @@ async def audit(database: Database) -> AsyncIterator[Served]:
     settings = Settings()
     observer = telemetry.start("test", namespace="default", instance="1", sample_ratio=1)
     authorizer, validator = FakeAuthorizer({(f"tenant:{TENANT}", "read_audit")}), SchemaValidator()
-    stack = interceptors.stack(settings, observer, FakeAuthenticator(), authorizer, validator, never_answered)  # type: ignore[arg-type]
+    stack = interceptors.stack(settings, observer, FakeAuthenticator(), authorizer, validator)  # type: ignore[arg-type]
     servicer = AuditServicer(AuditLog(database, Store(), authorizer), Sealer(bytes(32)), validator)
     server = new_server(settings.max_message_bytes)
     registrations = [(audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer)]

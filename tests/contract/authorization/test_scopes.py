@@ -18,7 +18,7 @@ from pyairtable_mesh.runtime.authorization.roles import (
     ScopedChange,
     ScopeMode,
 )
-from pyairtable_mesh.runtime.authorization.scope_explanation import MissingGrant, explain_scoped
+from pyairtable_mesh.runtime.authorization.scope_explanation import MissingGrant, explain_scoped, granting
 from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
 from pyairtable_mesh.runtime.authorization.snapshot import dump, load_scoped
@@ -154,9 +154,11 @@ def test_explanations_say_what_checks_say_and_their_grants_turn_denials_around(
         explanation = explain_scoped(engine, (target, verb, subject), given)
         assert explanation.decision == engine.check((target, verb, subject), given)
         assert bool(explanation.path) == explanation.decision.allowed
+        named = granting(engine, (target, verb, subject), given)
+        assert named == ([each.binding for each in explanation.path if each.binding] or [""])[-1]
         if explanation.path:
-            granting = [each for each in explanation.path if each.kind == "role_binding"]
-            assert all(engine.bindings[each.binding].resource == each.object for each in granting)
+            bound = [each for each in explanation.path if each.kind == "role_binding"]
+            assert all(engine.bindings[each.binding].resource == each.object for each in bound)
             assert explanation.path[-1].object == target
         if explanation.missing:
             assert decided(engine, explanation.missing, (target, verb, subject), given).allowed

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, settings
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission.app import service
 from pyairtable_mesh.permission.settings import PermissionSettings
-from pyairtable_mesh.runtime import idempotency, interceptors, moments, pagination, registration, telemetry
-from pyairtable_mesh.runtime.context import Actor, RequestContext
+from pyairtable_mesh.runtime import interceptors, moments, pagination, registration, telemetry
+from pyairtable_mesh.runtime.context import Actor
 from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.errors import Unauthenticated
 from pyairtable_mesh.runtime.peers import Peers, WorkloadToken
@@ -87,14 +87,8 @@ async def served(
     parts = service.build(runtime)
     assert parts.authorizer is not None
 
-    async def answered(caller: RequestContext) -> bytes | None:
-        key = idempotency.Key.of(caller)
-        async with database.read(caller) as connection:
-            record = await idempotency.lookup(connection, key) if key else None
-        return record.response if record else None
-
     reader = TokenReader()
-    stack = interceptors.stack(settings, observer, reader, parts.authorizer, validator, answered)  # type: ignore[arg-type]
+    stack = interceptors.stack(settings, observer, reader, parts.authorizer, validator)  # type: ignore[arg-type]
     server = new_server(settings.max_message_bytes)
     registration.register(server, parts.servicers, service.access, stack)
     port = bind(server, "127.0.0.1", 0, "PORT")

@@ -13,7 +13,7 @@ import grpc
 
 from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 from pyairtable.user.v1 import user_pb2_grpc
-from pyairtable_mesh.runtime import idempotency, interceptors, moments, pagination, registration, telemetry
+from pyairtable_mesh.runtime import interceptors, moments, pagination, registration, telemetry
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.errors import Unauthenticated
@@ -140,13 +140,7 @@ async def served(database: Database) -> AsyncIterator[Served]:
     sealer = pagination.Sealer(bytes(32))
     parts = service.build(Runtime(settings, peers, validator, moments.utc_now, database, sealer))
 
-    async def answered(caller: RequestContext) -> bytes | None:
-        key = idempotency.Key.of(caller)
-        async with database.read(caller) as connection:
-            record = await idempotency.lookup(connection, key) if key else None
-        return record.response if record else None
-
-    stack = interceptors.stack(settings, observer, TokenReader(), Roles(), validator, answered)  # type: ignore[arg-type]
+    stack = interceptors.stack(settings, observer, TokenReader(), Roles(), validator)  # type: ignore[arg-type]
     registration.register(server, parts.servicers, service.access, stack)
     port = bind(server, "127.0.0.1", 0, "PORT")
     await permission.start()

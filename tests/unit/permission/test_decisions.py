@@ -70,11 +70,11 @@ def _denied(permissions: Permissions, tenant_id: str, times: int) -> None:
 async def test_an_answer_does_not_fail_for_its_grant_taking_too_long_to_name(
     permissions: Permissions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def explain(*_: Any) -> Any:
+    def name(*_: Any) -> Any:
         raise ResourceExhausted("too deep", reason="EVALUATION_LIMIT")
 
     await permissions.grant(ALICE, "viewer", BASE, BOB)
-    monkeypatch.setattr(authorization, "explain_scoped", explain, raising=False)
+    monkeypatch.setattr(authorization, "granting", name, raising=False)
     assert await permissions.may(BOB, "read", TABLE)
     await permissions.log.write()
     event = audit_pb2.AuditEvent.FromString((await permissions.events())[-1].data)

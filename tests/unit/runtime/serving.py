@@ -13,7 +13,6 @@ from pyairtable_mesh.runtime import access, interceptors, registration, telemetr
 from pyairtable_mesh.runtime.authorizer import Answer, Undecided
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.errors import Unauthenticated
-from pyairtable_mesh.runtime.interceptors.replay import Lookup
 from pyairtable_mesh.runtime.server import bind, new_server
 from pyairtable_mesh.runtime.settings import Settings
 from pyairtable_mesh.runtime.tokens import Identity
@@ -64,10 +63,6 @@ class FakeAuthorizer:
         ]
 
 
-async def never_answered(_caller: RequestContext) -> bytes | None:
-    return None
-
-
 @dataclass
 class Served:
     """A stub on the running server, and its fakes."""
@@ -89,7 +84,6 @@ async def served(
     rows: access.AccessTable,
     *,
     settings: Mapping[str, Any] | None = None,
-    answered: Lookup = never_answered,
     observe: Callable[[telemetry.Telemetry], None] = lambda _: None,
 ) -> AsyncIterator[Served]:
     """Serve a PermissionService servicer behind the whole stack on a free port of loopback."""
@@ -97,14 +91,7 @@ async def served(
     observer = telemetry.start("test", namespace="default", instance="1", sample_ratio=1)
     observe(observer)
     authorizer, authenticator = FakeAuthorizer(), FakeAuthenticator()
-    stack = interceptors.stack(
-        chosen,
-        observer,
-        authenticator,
-        authorizer,
-        SchemaValidator(),
-        answered,  # type: ignore[arg-type]
-    )
+    stack = interceptors.stack(chosen, observer, authenticator, authorizer, SchemaValidator())  # type: ignore[arg-type]
     server = new_server(chosen.max_message_bytes)
     registrations = [(permission_pb2_grpc.add_PermissionServiceServicer_to_server, servicer)]
     registration.register(server, registrations, {SERVICE: rows}, stack)

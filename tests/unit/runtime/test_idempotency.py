@@ -6,7 +6,7 @@ import pytest
 
 from pyairtable_mesh.runtime import idempotency, maintenance
 from pyairtable_mesh.runtime.context import Actor, RequestContext
-from pyairtable_mesh.runtime.database import Database
+from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from pyairtable_mesh.runtime.idempotency import Key, Record, Replayed
 from tests.databases import caller
@@ -23,7 +23,7 @@ async def _change(database: Database, who: RequestContext, answer: bytes) -> byt
 async def _answered(database: Database, who: RequestContext) -> Record | None:
     key = Key.of(who)
     assert key is not None
-    async with database.read(who) as connection:
+    async with database.read(background()) as connection:
         return await idempotency.lookup(connection, key)
 
 

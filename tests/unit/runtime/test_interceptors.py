@@ -1,6 +1,7 @@
 """What every RPC gets from the stack, whatever its kind."""
 
 import asyncio
+import uuid
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.runtime import access, context, errors
+from pyairtable_mesh.runtime.database import Database
 from tests.unit.runtime.answering import ROWS, SECRET, Servicer, allowed, failure, status_of
 from tests.unit.runtime.serving import ALICE, BASE, SERVICE, TENANT, Served, check_request, served
 
@@ -273,33 +275,30 @@ async def test_servicer_and_access_table_must_fit(rows: Any, words: str) -> None
             pass
 
 
-async def test_a_request_that_was_answered_before_is_not_done_again() -> None:
-    recorded = pb.WriteRelationshipsResponse(consistency_token="recorded").SerializeToString()
-    seen: list[context.RequestContext] = []
-
-    async def answered(caller: context.RequestContext) -> bytes | None:
-        seen.append(caller)
-        return recorded
-
+@pytest.mark.parametrize("entered", [Database.transaction, Database.read], ids=["changes", "reads"])
+async def test_a_request_that_was_answered_before_is_not_done_again(database: Database, entered: Any) -> None:
     class Writer(permission_pb2_grpc.PermissionServiceServicer):
         async def WriteRelationships(self, request: Any, context_: Any) -> Any:
-            raise AssertionError("done twice")
+            async with entered(database, context.current()):
+                pass
+            answer = pb.WriteRelationshipsResponse(consistency_token=str(uuid.uuid4()))
+            async with database.transaction(context.current()) as transaction:
+                transaction.remember(answer.SerializeToString())
+            return answer
 
     rows = {"WriteRelationships": access.authenticated()}
     relationship = pb.Relationship(resource="group:grp" + "0" * 26, relation="member", subject=f"user:{ALICE}")
     update = pb.RelationshipUpdate(operation=pb.RelationshipUpdate.OPERATION_TOUCH, relationship=relationship)
     request = pb.WriteRelationshipsRequest(updates=[update], request_id="6b1f7f4e-7a41-4d7b-9f0e-0d5f6f1f2a11")
-    async with served(Writer(), rows, answered=answered) as serving:
-        answer = await serving.stub.WriteRelationships(request, metadata=serving.as_alice())
-    assert answer.consistency_token == "recorded"
-    assert seen[0].request_id == request.request_id
-    assert len(seen[0].request_digest) == 32
+    async with served(Writer(), rows) as serving:
+        answers = [await serving.stub.WriteRelationships(request, metadata=serving.as_alice()) for _ in range(2)]
+        request.updates[0].operation = pb.RelationshipUpdate.OPERATION_DELETE
+        refused = await failure(serving.stub.WriteRelationships(request, metadata=serving.as_alice()))
+    assert answers[0] == answers[1]
+    assert refused[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
 
 
 async def test_who_lost_the_permission_gets_no_recorded_answer_either() -> None:
-    async def answered(_caller: context.RequestContext) -> bytes | None:
-        raise AssertionError("looked up for someone who may not")
-
     class Writer(permission_pb2_grpc.PermissionServiceServicer):
         async def CreateRole(self, request: Any, context_: Any) -> Any:
             raise AssertionError("done")
@@ -308,7 +307,7 @@ async def test_who_lost_the_permission_gets_no_recorded_answer_either() -> None:
     request = pb.CreateRoleRequest(
         role=pb.Role(display_name="x", permissions=["base.read"]), request_id="6b1f7f4e-7a41-4d7b-9f0e-0d5f6f1f2a11"
     )
-    async with served(Writer(), rows, answered=answered) as serving:
+    async with served(Writer(), rows) as serving:
         refused = await failure(serving.stub.CreateRole(request, metadata=serving.as_alice()))
     assert refused[0] is grpc.StatusCode.PERMISSION_DENIED
 

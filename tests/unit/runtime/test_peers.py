@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,24 @@ async def test_a_change_gets_a_request_id_of_its_own_for_each_call() -> None:
     ids = {received.request_id for received in servicer.requests}  # type: ignore[attr-defined]
     assert len(ids) == 2
     assert request.request_id == ""
+
+
+@pytest.mark.usefixtures("inside")
+async def test_a_repeated_request_repeats_what_it_asks_of_peers() -> None:
+    servicer = WritingPeer()
+    relationship = pb.Relationship(resource=f"base:{BASE}", relation="workspace", subject="workspace:wsp" + "0" * 26)
+    update = pb.RelationshipUpdate(operation=pb.RelationshipUpdate.OPERATION_TOUCH, relationship=relationship)
+    request, other = pb.WriteRelationshipsRequest(updates=[update]), pb.WriteRelationshipsRequest(updates=[update] * 2)
+    first = RequestContext("/a.v1.Service/Make", request_id="r1")
+    sent: list[str] = []
+    async with peer(servicer) as stub:
+        for call in (first, first, replace(first, method="/a.v1.Service/Unmake"), replace(first, request_id="r2")):
+            context.enter(call)
+            for each in (request, other):
+                await stub.WriteRelationships(each)
+                sent.append(servicer.requests[-1].request_id)  # type: ignore[attr-defined]
+    assert sent[:2] == sent[2:4]
+    assert len(set(sent)) == 6
 
 
 async def test_a_stream_gives_what_came_and_then_the_error() -> None:

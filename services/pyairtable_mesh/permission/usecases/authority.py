@@ -128,7 +128,7 @@ class Authority:
         `hidden_as` is what is not found then, if not the resource. Links that are `pending` count as stored. Gives what
         was asked, for `require_within` at the same resources.
         """
-        answers: Grants | None = await self._at_hand(view, pending)
+        answers: Grants | None = self._at_hand(view, pending)
         if answers is None:
             answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
         # What the change at hand has made of the revision is not true yet.
@@ -146,11 +146,11 @@ class Authority:
     ) -> None:
         """PermissionDenied GRANT_EXCEEDS_OWN unless the subject has each of the permissions given at each resource."""
         if answers is None:
-            answers = await self._at_hand(view) or await self.answers(view, given, [subject])
+            answers = self._at_hand(view) or await self.answers(view, given, [subject])
         for resource, permissions in given.items():
             domain.require_within(permissions, answers.effective(subject, str(resource)), resource)
 
-    async def _at_hand(self, view: View, pending: Sequence[Relationship] = ()) -> Grants | None:
+    def _at_hand(self, view: View, pending: Sequence[Relationship] = ()) -> Grants | None:
         """The engine, where it is at the revision that a change begins from, and the change has written nothing."""
         if not isinstance(view, Change) or view.changes or len(pending) > _MOST_PENDING:
             return None
@@ -160,8 +160,7 @@ class Authority:
         if state is None or state.revision != view.at - 1:
             return None
         # A database that was put back may have come to the same number again.
-        at = changelog.Point(state.revision, state.made)
-        if not await changelog.goes_through(view.connection, view.tenant_id, at):
+        if not changelog.agree(changelog.Point(state.revision, state.made), view.made):
             return None
         assumed = tuple(map(as_relationship, pending))
         return _FromEngine(state.engine, Circumstances(view.now.timestamp(), contextual=assumed))

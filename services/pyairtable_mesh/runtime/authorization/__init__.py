@@ -24,7 +24,7 @@ relations           `RelationEngine`
 lookup, explanation lists and reasons for it: `lookup_resources`, `lookup_subjects`, `explain`, `expand`
 policy, identities  the hierarchy and permission bits of a model with roles; groups that a subject is in
 scope_rules, scopes effective permissions; `ScopedEngine`
-scope_lookup, ...   `ScopedLookup(engine).resources / .subjects`, `explain_scoped`, `expand_scoped`
+scope_lookup, ...   `ScopedLookup(engine).resources / .subjects`, `explain_scoped`, `granting`, `expand_scoped`
 product/            the product's model (model.fga) and system roles
 snapshot            `dump(engine)`, `load_relations(bytes, schema)`, `load_scoped(bytes, policy)`
 ==================  ================================================================================================
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
         ScopeMode,
     )
     from pyairtable_mesh.runtime.authorization.scope_expansion import expand_scoped
-    from pyairtable_mesh.runtime.authorization.scope_explanation import explain_scoped
+    from pyairtable_mesh.runtime.authorization.scope_explanation import explain_scoped, granting
     from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
     from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
     from pyairtable_mesh.runtime.authorization.snapshot import SnapshotError, dump, load_relations, load_scoped
@@ -95,6 +95,7 @@ _HOME = {
     "explain": "explanation",
     "expand_scoped": "scope_expansion",
     "explain_scoped": "scope_explanation",
+    "granting": "scope_explanation",
     "load_relations": "snapshot",
     "load_scoped": "snapshot",
     "lookup_resources": "lookup",
@@ -125,6 +126,7 @@ __all__ = [
     "expand_scoped",
     "explain",
     "explain_scoped",
+    "granting",
     "load_relations",
     "load_scoped",
     "lookup_resources",

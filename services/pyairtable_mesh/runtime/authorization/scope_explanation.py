@@ -81,6 +81,16 @@ def explain_scoped(
         return _Reasons(engine, view, who, engine.verb(resource, verb)).of(resource, verb, surroundings=surroundings)
 
 
+def granting(engine: ScopedEngine, question: Question, given: Circumstances) -> str:
+    """The id of the binding that `explain_scoped` ends its path with; empty where the answer is not "allowed"."""
+    with engine.view(given) as view:
+        target, verb, subject = question
+        resource = engine.graph.names.object(target, "resource")
+        who = engine.graph.names.subject(subject, "subject")
+        way = _Reasons(engine, view, who, engine.verb(resource, verb)).way(resource)
+    return way.bound.id if way else ""
+
+
 class _Reasons:
     def __init__(self, engine: ScopedEngine, view: View, subject: int, permission: int) -> None:
         self._engine = engine
@@ -100,7 +110,7 @@ class _Reasons:
             words = f"Whether {subject} may {verb} {target} depends on {', '.join(sorted(verdict))}."
             return ScopedExplanation(decision, words, failed=failed)
         if verdict:
-            way = self._why(resource)
+            way = self.way(resource)
             because = "; ".join(self._because(each, verb) for each in way.layers()) if way else "by its roles"
             return ScopedExplanation(decision, f"{subject} may {verb} {target}: {because}.", self._path(way))
         missing = self._grants(resource) if surroundings else self._grants_at([resource], self._smallest_role())
@@ -129,12 +139,13 @@ class _Reasons:
     def _gives(self, bound: Bound) -> bool:
         return self._engine.roles.get(bound.role, 0) & self._permission != 0
 
-    def _why(self, resource: int) -> _Way | None:
+    def way(self, resource: int) -> _Way | None:
+        """The shortest way to the permission at a resource; None where it is not held."""
         if not self._allows(resource):
             return None
         own = self._own(resource)
         parent = self._parent(resource)
-        above = None if parent is None else self._why(parent)
+        above = None if parent is None else self.way(parent)
         ways = list(self._owning(resource))
         nearest = min((self._by(each, resource) for each in own if self._gives(each)), key=_steps, default=None)
         mode = self._mode(resource)

@@ -24,7 +24,6 @@ def stack(
     authenticator: Authenticator,
     authorizer: Authorizer,
     validator: SchemaValidator,
-    answered: replay.Lookup,
 ) -> tuple[Interceptor, ...]:
     """Outermost first."""
     return (
@@ -38,6 +37,6 @@ def stack(
         authorization.shape,
         authorization.authorize(authorizer, settings.namespace),
         validation.validate(validator),
-        replay.replay(answered),
+        replay.replay,
         authentication.outlive(authenticator),
     )
