@@ -1,6 +1,6 @@
 """What goes to the audit log: common.v1's AuditEvent, from a use case's words and the caller's proven identity."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -77,7 +77,7 @@ def message(entry: Entry, caller: RequestContext, now: datetime) -> audit_pb2.Au
         **_circumstances(caller, entry.action, now),
     )
     if entry.decision is not None:
-        _write(entry.decision, event.authorization)
+        event.authorization.CopyFrom(_authorization(entry.decision, audit_pb2.AuthorizationDecision))
     if entry.personal is not None:
         personal = entry.personal
         event.personal_data.CopyFrom(
@@ -92,17 +92,15 @@ def message(entry: Entry, caller: RequestContext, now: datetime) -> audit_pb2.Au
 
 
 def decisions_message(
-    decisions: Sequence[Decision], caller: RequestContext, now: datetime, details: Mapping[str, str], dropped: int
+    decisions: Sequence[Decision], caller: RequestContext, now: datetime, details: Mapping[str, str], dropped: int = 0
 ) -> audit_pb2.AuditDecisions:
     """Up to `MOST_DECISIONS` that one call asked for, each with `details`; `dropped` of the tenant's were lost before.
 
     ValueError as for `message`.
     """
-    message = audit_pb2.AuditDecisions(
-        details=dict(details), dropped_before=dropped, **_circumstances(caller, "", now)
-    )
+    message = audit_pb2.AuditDecisions(details=dict(details), dropped_before=dropped, **_circumstances(caller, "", now))
     for each in decisions:
-        _write(each, message.decisions.add())
+        _authorization(each, message.decisions.add)
     return message
 
 
@@ -125,6 +123,15 @@ def _circumstances(caller: RequestContext, action: str, now: datetime) -> dict[s
     }
 
 
-def _write(decision: Decision, message: audit_pb2.AuthorizationDecision) -> None:
-    message.subject, message.resource, message.permission, answer, message.grant, message.revision = decision
-    message.answer = _ANSWERS[answer]
+def _authorization(
+    decision: Decision, make: Callable[..., audit_pb2.AuthorizationDecision]
+) -> audit_pb2.AuthorizationDecision:
+    subject, resource, permission, answer, grant, revision = decision
+    return make(
+        subject=subject,
+        resource=resource,
+        permission=permission,
+        answer=_ANSWERS[answer],
+        grant=grant,
+        revision=revision,
+    )

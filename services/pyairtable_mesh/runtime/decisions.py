@@ -1,7 +1,7 @@
 """Which decisions go to the audit log, and how they come there without slowing a check.
 
 A check only puts its decisions into a bounded buffer; a task writes the buffer to the outbox, from which the audit
-service takes it. What one call asked for leaves together, as an event for each hundred. What does not fit is counted,
+service takes it. What one call asked for leaves together, in messages of a hundred. What does not fit is counted,
 and the count is written in the place of what is missing. Each tenant has a share of the buffer, so that none can ask
 until there is no room for what another is told.
 """
@@ -25,14 +25,16 @@ from pyairtable_mesh.runtime.errors import ResourceExhausted
 if TYPE_CHECKING:
     from pyairtable_mesh.runtime.authorization import Circumstances, Decision, ScopedEngine
 
-CAPACITY = 10_000
+CAPACITY = 50_000
 """Decisions that wait to be written."""
-SHARE = 2_000
-"""How many of them one tenant may have."""
-_ENOUGH = 1_000
-"""Decisions that are written without waiting for more: half a tenant's share, for more come while they are written."""
+SHARE = 10_000
+"""How many of them one tenant may have: as many as one call may ask for."""
+_ENOUGH = 2_000
+"""Decisions that are written without waiting for more."""
 _AT_ONCE = 100
 """Messages in a transaction."""
+_IN_ONE_TURN = 10
+"""Messages that are made in one turn of the event loop, which takes a millisecond."""
 _INTERVAL_SECONDS = 1.0
 _logger = logging.getLogger(__name__)
 
@@ -160,18 +162,13 @@ class DecisionLog:
         """Write everything that waits; what cannot be written now goes on waiting."""
         while self._waiting:
             part = self._waiting[:_AT_ONCE]
-            tenants = Counter[str]()
+            written = Counter[str]()
             for each in part:
-                tenants[each.caller.tenant_id] += len(each.decisions)
-            dropped = Counter({each: self.dropped[each] for each in tenants})
-            untold = dropped.copy()
-            told: list[tuple[Recorded, AuditDecisions]] = []
-            for each in part:
-                told.append((each, _message(each, untold.pop(each.caller.tenant_id, 0))))
-                # A message takes a tenth of a millisecond; others come first in between.
-                await asyncio.sleep(0)
+                written[each.caller.tenant_id] += len(each.decisions)
+            dropped = Counter({tenant_id: self.dropped[tenant_id] for tenant_id in written})
+            told = await _messages(part, dropped.copy())
             async with self._database.transaction(background()) as transaction:
-                for each, message in told:
+                for each, message in zip(part, told, strict=True):
                     tenant_id = each.caller.tenant_id
                     transaction.publish(
                         auditing.DECISIONS_TYPE,
@@ -181,13 +178,19 @@ class DecisionLog:
                         tenant_id=tenant_id,
                     )
             del self._waiting[: len(part)]
-            self._held -= tenants
-            self._count -= tenants.total()
+            self._held -= written
+            self._count -= written.total()
             self.dropped -= dropped
         self._full.clear()
 
 
-def _message(recorded: Recorded, dropped: int) -> AuditDecisions:
-    """What the audit log gets; `dropped` decisions of its tenant did not fit before it."""
-    caller, time, space, decisions = recorded
-    return auditing.decisions_message(decisions, caller, time, {"space": space} if space else {}, dropped)
+async def _messages(recorded: Sequence[Recorded], untold: Counter[str]) -> list[AuditDecisions]:
+    """What the audit log gets; `untold` decisions of each tenant did not fit before the first of its."""
+    made = list[AuditDecisions]()
+    for caller, time, space, decisions in recorded:
+        details = {"space": space} if space else {}
+        dropped = untold.pop(caller.tenant_id, 0)
+        made.append(auditing.decisions_message(decisions, caller, time, details, dropped))
+        if len(made) % _IN_ONE_TURN == 0:
+            await asyncio.sleep(0)
+    return made

@@ -25,6 +25,7 @@ from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime import auditing, authorization
 from pyairtable_mesh.runtime.context import RequestContext, enter
 from pyairtable_mesh.runtime.database import background
+from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.errors import ResourceExhausted
 from tests.unit.permission.conftest import Permissions, caller, in_spaces
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, ref
@@ -92,6 +93,29 @@ async def test_what_does_not_fit_is_counted(permissions: Permissions) -> None:
     assert not permissions.log.dropped
     _denied(permissions, TENANT_ID, 20)
     assert not permissions.log.dropped
+
+
+async def test_what_one_call_asked_for_leaves_together(permissions: Permissions) -> None:
+    log = DecisionLog(permissions.database, permissions.clock, 0.0)
+    asked = [Question(ref("table", number), "read") for number in range(250)]
+    before = len(await permissions.events())
+    log.take(caller(BOB), [auditing.Decision(BOB, each.resource, "table.read", "denied") for each in asked])
+    log.take(caller(CAROL), [auditing.Decision(CAROL, TABLE, "table.read", "denied")])
+    log.take(caller(CAROL), [])
+    await log.write()
+    events = (await permissions.events())[before:]
+    assert {(each.type, each.subject, each.aggregate) for each in events} == {
+        (auditing.DECISIONS_TYPE, TENANT, auditing.EVENT_TYPE)
+    }
+    sent = [audit_pb2.AuditDecisions.FromString(each.data) for each in events]
+    assert [len(each.decisions) for each in sent] == [100, 100, 50, 1]
+    assert [each.resource for each in await _refusals(permissions)] == [*(each.resource for each in asked), TABLE]
+
+
+async def test_a_call_that_asks_for_the_most_is_not_cut_short(permissions: Permissions) -> None:
+    log = DecisionLog(permissions.database, permissions.clock, 0.0)
+    log.take(caller(BOB), [auditing.Decision(BOB, TABLE, "table.read", "denied")] * 10_000)
+    assert not log.dropped
 
 
 async def test_a_tenant_cannot_ask_until_another_s_decisions_do_not_fit(permissions: Permissions) -> None:

@@ -84,13 +84,12 @@ class Asked:
 class Sight:
     """One state as a caller may ask it: at a moment, and with what the caller assumes."""
 
-    def __init__(
-        self, state: State, asking: RequestContext, now: datetime, contextual: Sequence[Relationship]
-    ) -> None:
+    def __init__(self, state: State, asking: RequestContext, now: datetime, contextual: Sequence[Relationship]) -> None:
         self.state = state
         self.caller = asking.user()
         self.now = now.timestamp()
         self._assumed = tuple(map(as_relationship, contextual))
+        self._check, self._known = state.engine.check, state.engine.graph.names.handles
         self._stored = facts.Circumstances(self.now)
         self._plain = self.given(_NO_CONTEXT)
         if any(each.is_membership for each in contextual):
@@ -103,20 +102,20 @@ class Sight:
 
     def decide(self, question: Question) -> Decision:
         """The answer; errors as for a check."""
-        given = self._plain if not question.context else self.given(question.context)
-        resource = question.resource
+        resource, verb, subject, context = question
+        given = self._plain if not context else self.given(context)
         # A name that the engine knows was validated when it was stored.
-        if not question.subject and resource in self.state.engine.graph.names.handles and _is_object(resource):
-            return self.state.engine.check((resource, question.verb, self.caller), given)
+        if not subject and resource in self._known and _is_object(resource):
+            return self._check((resource, verb, self.caller), given)
         asked = Asked.of(question, self.caller)
         self.require_askable(asked)
-        return self.state.engine.check(asked.key, given)
+        return self._check(asked.key, given)
 
     def record(self, question: Question, decision: Decision) -> auditing.Decision:
         """The decision as the audit log takes it, with the grant that it came through."""
-        key = (question.resource, question.verb, question.subject or self.caller)
-        given = self._plain if not question.context else self.given(question.context)
-        return recorded(self.state.engine, key, decision, given)
+        resource, verb, subject, context = question
+        given = self._plain if not context else self.given(context)
+        return recorded(self.state.engine, (resource, verb, subject or self.caller), decision, given)
 
     def require_askable(self, asked: Asked) -> None:
         """PermissionDenied or NotFound for a question about another by one who does not manage the resource."""
