@@ -92,13 +92,10 @@ def message(entry: Entry, caller: RequestContext, now: datetime) -> audit_pb2.Au
 
 
 def decisions_message(
-    decisions: Sequence[Decision], caller: RequestContext, now: datetime, details: Mapping[str, str], dropped: int = 0
+    decisions: Sequence[Decision], caller: RequestContext, now: datetime, details: Mapping[str, str]
 ) -> audit_pb2.AuditDecisions:
-    """Up to `MOST_DECISIONS` that one call asked for, each with `details`; `dropped` of the tenant's were lost before.
-
-    ValueError as for `message`.
-    """
-    message = audit_pb2.AuditDecisions(details=dict(details), dropped_before=dropped, **_circumstances(caller, "", now))
+    """Up to `MOST_DECISIONS` that one call asked for, each with `details`; ValueError as for `message`."""
+    message = audit_pb2.AuditDecisions(details=dict(details), **_circumstances(caller, "", now))
     for each in decisions:
         _authorization(each, message.decisions.add)
     return message

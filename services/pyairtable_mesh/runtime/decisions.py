@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from pyairtable.common.v1.audit_pb2 import AuditDecisions
-from pyairtable_mesh.runtime import auditing
+from pyairtable_mesh.runtime import auditing, ids
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import ResourceExhausted
@@ -64,6 +64,8 @@ def _grant(engine: "ScopedEngine", question: tuple[str, str, str], given: "Circu
 class Recorded(NamedTuple):
     """Decisions that were made for a caller, as many as one message holds."""
 
+    event_id: str
+    """The same in each attempt to write them: the audit log takes them once if one succeeded and nobody heard of it."""
     caller: RequestContext
     time: datetime
     space: str
@@ -132,7 +134,7 @@ class DecisionLog:
             self._lost += lost
         for first in range(0, len(kept), auditing.MOST_DECISIONS):
             part = kept[first : first + auditing.MOST_DECISIONS]
-            self._waiting.append(Recorded(caller, time, space, part))
+            self._waiting.append(Recorded(ids.new_id("evt"), caller, time, space, part))
         self._held[tenant_id] += len(kept)
         self._count += len(kept)
         if self._count >= _ENOUGH:
@@ -187,10 +189,10 @@ class DecisionLog:
 async def _messages(recorded: Sequence[Recorded], untold: Counter[str]) -> list[AuditDecisions]:
     """What the audit log gets; `untold` decisions of each tenant did not fit before the first of its."""
     made = list[AuditDecisions]()
-    for caller, time, space, decisions in recorded:
-        details = {"space": space} if space else {}
-        dropped = untold.pop(caller.tenant_id, 0)
-        made.append(auditing.decisions_message(decisions, caller, time, details, dropped))
+    for event_id, caller, time, space, decisions in recorded:
+        message = auditing.decisions_message(decisions, caller, time, {"space": space} if space else {})
+        message.event_id, message.dropped_before = event_id, untold.pop(caller.tenant_id, 0)
+        made.append(message)
         if len(made) % _IN_ONE_TURN == 0:
             await asyncio.sleep(0)
     return made

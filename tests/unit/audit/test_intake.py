@@ -168,7 +168,9 @@ def _decided(count: int, tenant_id: str = TENANT, first: int = 0) -> Sequence[au
     ]
     parts = [made[at : at + auditing.MOST_DECISIONS] for at in range(0, count, auditing.MOST_DECISIONS)]
     who = caller(tenant_id, user=USER)
-    return [auditing.decisions_message(part, who, moments.utc_now(), {"space": "modelSpaces/a"}, 3) for part in parts]
+    sent = [auditing.decisions_message(part, who, moments.utc_now(), {"space": "modelSpaces/a"}) for part in parts]
+    sent[0].dropped_before = 3
+    return sent
 
 
 async def _send(source: Database, *messages: audit_pb2.AuditDecisions) -> None:
@@ -234,7 +236,8 @@ def test_the_largest_decisions_of_a_message_fit_into_an_event() -> None:
         trace_id="0" * 32,
     )
     details = {"space": "d" * 1024}
-    message = auditing.decisions_message([decision] * auditing.MOST_DECISIONS, who, moments.utc_now(), details, 1 << 60)
+    message = auditing.decisions_message([decision] * auditing.MOST_DECISIONS, who, moments.utc_now(), details)
+    message.dropped_before = 1 << 60
     SchemaValidator().check(message)
     assert message.ByteSize() <= outbox.MAX_DATA_BYTES
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -24,9 +25,9 @@ from pyairtable_mesh.permission.usecases.space_questions import SpaceCircumstanc
 from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime import auditing, authorization
 from pyairtable_mesh.runtime.context import RequestContext, enter
-from pyairtable_mesh.runtime.database import background
+from pyairtable_mesh.runtime.database import Transaction, background
 from pyairtable_mesh.runtime.decisions import DecisionLog
-from pyairtable_mesh.runtime.errors import ResourceExhausted
+from pyairtable_mesh.runtime.errors import ResourceExhausted, Unavailable
 from tests.unit.permission.conftest import Permissions, caller, in_spaces
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, ref
 
@@ -110,6 +111,28 @@ async def test_what_one_call_asked_for_leaves_together(permissions: Permissions)
     sent = [audit_pb2.AuditDecisions.FromString(each.data) for each in events]
     assert [len(each.decisions) for each in sent] == [100, 100, 50, 1]
     assert [each.resource for each in await _refusals(permissions)] == [*(each.resource for each in asked), TABLE]
+
+
+async def test_what_was_written_without_an_answer_is_written_again_under_the_same_ids(
+    permissions: Permissions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transaction = permissions.database.transaction
+
+    @asynccontextmanager
+    async def unheard(who: RequestContext) -> AsyncIterator[Transaction]:
+        async with transaction(who) as change:
+            yield change
+        raise Unavailable("the connection broke", reason="DATABASE_UNAVAILABLE")
+
+    _denied(permissions, TENANT_ID, 4)
+    with monkeypatch.context() as broken:
+        broken.setattr(permissions.database, "transaction", unheard)
+        with pytest.raises(Unavailable):
+            await permissions.log.write()
+    first = [each.event_id for each in await _refusals(permissions)]
+    await permissions.log.write()
+    assert [each.event_id for each in await _refusals(permissions)] == first * 2
+    assert len(set(first)) == 4
 
 
 async def test_a_call_that_asks_for_the_most_is_not_cut_short(permissions: Permissions) -> None:
