@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 CAPACITY = 50_000
 """Decisions that wait to be written."""
-SHARE = 10_000
-"""How many of them one tenant may have: as many as one call may ask for."""
-_ENOUGH = 2_000
+SHARE = 20_000
+"""How many of them one tenant may have: twice as many as one call may ask for, for more come while they are written."""
+_ENOUGH = 5_000
 """Decisions that are written without waiting for more."""
 _AT_ONCE = 100
 """Messages in a transaction."""

@@ -137,7 +137,8 @@ async def test_what_was_written_without_an_answer_is_written_again_under_the_sam
 
 async def test_a_call_that_asks_for_the_most_is_not_cut_short(permissions: Permissions) -> None:
     log = DecisionLog(permissions.database, permissions.clock, 0.0)
-    log.take(caller(BOB), [auditing.Decision(BOB, TABLE, "table.read", "denied")] * 10_000)
+    for _ in range(2):
+        log.take(caller(BOB), [auditing.Decision(BOB, TABLE, "table.read", "denied")] * 10_000)
     assert not log.dropped
 
 
