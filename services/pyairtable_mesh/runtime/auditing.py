@@ -1,6 +1,6 @@
 """What goes to the audit log: common.v1's AuditEvent, from a use case's words and the caller's proven identity."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -77,7 +77,7 @@ def message(entry: Entry, caller: RequestContext, now: datetime) -> audit_pb2.Au
         **_circumstances(caller, entry.action, now),
     )
     if entry.decision is not None:
-        event.authorization.CopyFrom(_authorization(entry.decision, audit_pb2.AuthorizationDecision))
+        event.authorization.CopyFrom(audit_pb2.AuthorizationDecision(**_fields(entry.decision)))
     if entry.personal is not None:
         personal = entry.personal
         event.personal_data.CopyFrom(
@@ -95,10 +95,10 @@ def decisions_message(
     decisions: Sequence[Decision], caller: RequestContext, now: datetime, details: Mapping[str, str]
 ) -> audit_pb2.AuditDecisions:
     """Up to `MOST_DECISIONS` that one call asked for, each with `details`; ValueError as for `message`."""
-    message = audit_pb2.AuditDecisions(details=dict(details), **_circumstances(caller, "", now))
-    for each in decisions:
-        _authorization(each, message.decisions.add)
-    return message
+    values = _circumstances(caller, "", now)
+    # To hand over dictionaries takes a third less time than to add messages.
+    values["decisions"] = [_fields(each) for each in decisions]
+    return audit_pb2.AuditDecisions(details=dict(details), **values)
 
 
 def _circumstances(caller: RequestContext, action: str, now: datetime) -> dict[str, Any]:
@@ -120,15 +120,13 @@ def _circumstances(caller: RequestContext, action: str, now: datetime) -> dict[s
     }
 
 
-def _authorization(
-    decision: Decision, make: Callable[..., audit_pb2.AuthorizationDecision]
-) -> audit_pb2.AuthorizationDecision:
+def _fields(decision: Decision) -> dict[str, Any]:
     subject, resource, permission, answer, grant, revision = decision
-    return make(
-        subject=subject,
-        resource=resource,
-        permission=permission,
-        answer=_ANSWERS[answer],
-        grant=grant,
-        revision=revision,
-    )
+    return {
+        "subject": subject,
+        "resource": resource,
+        "permission": permission,
+        "answer": _ANSWERS[answer],
+        "grant": grant,
+        "revision": revision,
+    }
