@@ -149,20 +149,22 @@ class DecisionLog:
                         await self._full.wait()
                 except TimeoutError:
                     pass
-                await self._try_to_write()
+                # Those that come meanwhile wait for others: a transaction for the few would cost as much as for many.
+                await self._try_to_write(_ENOUGH - 1)
         finally:
             await self._try_to_write()
 
-    async def _try_to_write(self) -> None:
+    async def _try_to_write(self, leave: int = 0) -> None:
         try:
-            await self.write()
+            await self.write(leave)
         except Exception:
             _logger.exception("decisions wait to be written to the audit log")
             await asyncio.sleep(_INTERVAL_SECONDS)
 
-    async def write(self) -> None:
-        """Write everything that waits; what cannot be written now goes on waiting."""
-        while self._waiting:
+    async def write(self, leave: int = 0) -> None:
+        """Write what waits, until at most `leave` decisions do; what cannot be written now goes on waiting."""
+        more = bool(self._waiting)
+        while more:
             part = self._waiting[:_AT_ONCE]
             written = Counter[str]()
             for each in part:
@@ -183,6 +185,7 @@ class DecisionLog:
             self._held -= written
             self._count -= written.total()
             self.dropped -= dropped
+            more = self._count > leave
         self._full.clear()
 
 

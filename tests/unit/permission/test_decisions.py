@@ -23,7 +23,7 @@ from pyairtable_mesh.permission.usecases.lookups import Lookups, Span
 from pyairtable_mesh.permission.usecases.roles import Wanted
 from pyairtable_mesh.permission.usecases.space_questions import SpaceCircumstances
 from pyairtable_mesh.permission.usecases.watching import Watching
-from pyairtable_mesh.runtime import auditing, authorization
+from pyairtable_mesh.runtime import auditing, authorization, decisions
 from pyairtable_mesh.runtime.context import RequestContext, enter
 from pyairtable_mesh.runtime.database import Transaction, background
 from pyairtable_mesh.runtime.decisions import DecisionLog
@@ -133,6 +133,15 @@ async def test_what_was_written_without_an_answer_is_written_again_under_the_sam
     await permissions.log.write()
     assert [each.event_id for each in await _refusals(permissions)] == first * 2
     assert len(set(first)) == 4
+
+
+async def test_a_few_wait_for_others(permissions: Permissions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "_AT_ONCE", 1)
+    log = DecisionLog(permissions.database, permissions.clock, 0.0)
+    log.take(caller(BOB), [auditing.Decision(BOB, TABLE, "table.read", "denied")] * 250)
+    for leave, written in ((150, 100), (150, 200), (0, 250)):
+        await log.write(leave)
+        assert len(await _refusals(permissions)) == written
 
 
 async def test_a_call_that_asks_for_the_most_is_not_cut_short(permissions: Permissions) -> None:
