@@ -7,7 +7,7 @@ from pyairtable_mesh.audit.servicer import ACCESS, AuditServicer
 from pyairtable_mesh.audit.settings import AuditSettings
 from pyairtable_mesh.audit.store import Store
 from pyairtable_mesh.audit.usecases import AuditLog
-from pyairtable_mesh.runtime.auditing import EVENT_TYPE
+from pyairtable_mesh.runtime.auditing import DECISIONS_TYPE, EVENT_TYPE
 from pyairtable_mesh.runtime.authorizer import PeerAuthorizer
 from pyairtable_mesh.runtime.consumers import EventConsumer
 from pyairtable_mesh.runtime.service import Background, Parts, Runtime, Service
@@ -17,11 +17,11 @@ def build(runtime: Runtime[AuditSettings]) -> Parts:
     """The servicer, and a consumer for each service that writes audit events into its outbox."""
     authorizer = PeerAuthorizer(runtime.peers.stub(permission_pb2_grpc.PermissionServiceStub, "permission"))
     audit_log = AuditLog(runtime.database, Store(), authorizer, runtime.leaving)
-    intake = Intake(audit_log, runtime.validator)
+    intake, kinds = Intake(audit_log, runtime.validator), (EVENT_TYPE, DECISIONS_TYPE)
 
     def follow(source: str) -> Background:
         stream = runtime.peers.stub(events_pb2_grpc.EventServiceStub, source)
-        return EventConsumer(f"audit.{source}", stream, runtime.database, intake, types=[EVENT_TYPE]).run
+        return EventConsumer(f"audit.{source}", stream, runtime.database, intake, types=kinds).run
 
     servicer = AuditServicer(audit_log, runtime.sealer, runtime.validator)
     return Parts(

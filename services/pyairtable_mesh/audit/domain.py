@@ -151,13 +151,20 @@ def content(audit_id: str, sequence: int, entry: Entry, personal_digest: bytes) 
     """What is hashed, and stored: everything but the personal data and the hashes."""
     return canonical(
         {
-            **asdict(entry),
+            **_fields(entry),
+            "decision": entry.decision and _fields(entry.decision),
+            "details": dict(entry.details),
             "audit_id": audit_id,
             "sequence": sequence,
             "event_time": entry.event_time.astimezone(UTC).isoformat(timespec="microseconds"),
             "personal_data_digest": personal_digest.hex(),
         }
     )
+
+
+def _fields(value: Entry | Decision) -> dict[str, Any]:
+    """As `dataclasses.asdict`, which copies all values, too, and takes ten times as long."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def from_content(stored: bytes) -> tuple[str, int, Entry, bytes]:

@@ -1,7 +1,8 @@
 """Audit events from the other services' outboxes: each is appended in the transaction that moves the cursor."""
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pyairtable.common.v1 import audit_pb2, events_pb2
 from pyairtable_mesh.audit import messages
@@ -25,17 +26,35 @@ class Intake:
 
     async def __call__(self, transaction: Transaction, events: Sequence[events_pb2.Event]) -> None:
         """Append what the events carry."""
-        drafts = [draft for event in events if (draft := self._draft(event)) is not None]
+        drafts = list[Draft]()
+        for event in events:
+            drafts += self._drafts(event)
+            # One may carry a thousand decisions.
+            await asyncio.sleep(0)
         if drafts:
             await self._audit_log.append(transaction, drafts)
 
-    def _draft(self, event: events_pb2.Event) -> Draft | None:
-        audit_event = audit_pb2.AuditEvent()
+    def _drafts(self, event: events_pb2.Event) -> Iterator[Draft]:
+        for audit_event in self._carried(event):
+            try:
+                self._validator.check(audit_event)
+                yield messages.to_draft(audit_event, "data")
+            except InvalidArgument as refused:
+                _left_out(event, refused)
+
+    def _carried(self, event: events_pb2.Event) -> Sequence[audit_pb2.AuditEvent]:
+        audit_event, decisions = audit_pb2.AuditEvent(), audit_pb2.AuditDecisions()
         try:
-            if not event.data.Unpack(audit_event):
-                raise InvalidArgument.of_field("data", "is not an AuditEvent")
-            self._validator.check(audit_event)
-            return messages.to_draft(audit_event, "data")
+            if event.data.Unpack(audit_event):
+                return [audit_event]
+            if not event.data.Unpack(decisions):
+                raise InvalidArgument.of_field("data", "is neither an AuditEvent nor AuditDecisions")
+            self._validator.check(decisions)
         except InvalidArgument as refused:
-            _logger.error("audit event %s of %s is left out: %s", event.id, event.source, refused.message)  # noqa: TRY400
-            return None
+            _left_out(event, refused)
+            return ()
+        return messages.taken_apart(decisions)
+
+
+def _left_out(event: events_pb2.Event, refused: InvalidArgument) -> None:
+    _logger.error("audit event %s of %s is left out: %s", event.id, event.source, refused.message)

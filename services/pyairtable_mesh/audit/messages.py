@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from pyairtable.common.v1 import audit_pb2
 from pyairtable_mesh.audit.domain import Answer, Decision, Draft, Entry, Link, Outcome, PersonalData, Position
+from pyairtable_mesh.runtime import ids
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from pyairtable_mesh.runtime.moments import from_timestamp, to_timestamp
 
@@ -19,6 +20,7 @@ _ANSWERS: Mapping[Answer, audit_pb2.AuthorizationAnswer.ValueType] = {
     Answer.CONDITIONAL: audit_pb2.AUTHORIZATION_ANSWER_CONDITIONAL,
 }
 _OUTCOME_OF = {number: outcome for outcome, number in _OUTCOMES.items()}
+_OUTCOME_OF_ANSWER = {audit_pb2.AUTHORIZATION_ANSWER_DENIED: audit_pb2.AUDIT_OUTCOME_DENIED}
 _ANSWER_OF = {number: answer for answer, number in _ANSWERS.items()}
 
 
@@ -43,6 +45,32 @@ def to_draft(event: audit_pb2.AuditEvent, field: str) -> Draft:
         details=dict(event.details),
     )
     return Draft(entry, _to_personal(event.personal_data) if event.HasField("personal_data") else None)
+
+
+def taken_apart(decisions: audit_pb2.AuditDecisions) -> list[audit_pb2.AuditEvent]:
+    """An event for each decision; the same ones, by their event ids, whenever the decisions come."""
+    common = audit_pb2.AuditEvent(
+        tenant=decisions.tenant,
+        event_time=decisions.event_time,
+        actor=decisions.actor,
+        action=decisions.action,
+        correlation_id=decisions.correlation_id,
+        trace_id=decisions.trace_id,
+        details=decisions.details,
+    )
+    events = list[audit_pb2.AuditEvent]()
+    for place, decision in enumerate(decisions.decisions):
+        event = audit_pb2.AuditEvent(
+            event_id=ids.derived(decisions.event_id, place),
+            resource=decision.resource,
+            outcome=_OUTCOME_OF_ANSWER.get(decision.answer, audit_pb2.AUDIT_OUTCOME_SUCCEEDED),
+            authorization=decision,
+        )
+        event.MergeFrom(common)
+        events.append(event)
+    if decisions.dropped_before:
+        events[0].details["dropped_before"] = str(decisions.dropped_before)
+    return events
 
 
 def _to_decision(decision: audit_pb2.AuthorizationDecision) -> Decision:

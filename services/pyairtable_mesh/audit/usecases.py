@@ -25,6 +25,8 @@ TAIL_BATCH = 50
 POLL_SECONDS = 1.0
 RECHECK_SECONDS = 30.0
 VERIFY_BATCH = 200
+APPEND_BATCH = 200
+"""Links that are made in one turn of the event loop, and written by one statement."""
 _SALT_BYTES = 32
 
 
@@ -60,7 +62,10 @@ class AuditLog:
         for draft in drafts:
             by_tenant[draft.entry.tenant_id].append(draft)
         await transaction.lock(by_tenant)
-        stand = {tenant: await self._extend(transaction, tenant, wanted) for tenant, wanted in by_tenant.items()}
+        stand: dict[str, dict[str, Position]] = defaultdict(dict)
+        for tenant, wanted in by_tenant.items():
+            for first in range(0, len(wanted), APPEND_BATCH):
+                stand[tenant] |= await self._extend(transaction, tenant, wanted[first : first + APPEND_BATCH])
         transaction.wake()
         return [stand[draft.entry.tenant_id][draft.entry.event_id] for draft in drafts]
 

@@ -56,6 +56,9 @@ _DECIDED = {
     allowed: pb.CheckResult(decision=pb.Decision(result=result))
     for allowed, result in ((True, pb.Decision.RESULT_ALLOWED), (False, pb.Decision.RESULT_DENIED))
 }
+_ONE_DECIDED = {
+    allowed: pb.BatchCheckPermissionsResponse(results=[each]).SerializeToString() for allowed, each in _DECIDED.items()
+}
 _OPERATIONS_OF_NODES = {
     "leaf": pb.ExpansionNode.OPERATION_LEAF,
     "union": pb.ExpansionNode.OPERATION_UNION,
@@ -83,7 +86,8 @@ class _Asks(_HasContext, Protocol):
 
 def question(asked: _Asks) -> Question:
     """The question of a request or of an item."""
-    return Question(asked.resource, asked.permission, asked.subject, context(asked))
+    values = context(asked) if asked.HasField("context") else _NO_CONTEXT
+    return Question(asked.resource, asked.permission, asked.subject, values)
 
 
 def context(asked: _HasContext) -> Mapping[str, Any]:
@@ -203,6 +207,23 @@ def from_result(result: Decision | MeshError) -> pb.CheckResult:
     if isinstance(result, MeshError):
         return pb.CheckResult(error=status.to_status(result))
     return pb.CheckResult(decision=from_decision(result)) if result.missing else _DECIDED[result.allowed]
+
+
+def from_results(results: Sequence[Decision | MeshError], token: str) -> pb.BatchCheckPermissionsResponse:
+    """The answers to a batch.
+
+    Messages of one type whose bytes stand behind each other are one message with the items of all, and reading it takes
+    a seventh of the time that appending items does.
+    """
+    response = pb.BatchCheckPermissionsResponse.FromString(b"".join(map(_one_result, results)))
+    response.consistency_token = token
+    return response
+
+
+def _one_result(result: Decision | MeshError) -> bytes:
+    if isinstance(result, MeshError) or result.missing:
+        return pb.BatchCheckPermissionsResponse(results=[from_result(result)]).SerializeToString()
+    return _ONE_DECIDED[result.allowed]
 
 
 def from_explanation(explained: ScopedExplanation, token: str) -> pb.ExplainPermissionResponse:

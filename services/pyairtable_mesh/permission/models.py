@@ -108,8 +108,7 @@ class SpaceRpcs:
         given = _given(request.contextual_relationships, request.consistency)
         questions = [messages.question(item) for item in request.items]
         results, token = await self._questions.batch(current(), space, questions, given)
-        found = [messages.from_result(result) for result in results]
-        return pb.BatchCheckPermissionsResponse(results=found, consistency_token=token)
+        return messages.from_results(results, token)
 
     async def explain(self, space: str, request: pb.ExplainPermissionRequest) -> pb.ExplainPermissionResponse:
         given = _given(request.contextual_relationships, request.consistency)

@@ -101,8 +101,7 @@ class PermissionServicer(StreamingRpcs, SchemaRpcs, permission_pb2_grpc.Permissi
         given = messages.circumstances(request.contextual_relationships, request.consistency)
         questions = [messages.question(item) for item in request.items]
         results, token = await self._checks.batch(current(), questions, given)
-        found = [messages.from_result(result) for result in results]
-        return pb.BatchCheckPermissionsResponse(results=found, consistency_token=token)
+        return messages.from_results(results, token)
 
     async def ExplainPermission(
         self, request: pb.ExplainPermissionRequest, context: Any

@@ -1,22 +1,23 @@
 """Which decisions go to the audit log, and how they come there without slowing a check.
 
-A check only puts its decision into a bounded buffer; a task writes the buffer to the outbox, from which the audit
-service takes it. What does not fit is counted, and the count is written in the place of what is missing. Each tenant
-has a share of the buffer, so that none can ask until there is no room for what another is told.
+A check only puts its decisions into a bounded buffer; a task writes the buffer to the outbox, from which the audit
+service takes it. What one call asked for leaves together, in messages of a hundred. What does not fit is counted,
+and the count is written in the place of what is missing. Each tenant has a share of the buffer, so that none can ask
+until there is no room for what another is told.
 """
 
 import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from pyairtable.common.v1.audit_pb2 import AuditEvent
-from pyairtable_mesh.runtime import auditing
+from pyairtable.common.v1.audit_pb2 import AuditDecisions
+from pyairtable_mesh.runtime import auditing, ids
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import ResourceExhausted
@@ -24,12 +25,16 @@ from pyairtable_mesh.runtime.errors import ResourceExhausted
 if TYPE_CHECKING:
     from pyairtable_mesh.runtime.authorization import Circumstances, Decision, ScopedEngine
 
-CAPACITY = 10_000
+CAPACITY = 50_000
 """Decisions that wait to be written."""
-SHARE = 2_000
-"""How many of them one tenant may have."""
+SHARE = 20_000
+"""How many of them one tenant may have: twice as many as one call may ask for, for more come while they are written."""
+_ENOUGH = 5_000
+"""Decisions that are written without waiting for more."""
 _AT_ONCE = 100
-_IN_ONE_TURN = 20
+"""Messages in a transaction."""
+_IN_ONE_TURN = 10
+"""Messages that are made in one turn of the event loop, which takes a millisecond."""
 _INTERVAL_SECONDS = 1.0
 _logger = logging.getLogger(__name__)
 
@@ -39,14 +44,9 @@ def recorded(
 ) -> auditing.Decision:
     """A decision of an engine about (resource, verb, subject), with the grant that it came through."""
     resource, verb, subject = question
-    return auditing.Decision(
-        subject,
-        resource,
-        f"{resource.partition(':')[0]}.{verb}",
-        answer_of(decision),
-        _grant(engine, question, given) if decision.allowed else "",
-        str(decision.revision),
-    )
+    permission = f"{resource.partition(':')[0]}.{verb}"
+    grant = _grant(engine, question, given) if decision.allowed else ""
+    return auditing.Decision(subject, resource, permission, answer_of(decision), grant, str(decision.revision))
 
 
 def _grant(engine: "ScopedEngine", question: tuple[str, str, str], given: "Circumstances") -> str:
@@ -61,12 +61,14 @@ def _grant(engine: "ScopedEngine", question: tuple[str, str, str], given: "Circu
 
 
 class Recorded(NamedTuple):
-    """A decision that was made for a caller."""
+    """Decisions that were made for a caller, as many as one message holds."""
 
+    event_id: str
+    """The same in each attempt to write them: the audit log takes them once if one succeeded and nobody heard of it."""
     caller: RequestContext
     time: datetime
-    decision: auditing.Decision
     space: str
+    decisions: Sequence[auditing.Decision]
 
 
 def answer_of(decision: "Decision") -> auditing.Answer:
@@ -95,6 +97,7 @@ class DecisionLog:
         self._chance = chance
         self._waiting: list[Recorded] = []
         self._held = Counter[str]()
+        self._count = 0
         self._full = asyncio.Event()
         self._lost = 0
         self.dropped = Counter[str]()
@@ -107,7 +110,7 @@ class DecisionLog:
             return [Observation(self._lost)]
 
         def waiting(_options: CallbackOptions) -> list[Observation]:
-            return [Observation(len(self._waiting))]
+            return [Observation(self._count)]
 
         words = "Decisions that did not fit into the buffer before the audit log."
         meter.create_observable_counter("pyairtable.audit.dropped", [dropped], unit="{decision}", description=words)
@@ -118,17 +121,22 @@ class DecisionLog:
         """Whether a decision is to be taken."""
         return not allowed or (self._ratio > 0 and self._chance() < self._ratio)
 
-    def take(self, caller: RequestContext, decision: auditing.Decision, space: str = "") -> None:
-        """Keep a decision (in a model space by its name, else the platform's) to be written; never waits."""
-        tenant_id = caller.tenant_id
-        held = self._held.get(tenant_id, 0)
-        if len(self._waiting) >= self._capacity or held >= self._share:
-            self.dropped[tenant_id] += 1
-            self._lost += 1
+    def take(self, caller: RequestContext, decisions: Sequence[auditing.Decision], space: str = "") -> None:
+        """Keep decisions of one call (in a model space by its name, else the platform's) to be written; never waits."""
+        if not decisions:
             return
-        self._held[tenant_id] = held + 1
-        self._waiting.append(Recorded(caller, self._clock(), decision, space))
-        if len(self._waiting) >= _AT_ONCE:
+        tenant_id, time = caller.tenant_id, self._clock()
+        room = max(0, min(self._capacity - self._count, self._share - self._held[tenant_id]))
+        kept, lost = decisions[:room], len(decisions[room:])
+        if lost:
+            self.dropped[tenant_id] += lost
+            self._lost += lost
+        for first in range(0, len(kept), auditing.MOST_DECISIONS):
+            part = kept[first : first + auditing.MOST_DECISIONS]
+            self._waiting.append(Recorded(ids.new_id("evt"), caller, time, space, part))
+        self._held[tenant_id] += len(kept)
+        self._count += len(kept)
+        if self._count >= _ENOUGH:
             self._full.set()
 
     async def run(self) -> None:
@@ -140,45 +148,53 @@ class DecisionLog:
                         await self._full.wait()
                 except TimeoutError:
                     pass
-                await self._try_to_write()
+                # Those that come meanwhile wait for others: a transaction for the few would cost as much as for many.
+                await self._try_to_write(_ENOUGH - 1)
         finally:
             await self._try_to_write()
 
-    async def _try_to_write(self) -> None:
+    async def _try_to_write(self, leave: int = 0) -> None:
         try:
-            await self.write()
+            await self.write(leave)
         except Exception:
             _logger.exception("decisions wait to be written to the audit log")
             await asyncio.sleep(_INTERVAL_SECONDS)
 
-    async def write(self) -> None:
-        """Write everything that waits; what cannot be written now goes on waiting."""
-        while self._waiting:
+    async def write(self, leave: int = 0) -> None:
+        """Write what waits, until at most `leave` decisions do; what cannot be written now goes on waiting."""
+        more = bool(self._waiting)
+        while more:
             part = self._waiting[:_AT_ONCE]
-            tenants = Counter(each.caller.tenant_id for each in part)
-            dropped = Counter({each: self.dropped[each] for each in tenants})
-            untold = dropped.copy()
-            told: list[tuple[Recorded, AuditEvent]] = []
+            written = Counter[str]()
             for each in part:
-                told.append((each, _message(each, untold.pop(each.caller.tenant_id, 0))))
-                if len(told) % _IN_ONE_TURN == 0:
-                    await asyncio.sleep(0)
+                written[each.caller.tenant_id] += len(each.decisions)
+            dropped = Counter({tenant_id: self.dropped[tenant_id] for tenant_id in written})
+            told = await _messages(part, dropped.copy())
             async with self._database.transaction(background()) as transaction:
-                for each, message in told:
-                    resource, tenant_id = each.decision.resource, each.caller.tenant_id
-                    kind = auditing.EVENT_TYPE
-                    transaction.publish(kind, resource, message, aggregate=kind, tenant_id=tenant_id)
+                for each, message in zip(part, told, strict=True):
+                    tenant_id = each.caller.tenant_id
+                    transaction.publish(
+                        auditing.DECISIONS_TYPE,
+                        f"tenant:{tenant_id}",
+                        message,
+                        aggregate=auditing.EVENT_TYPE,
+                        tenant_id=tenant_id,
+                    )
             del self._waiting[: len(part)]
-            self._held -= tenants
+            self._held -= written
+            self._count -= written.total()
             self.dropped -= dropped
+            more = self._count > leave
         self._full.clear()
 
 
-def _message(recorded: Recorded, dropped: int) -> AuditEvent:
-    """What the audit log gets; `dropped` decisions of its tenant did not fit before it."""
-    caller, time, decision, space = recorded
-    details = {"space": space} if space else {}
-    if dropped:
-        details["dropped_before"] = str(dropped)
-    outcome: auditing.Outcome = "denied" if decision.answer == "denied" else "succeeded"
-    return auditing.message(auditing.Entry(decision.resource, "", outcome, details, decision, None), caller, time)
+async def _messages(recorded: Sequence[Recorded], untold: Counter[str]) -> list[AuditDecisions]:
+    """What the audit log gets; `untold` decisions of each tenant did not fit before the first of its."""
+    made = list[AuditDecisions]()
+    for event_id, caller, time, space, decisions in recorded:
+        message = auditing.decisions_message(decisions, caller, time, {"space": space} if space else {})
+        message.event_id, message.dropped_before = event_id, untold.pop(caller.tenant_id, 0)
+        made.append(message)
+        if len(made) % _IN_ONE_TURN == 0:
+            await asyncio.sleep(0)
+    return made

@@ -3,6 +3,7 @@ Crockford base32 characters. They sort by the time of their making, by bytes, an
 SQLite would collate in different ways.
 """
 
+import hashlib
 import re
 import secrets
 import threading
@@ -21,6 +22,8 @@ _RANDOM_MASK = (1 << _RANDOM_BITS) - 1
 _LOW_BITS = 62
 _LOW_MASK = (1 << _LOW_BITS) - 1
 _STEP_BITS = 32
+_RANDOM_DIGITS = 16
+"""What follows the time, which fills the ten digits before."""
 
 
 class IdSource:
@@ -46,13 +49,28 @@ class IdSource:
                 self._random += 1 + secrets.randbits(_STEP_BITS)
                 if self._random > _RANDOM_MASK:
                     self._milliseconds, self._random = self._milliseconds + 1, secrets.randbits(_RANDOM_BITS)
-            milliseconds, random = self._milliseconds, self._random
-        return milliseconds << 80 | 0x7 << 76 | (random >> _LOW_BITS) << 64 | 0b10 << 62 | random & _LOW_MASK
+            return _number(self._milliseconds, self._random)
 
     def new_id(self, prefix: str) -> str:
         """``usr`` gives ``usr`` and 26 characters; `prefix` is three lower-case letters."""
-        number = self.uuid7()
-        return prefix + "".join([_PAIRS[number >> shift & 0x3FF] for shift in _SHIFTS])
+        return prefix + _digits(self.uuid7())
+
+
+def derived(origin: str, part: int) -> str:
+    """The id of a part of what has the id `origin`: of the same kind and time, and the same one whenever it is asked
+    for. Its random bits are those of a SHA-256 of both.
+    """
+    digest = hashlib.sha256(f"{origin}/{part}".encode()).digest()
+    digits = _digits(_number(0, int.from_bytes(digest) & _RANDOM_MASK))
+    return origin[:-_RANDOM_DIGITS] + digits[-_RANDOM_DIGITS:]
+
+
+def _number(milliseconds: int, random: int) -> int:
+    return milliseconds << 80 | 0x7 << 76 | (random >> _LOW_BITS) << 64 | 0b10 << 62 | random & _LOW_MASK
+
+
+def _digits(number: int) -> str:
+    return "".join([_PAIRS[number >> shift & 0x3FF] for shift in _SHIFTS])
 
 
 new_id = IdSource().new_id

@@ -108,7 +108,8 @@ class Screens:
     def _repeated(self, each: FieldDescriptor, rules: Any) -> Accept | None:
         if _kinds(rules) - {"repeated"} or _names(rules.repeated) - {"min_items", "max_items", "items"}:
             return _doubt
-        item = self._value(each, rules.repeated.items)
+        items = rules.repeated.items
+        item = self._value(each, items) if items.ignore != validate_pb2.IGNORE_ALWAYS else None
         if item is None and not _kinds(rules):
             return None
         least = rules.repeated.min_items

@@ -9,14 +9,16 @@ import pytest
 
 from pyairtable_mesh.audit.store import Store
 from pyairtable_mesh.audit.usecases import AuditLog
+from pyairtable_mesh.runtime import auditing, migrations
 from pyairtable_mesh.runtime import database as databases
-from pyairtable_mesh.runtime import migrations
 from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.filters import All
 from tests.databases import caller
 
 TENANT = "ten" + "1" * 26
-EVENTS = 600
+EVENTS = 1_200
+ACTS, DECISIONS = 5, 15
+"""The acts of which each is an event, and the decisions behind them that one event carries."""
 KILLS = 2
 LIMIT_SECONDS = 120.0
 FOLLOWER = Path(__file__).with_name("follower.py")
@@ -50,9 +52,15 @@ async def test_killed_at_any_moment_it_loses_and_repeats_nothing(
 async def _fill(url: str) -> None:
     async with databases.opened(url, service="permission") as source:
         await migrations.upgrade(source, None)
-        async with source.transaction(caller(TENANT)) as tx:
-            for number in range(EVENTS):
-                tx.audit(f"base:{number}")
+        async with source.transaction(who := caller(TENANT)) as tx:
+            for first in range(0, EVENTS, ACTS + DECISIONS):
+                for number in range(first, first + ACTS):
+                    tx.audit(f"base:{number}")
+                denied = [
+                    auditing.Decision(who.actor.subject, f"base:{number}", "base.read", "denied")
+                    for number in range(first + ACTS, first + ACTS + DECISIONS)
+                ]
+                tx.publish(auditing.DECISIONS_TYPE, "base", auditing.decisions_message(denied, who, tx.now, {}))
 
 
 async def _until(log: AuditLog, count: int) -> None:

@@ -105,6 +105,13 @@ def test_everyday_requests_need_no_engine(request_: Any) -> None:
     assert SCREENS.passes(request_)
 
 
+def test_items_that_are_judged_one_by_one_keep_no_request_from_passing() -> None:
+    batch = pb.BatchCheckPermissionsRequest(items=[pb.CheckItem(resource="no colon")])
+    assert SCREENS.passes(batch)
+    assert not VALIDATOR.violations(batch)
+    assert not SCREENS.passes(pb.BatchCheckPermissionsRequest())
+
+
 @pytest.mark.parametrize("text", ["x" * (MAX_MATCHED + 1), "base:app\n", "", "no colon"])
 def test_what_is_in_doubt_is_left_to_the_engine(text: str) -> None:
     assert not SCREENS.passes(pb.CheckPermissionRequest(resource=text, permission="read"))

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pyairtable.common.v1 import audit_pb2
 from pyairtable.permission.v1 import permission_pb2 as pb
+from pyairtable_mesh.audit.messages import taken_apart
 from pyairtable_mesh.permission import messages
 from pyairtable_mesh.permission.domain import (
     Inheritance,
@@ -31,7 +33,7 @@ from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.roles import Grant, Roles
 from pyairtable_mesh.permission.usecases.space_questions import SpaceQuestions
 from pyairtable_mesh.permission.usecases.spaces import Spaces
-from pyairtable_mesh.runtime import outbox
+from pyairtable_mesh.runtime import auditing, outbox
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.decisions import DecisionLog
@@ -147,6 +149,16 @@ class Permissions:
         async with self.database.read(background()) as connection:
             page = await outbox.read(connection, outbox.Position())
         return [event for _, event in page.events]
+
+    async def audited(self) -> list[audit_pb2.AuditEvent]:
+        """What the audit service makes of its events."""
+        found: list[audit_pb2.AuditEvent] = []
+        for event in await self.events():
+            if event.type == auditing.EVENT_TYPE:
+                found.append(audit_pb2.AuditEvent.FromString(event.data))
+            elif event.type == auditing.DECISIONS_TYPE:
+                found += taken_apart(audit_pb2.AuditDecisions.FromString(event.data))
+        return found
 
 
 def in_spaces(permissions: Permissions) -> tuple[Spaces, SpaceQuestions]:

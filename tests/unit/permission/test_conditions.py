@@ -273,7 +273,7 @@ async def test_a_decision_is_audited_with_the_grant_that_it_came_through(permiss
     binding = (await permissions.grant(ALICE, "viewer", BASE, BOB, **HERE)).role_binding
     await asked(permissions, BOB, INSIDE)
     await permissions.log.write()
-    event = audit_pb2.AuditEvent.FromString((await permissions.events())[-1].data)
+    event = (await permissions.audited())[-1]
     assert event.authorization.grant == binding.name
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -22,19 +23,19 @@ from pyairtable_mesh.permission.usecases.lookups import Lookups, Span
 from pyairtable_mesh.permission.usecases.roles import Wanted
 from pyairtable_mesh.permission.usecases.space_questions import SpaceCircumstances
 from pyairtable_mesh.permission.usecases.watching import Watching
-from pyairtable_mesh.runtime import auditing, authorization
+from pyairtable_mesh.runtime import auditing, authorization, decisions
 from pyairtable_mesh.runtime.context import RequestContext, enter
-from pyairtable_mesh.runtime.database import background
-from pyairtable_mesh.runtime.errors import ResourceExhausted
+from pyairtable_mesh.runtime.database import Transaction, background
+from pyairtable_mesh.runtime.decisions import DecisionLog
+from pyairtable_mesh.runtime.errors import ResourceExhausted, Unavailable
 from tests.unit.permission.conftest import Permissions, caller, in_spaces
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, ref
 
 
 async def _audited(permissions: Permissions) -> list[audit_pb2.AuditEvent]:
-    events = [each for each in await permissions.events() if each.type == auditing.EVENT_TYPE]
-    assert {each.tenant_id for each in events} == {TENANT_ID}
-    found = [audit_pb2.AuditEvent.FromString(each.data) for each in events]
-    return [each for each in found if each.HasField("authorization")]
+    found = [each for each in await permissions.audited() if each.HasField("authorization")]
+    assert {each.tenant for each in found} == {f"tenants/{TENANT_ID}"}
+    return found
 
 
 async def _refusals(permissions: Permissions) -> list[audit_pb2.AuditEvent]:
@@ -62,9 +63,11 @@ async def test_a_decision_is_audited_with_who_asked_and_the_grant_that_allowed_i
 
 
 def _denied(permissions: Permissions, tenant_id: str, times: int) -> None:
-    decision = auditing.Decision(CAROL, TABLE, "table.read", "denied")
-    for _ in range(times):
-        permissions.log.take(caller(CAROL, tenant_id), decision)
+    """Half of them by calls of their own, the others by one."""
+    decision, carol = auditing.Decision(CAROL, TABLE, "table.read", "denied"), caller(CAROL, tenant_id)
+    for _ in range(times // 2):
+        permissions.log.take(carol, [decision])
+    permissions.log.take(carol, [decision] * (times - times // 2))
 
 
 async def test_an_answer_does_not_fail_for_its_grant_taking_too_long_to_name(
@@ -77,7 +80,7 @@ async def test_an_answer_does_not_fail_for_its_grant_taking_too_long_to_name(
     monkeypatch.setattr(authorization, "granting", name, raising=False)
     assert await permissions.may(BOB, "read", TABLE)
     await permissions.log.write()
-    event = audit_pb2.AuditEvent.FromString((await permissions.events())[-1].data)
+    event = (await permissions.audited())[-1]
     assert (event.authorization.subject, event.authorization.grant) == (BOB, "")
 
 
@@ -93,6 +96,61 @@ async def test_what_does_not_fit_is_counted(permissions: Permissions) -> None:
     assert not permissions.log.dropped
 
 
+async def test_what_one_call_asked_for_leaves_together(permissions: Permissions) -> None:
+    log = DecisionLog(permissions.database, permissions.clock, 0.0)
+    asked = [Question(ref("table", number), "read") for number in range(250)]
+    before = len(await permissions.events())
+    log.take(caller(BOB), [auditing.Decision(BOB, each.resource, "table.read", "denied") for each in asked])
+    log.take(caller(CAROL), [auditing.Decision(CAROL, TABLE, "table.read", "denied")])
+    log.take(caller(CAROL), [])
+    await log.write()
+    events = (await permissions.events())[before:]
+    assert {(each.type, each.subject, each.aggregate) for each in events} == {
+        (auditing.DECISIONS_TYPE, TENANT, auditing.EVENT_TYPE)
+    }
+    sent = [audit_pb2.AuditDecisions.FromString(each.data) for each in events]
+    assert [len(each.decisions) for each in sent] == [100, 100, 50, 1]
+    assert [each.resource for each in await _refusals(permissions)] == [*(each.resource for each in asked), TABLE]
+
+
+async def test_what_was_written_without_an_answer_is_written_again_under_the_same_ids(
+    permissions: Permissions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transaction = permissions.database.transaction
+
+    @asynccontextmanager
+    async def unheard(who: RequestContext) -> AsyncIterator[Transaction]:
+        async with transaction(who) as change:
+            yield change
+        raise Unavailable("the connection broke", reason="DATABASE_UNAVAILABLE")
+
+    _denied(permissions, TENANT_ID, 4)
+    with monkeypatch.context() as broken:
+        broken.setattr(permissions.database, "transaction", unheard)
+        with pytest.raises(Unavailable):
+            await permissions.log.write()
+    first = [each.event_id for each in await _refusals(permissions)]
+    await permissions.log.write()
+    assert [each.event_id for each in await _refusals(permissions)] == first * 2
+    assert len(set(first)) == 4
+
+
+async def test_a_few_wait_for_others(permissions: Permissions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "_AT_ONCE", 1)
+    log = DecisionLog(permissions.database, permissions.clock, 0.0)
+    log.take(caller(BOB), [auditing.Decision(BOB, TABLE, "table.read", "denied")] * 250)
+    for leave, written in ((150, 100), (150, 200), (0, 250)):
+        await log.write(leave)
+        assert len(await _refusals(permissions)) == written
+
+
+async def test_a_call_that_asks_for_the_most_is_not_cut_short(permissions: Permissions) -> None:
+    log = DecisionLog(permissions.database, permissions.clock, 0.0)
+    for _ in range(2):
+        log.take(caller(BOB), [auditing.Decision(BOB, TABLE, "table.read", "denied")] * 10_000)
+    assert not log.dropped
+
+
 async def test_a_tenant_cannot_ask_until_another_s_decisions_do_not_fit(permissions: Permissions) -> None:
     _denied(permissions, "ten" + "3" * 26, 25)
     _denied(permissions, TENANT_ID, 10)
@@ -100,11 +158,10 @@ async def test_a_tenant_cannot_ask_until_another_s_decisions_do_not_fit(permissi
     _denied(permissions, TENANT_ID, 3)
     await permissions.log.write()
     told = dict[str, list[str]]()
-    for event in await permissions.events():
-        found = audit_pb2.AuditEvent.FromString(event.data) if event.type == auditing.EVENT_TYPE else None
-        if found is not None and found.outcome == audit_pb2.AUDIT_OUTCOME_DENIED:
-            told.setdefault(event.tenant_id, []).append(found.details.get("dropped_before", ""))
-    assert told == {"ten" + "3" * 26: ["5"] + [""] * 19, TENANT_ID: ["3"] + [""] * 9}
+    for each in await permissions.audited():
+        if each.outcome == audit_pb2.AUDIT_OUTCOME_DENIED:
+            told.setdefault(each.tenant, []).append(each.details.get("dropped_before", ""))
+    assert told == {f"tenants/ten{'3' * 26}": ["5"] + [""] * 19, f"tenants/{TENANT_ID}": ["3"] + [""] * 9}
 
 
 async def test_the_changelog_is_pruned_by_age_and_by_number(permissions: Permissions) -> None:

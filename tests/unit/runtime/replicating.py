@@ -1,7 +1,7 @@
 """A service's authorizer with a replica, and the permission service behind it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -46,8 +46,8 @@ class Log:
     def wants(self, *, allowed: bool) -> bool:
         return allowed
 
-    def take(self, _caller: RequestContext, decision: auditing.Decision) -> None:
-        self.taken.append(decision)
+    def take(self, _caller: RequestContext, decisions: Sequence[auditing.Decision]) -> None:
+        self.taken += decisions
 
 
 @dataclass

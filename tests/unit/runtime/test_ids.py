@@ -41,3 +41,12 @@ def test_a_counter_that_overflows_borrows_from_the_next_millisecond() -> None:
     source._random = ids._RANDOM_MASK
     overflown = source.uuid7()
     assert overflown >> 80 == 6
+
+
+def test_the_ids_of_parts_are_the_same_each_time_as_old_as_the_whole_and_like_no_other() -> None:
+    whole = ids.new_id("evt")
+    parts = [ids.derived(whole, part) for part in range(1_000)]
+    assert parts == [ids.derived(whole, part) for part in range(1_000)]
+    assert all(ids.ID_PATTERN.fullmatch(part) for part in parts)
+    assert {(_decoded(part) >> 76, _decoded(part) >> 62 & 0b11) for part in parts} == {(_decoded(whole) >> 76, 0b10)}
+    assert len({*parts, whole, *(ids.derived(ids.new_id("evt"), part) for part in range(1_000))}) == 2_001

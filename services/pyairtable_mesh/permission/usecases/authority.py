@@ -201,5 +201,5 @@ def refusals_recorded(log: DecisionLog, caller: RequestContext) -> Iterator[None
     try:
         yield
     except (DeniedError, HiddenError) as refusal:
-        log.take(caller, refusal.decision)
+        log.take(caller, [refusal.decision])
         raise

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Relationship, Resource, Subject
 from pyairtable_mesh.permission.platform import State, as_relationship, require_context
-from pyairtable_mesh.permission.usecases.authority import denial
+from pyairtable_mesh.permission.usecases.authority import DeniedError, HiddenError, denial, refusals_recorded
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
 from pyairtable_mesh.permission.usecases.turns import answered
 from pyairtable_mesh.runtime import auditing
@@ -84,20 +84,12 @@ class Asked:
 class Sight:
     """One state as a caller may ask it: at a moment, and with what the caller assumes."""
 
-    def __init__(
-        self,
-        state: State,
-        asking: RequestContext,
-        now: datetime,
-        contextual: Sequence[Relationship],
-        log: DecisionLog,
-    ) -> None:
+    def __init__(self, state: State, asking: RequestContext, now: datetime, contextual: Sequence[Relationship]) -> None:
         self.state = state
         self.caller = asking.user()
-        self._asking = asking
-        self._log = log
         self.now = now.timestamp()
         self._assumed = tuple(map(as_relationship, contextual))
+        self._check, self._known = state.engine.check, state.engine.graph.names.handles
         self._stored = facts.Circumstances(self.now)
         self._plain = self.given(_NO_CONTEXT)
         if any(each.is_membership for each in contextual):
@@ -110,20 +102,20 @@ class Sight:
 
     def decide(self, question: Question) -> Decision:
         """The answer; errors as for a check."""
-        given = self._plain if not question.context else self.given(question.context)
-        resource = question.resource
+        resource, verb, subject, context = question
+        given = self._plain if not context else self.given(context)
         # A name that the engine knows was validated when it was stored.
-        if not question.subject and resource in self.state.engine.graph.names.handles and _is_object(resource):
-            return self.state.engine.check((resource, question.verb, self.caller), given)
+        if not subject and resource in self._known and _is_object(resource):
+            return self._check((resource, verb, self.caller), given)
         asked = Asked.of(question, self.caller)
         self.require_askable(asked)
-        return self.state.engine.check(asked.key, given)
+        return self._check(asked.key, given)
 
     def record(self, question: Question, decision: Decision) -> auditing.Decision:
         """The decision as the audit log takes it, with the grant that it came through."""
-        key = (question.resource, question.verb, question.subject or self.caller)
-        given = self._plain if not question.context else self.given(question.context)
-        return recorded(self.state.engine, key, decision, given)
+        resource, verb, subject, context = question
+        given = self._plain if not context else self.given(context)
+        return recorded(self.state.engine, (resource, verb, subject or self.caller), decision, given)
 
     def require_askable(self, asked: Asked) -> None:
         """PermissionDenied or NotFound for a question about another by one who does not manage the resource."""
@@ -131,12 +123,10 @@ class Sight:
             self.require(asked.resource, schema.MANAGE_ACCESS)
 
     def require(self, resource: Resource, verb: str) -> None:
-        """PermissionDenied or NotFound where the caller does not hold a verb; the audit log gets it."""
+        """PermissionDenied or NotFound where the caller does not hold a verb."""
         if not self.holds(resource, verb):
             visible = self.holds(resource, schema.READ)
-            refusal = denial(self.caller, resource, verb, self.state.revision, visible=visible)
-            self._log.take(self._asking, refusal.decision)
-            raise refusal
+            raise denial(self.caller, resource, verb, self.state.revision, visible=visible)
 
     def holds(self, resource: Resource, verb: str) -> bool:
         """Whether the caller itself holds a verb, by what is stored."""
@@ -158,10 +148,11 @@ class Checks:
 
     async def check(self, caller: RequestContext, question: Question, given: Circumstances) -> tuple[Decision, str]:
         """The answer, and the token of the state that gives it."""
-        async with self._seen(caller, given) as state:
-            sight = self._sight(state, caller, given)
-            decision = sight.decide(question)
-            self._record(caller, sight, question, decision)
+        with refusals_recorded(self._log, caller):
+            async with self._seen(caller, given) as state:
+                sight = self._sight(state, caller, given)
+                decision = sight.decide(question)
+                self._record(caller, sight, question, decision)
         return decision, self._tokens.of(caller.tenant_id, decision.revision)
 
     def token(self, caller: RequestContext, revision: int) -> str:
@@ -172,6 +163,7 @@ class Checks:
         self, caller: RequestContext, questions: Sequence[Question], given: Circumstances
     ) -> tuple[list[Decision | MeshError], str]:
         """For each question the answer, or why there is none; all of one state, and its token."""
+        audited = list[auditing.Decision]()
 
         def asking(state: State) -> Callable[[Question], Decision | MeshError]:
             sight = self._sight(state, caller, given)
@@ -179,32 +171,39 @@ class Checks:
             def answer(question: Question) -> Decision | MeshError:
                 try:
                     found = sight.decide(question)
+                except (DeniedError, HiddenError) as refusal:
+                    audited.append(refusal.decision)
+                    return refusal
                 except MeshError as error:
                     return error
-                self._record(caller, sight, question, found)
+                if self._log.wants(allowed=found.allowed):
+                    audited.append(sight.record(question, found))
                 return found
 
             return answer
 
-        seen = self._seen(caller, given)
-        found, revision = await answered(self._states, caller.tenant_id, seen, questions, asking)
+        with refusals_recorded(self._log, caller):
+            seen = self._seen(caller, given)
+            found, revision = await answered(self._states, caller.tenant_id, seen, questions, asking)
+        self._log.take(caller, audited)
         return found, self._tokens.of(caller.tenant_id, revision)
 
     def _record(self, caller: RequestContext, sight: Sight, question: Question, decision: Decision) -> None:
         if self._log.wants(allowed=decision.allowed):
-            self._log.take(caller, sight.record(question, decision))
+            self._log.take(caller, [sight.record(question, decision)])
 
     async def explain(
         self, caller: RequestContext, question: Question, given: Circumstances
     ) -> tuple[ScopedExplanation, str]:
         """The answer with its reasons. What is above a resource is told to those who may read or manage it."""
         asked = Asked.of(question, caller.user())
-        async with self._seen(caller, given) as state:
-            sight = self._sight(state, caller, given)
-            sight.require_askable(asked)
-            around = sight.sees_around(asked.resource)
-            found = explain_scoped(state.engine, asked.key, sight.given(question.context), surroundings=around)
-            self._record(caller, sight, question, found.decision)
+        with refusals_recorded(self._log, caller):
+            async with self._seen(caller, given) as state:
+                sight = self._sight(state, caller, given)
+                sight.require_askable(asked)
+                around = sight.sees_around(asked.resource)
+                found = explain_scoped(state.engine, asked.key, sight.given(question.context), surroundings=around)
+                self._record(caller, sight, question, found.decision)
         return found, self._tokens.of(caller.tenant_id, found.decision.revision)
 
     async def effective(
@@ -212,16 +211,17 @@ class Checks:
     ) -> tuple[Effective, str]:
         """All that the subject may do. ResourceExhausted when too many fields have permissions of their own."""
         asked = Asked.of(Question(resource, schema.READ, subject), caller.user())
-        async with self._seen(caller, given) as state:
-            sight = self._sight(state, caller, given)
-            sight.require_askable(asked)
-            revision, fields = state.revision, _special_fields(state, asked.resource)
+        with refusals_recorded(self._log, caller):
+            async with self._seen(caller, given) as state:
+                sight = self._sight(state, caller, given)
+                sight.require_askable(asked)
+                revision, fields = state.revision, _special_fields(state, asked.resource)
 
-            def held(place: str) -> list[str]:
-                return state.engine.effective(place, asked.subject, sight.given(_NO_CONTEXT))[0]
+                def held(place: str) -> list[str]:
+                    return state.engine.effective(place, asked.subject, sight.given(_NO_CONTEXT))[0]
 
-            here = held(str(asked.resource))
-            masks = {each: _verbs(held(each), "field") for each in fields}
+                here = held(str(asked.resource))
+                masks = {each: _verbs(held(each), "field") for each in fields}
         below = schema.descendants(asked.resource.type) - {asked.resource.type}
         inherited = sorted(permission for permission in here if permission.partition(".")[0] in below)
         token = self._tokens.of(caller.tenant_id, revision)
@@ -236,7 +236,7 @@ class Checks:
     def _sight(self, state: State, caller: RequestContext, given: Circumstances) -> Sight:
         now = self._clock()
         given.validate(now)
-        return Sight(state, caller, now, given.contextual, self._log)
+        return Sight(state, caller, now, given.contextual)
 
 
 def _is_object(text: str) -> bool:

@@ -13,6 +13,7 @@ from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Resource, Subject
 from pyairtable_mesh.permission.held import S
 from pyairtable_mesh.permission.platform import State
+from pyairtable_mesh.permission.usecases.authority import refusals_recorded
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import Consistency, States, Tokens
 from pyairtable_mesh.runtime.authorization import Found, Listing, expand_scoped
@@ -111,9 +112,10 @@ class Lookups:
         given.validate(now)
 
         def read(state: State, after: str, limit: int) -> Listing:
-            sight = Sight(state, caller, now, given.contextual, self._log)
-            if subject != sight.caller:
-                sight.require(tenant, schema.MANAGE_ACCESS)
+            with refusals_recorded(self._log, caller):
+                sight = Sight(state, caller, now, given.contextual)
+                if subject != sight.caller:
+                    sight.require(tenant, schema.MANAGE_ACCESS)
             return state.lookup.resources(
                 resource_type,
                 asked.verb,
@@ -148,8 +150,9 @@ class Lookups:
         given.validate(now)
 
         def read(state: State, after: str, limit: int) -> Listing:
-            sight = Sight(state, caller, now, given.contextual, self._log)
-            sight.require(resource, schema.MANAGE_ACCESS)
+            with refusals_recorded(self._log, caller):
+                sight = Sight(state, caller, now, given.contextual)
+                sight.require(resource, schema.MANAGE_ACCESS)
             return state.lookup.subjects(
                 str(resource),
                 asked.verb,
@@ -169,7 +172,8 @@ class Lookups:
         resource = Resource.parse(asked.resource)
         resource.permission(asked.verb)
         async with self._states.seen(caller.tenant_id, consistency) as state:
-            sight = Sight(state, caller, self._clock(), (), self._log)
-            sight.require(resource, schema.MANAGE_ACCESS)
+            sight = Sight(state, caller, self._clock(), ())
+            with refusals_recorded(self._log, caller):
+                sight.require(resource, schema.MANAGE_ACCESS)
             root = expand_scoped(state.engine, str(resource), asked.verb, sight.now, depth or _DEPTH)
             return root, self._tokens.of(caller.tenant_id, state.revision)

@@ -13,6 +13,7 @@ from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Resource, SpaceRelationship
 from pyairtable_mesh.permission.platform import State
 from pyairtable_mesh.permission.spaces import SpaceState, as_relationship
+from pyairtable_mesh.permission.usecases.authority import refusals_recorded
 from pyairtable_mesh.permission.usecases.checks import Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
 from pyairtable_mesh.permission.usecases.lookups import Part, Span, parts
@@ -79,20 +80,21 @@ class SpaceQuestions:
     ) -> tuple[list[Decision | MeshError], str]:
         """For each question the answer, or why there is none; all of one state, and its token."""
         await self._require_askable(caller, questions, given)
-        scope = changelog.scope_of(caller.tenant_id, space)
+        scope, audited = changelog.scope_of(caller.tenant_id, space), list[auditing.Decision]()
 
         def asking(state: SpaceState) -> Callable[[Question], Decision | MeshError]:
             def answer(question: Question) -> Decision | MeshError:
-                circumstances = self._given(given, question.context)
-                (found,) = state.engine.batch([_key(question, caller)], circumstances)
-                if isinstance(found, Decision):
-                    self._record(caller, space, state.engine, question, circumstances, found)
+                key, circumstances = _key(question, caller), self._given(given, question.context)
+                (found,) = state.engine.batch([key], circumstances)
+                if isinstance(found, Decision) and self._log.wants(allowed=found.allowed):
+                    audited.append(_recorded(state.engine, key, found, circumstances))
                 return found
 
             return answer
 
         seen = self._states.seen(scope, given.consistency)
         found, revision = await answered(self._states, scope, seen, questions, asking)
+        self._log.take(caller, audited, f"modelSpaces/{space}")
         return found, self._tokens.of(scope, revision)
 
     def _record(
@@ -105,11 +107,8 @@ class SpaceQuestions:
         decision: Decision,
     ) -> None:
         if self._log.wants(allowed=decision.allowed):
-            resource, permission, subject = key = _key(question, caller)
-            kind, answer, revision = resource.partition(":")[0], answer_of(decision), str(decision.revision)
-            grant = _grant(engine, key, given) if decision.allowed else ""
-            made = auditing.Decision(subject, resource, f"{kind}.{permission}", answer, grant, revision)
-            self._log.take(caller, made, f"modelSpaces/{space}")
+            made = _recorded(engine, _key(question, caller), decision, given)
+            self._log.take(caller, [made], f"modelSpaces/{space}")
 
     async def explain(
         self, caller: RequestContext, space: str, question: Question, given: SpaceCircumstances
@@ -215,7 +214,17 @@ class SpaceQuestions:
     async def _require_manager(self, caller: RequestContext) -> None:
         async with self._platform.seen(caller.tenant_id, NEAREST) as state:
             tenant = Resource(schema.TENANT, caller.tenant_id)
-            Sight(state, caller, self._clock(), (), self._log).require(tenant, schema.MANAGE_ACCESS)
+            with refusals_recorded(self._log, caller):
+                Sight(state, caller, self._clock(), ()).require(tenant, schema.MANAGE_ACCESS)
+
+
+def _recorded(
+    engine: RelationEngine, key: tuple[str, str, str], decision: Decision, given: facts.Circumstances
+) -> auditing.Decision:
+    resource, permission, subject = key
+    kind, answer, revision = resource.partition(":")[0], answer_of(decision), str(decision.revision)
+    grant = _grant(engine, key, given) if decision.allowed else ""
+    return auditing.Decision(subject, resource, f"{kind}.{permission}", answer, grant, revision)
 
 
 def _grant(engine: RelationEngine, key: tuple[str, str, str], given: facts.Circumstances) -> str:

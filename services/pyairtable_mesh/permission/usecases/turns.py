@@ -22,16 +22,18 @@ class Turn:
 
     def __init__(self) -> None:
         self._left = MOST_SECONDS
-        self._begun = perf_counter()
+        self.begin()
 
     def begin(self) -> None:
         """Begin now: what was waited for until here cost nobody else anything."""
         self._begun = perf_counter()
+        self.end = self._begun + SLICE_SECONDS
+        """When others have waited for long enough, by `perf_counter`."""
 
     @property
     def over(self) -> bool:
-        """Whether others have waited for long enough."""
-        return perf_counter() - self._begun >= SLICE_SECONDS
+        """Whether that is now."""
+        return perf_counter() >= self.end
 
     async def pass_on(self) -> None:
         """Let others go first; ResourceExhausted EVALUATION_LIMIT for a request that has had all its time."""
@@ -60,7 +62,7 @@ async def answered(
             revision, answer = state.revision, asking(state)
             for question in questions[len(found) :]:
                 found.append(answer(question))
-                if turn.over:
+                if perf_counter() >= turn.end:  # `over`, without a call for each of many
                     break
         if len(found) == len(questions):
             return found, revision

@@ -98,9 +98,9 @@ class ReplicaAuthorizer:
             return "undecided"
         if not all(each.allowed for each in decisions):
             return "denied"
-        for question, decision in zip(asked, decisions, strict=True):
-            if self._log is not None and self._log.wants(allowed=True):
-                self._log.take(caller, recorded(engine, question, decision, given))
+        if (log := self._log) is not None:
+            answered = zip(asked, decisions, strict=True)
+            log.take(caller, [recorded(engine, *each, given) for each in answered if log.wants(allowed=True)])
         return ""
 
     async def _ask(

@@ -479,6 +479,137 @@ func (x *AuthorizationDecision) GetRevision() string {
 	return ""
 }
 
+// Decisions that one call asked for, such as BatchCheckPermissions: in an outbox they travel together,
+// in the log each is an event of its own, in their order. Its resource is the decision's, and its
+// outcome DENIED where the answer is, else SUCCEEDED.
+type AuditDecisions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The writer's id of all of them, `evt…`. The event ids in the log are derived from it and from the
+	// place of the decision, so that each is written once, however often they are sent.
+	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// As in AuditEvent, of all of them.
+	Tenant string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// As in AuditEvent, of all of them.
+	EventTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	// As in AuditEvent, of all of them.
+	Actor *AuditActor `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	// As in AuditEvent, of all of them.
+	Action string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
+	// As in AuditEvent, of all of them.
+	CorrelationId string `protobuf:"bytes,6,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	// As in AuditEvent, of all of them.
+	TraceId string `protobuf:"bytes,7,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// As in AuditEvent, of all of them.
+	Details map[string]string `protobuf:"bytes,8,rep,name=details,proto3" json:"details,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// 1 to 1,000 decisions. The rules of an AuditEvent are applied to what becomes of each alone.
+	Decisions []*AuthorizationDecision `protobuf:"bytes,9,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// How many decisions of the tenant were lost before these, because they came faster than they could
+	// be written. The first of these has it among its details, as `dropped_before`.
+	DroppedBefore int64 `protobuf:"varint,10,opt,name=dropped_before,json=droppedBefore,proto3" json:"dropped_before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditDecisions) Reset() {
+	*x = AuditDecisions{}
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditDecisions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditDecisions) ProtoMessage() {}
+
+func (x *AuditDecisions) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditDecisions.ProtoReflect.Descriptor instead.
+func (*AuditDecisions) Descriptor() ([]byte, []int) {
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AuditDecisions) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *AuditDecisions) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *AuditDecisions) GetEventTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EventTime
+	}
+	return nil
+}
+
+func (x *AuditDecisions) GetActor() *AuditActor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *AuditDecisions) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *AuditDecisions) GetCorrelationId() string {
+	if x != nil {
+		return x.CorrelationId
+	}
+	return ""
+}
+
+func (x *AuditDecisions) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+func (x *AuditDecisions) GetDetails() map[string]string {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+func (x *AuditDecisions) GetDecisions() []*AuthorizationDecision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+func (x *AuditDecisions) GetDroppedBefore() int64 {
+	if x != nil {
+		return x.DroppedBefore
+	}
+	return 0
+}
+
 // What could identify a person in an audit event.
 type AuditPersonalData struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -496,7 +627,7 @@ type AuditPersonalData struct {
 
 func (x *AuditPersonalData) Reset() {
 	*x = AuditPersonalData{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[3]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +639,7 @@ func (x *AuditPersonalData) String() string {
 func (*AuditPersonalData) ProtoMessage() {}
 
 func (x *AuditPersonalData) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[3]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +652,7 @@ func (x *AuditPersonalData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditPersonalData.ProtoReflect.Descriptor instead.
 func (*AuditPersonalData) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{3}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AuditPersonalData) GetDisplayName() string {
@@ -563,7 +694,7 @@ type WriteAuditEventsRequest struct {
 
 func (x *WriteAuditEventsRequest) Reset() {
 	*x = WriteAuditEventsRequest{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[4]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +706,7 @@ func (x *WriteAuditEventsRequest) String() string {
 func (*WriteAuditEventsRequest) ProtoMessage() {}
 
 func (x *WriteAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[4]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +719,7 @@ func (x *WriteAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*WriteAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{4}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WriteAuditEventsRequest) GetEvents() []*AuditEvent {
@@ -609,7 +740,7 @@ type WriteAuditEventsResponse struct {
 
 func (x *WriteAuditEventsResponse) Reset() {
 	*x = WriteAuditEventsResponse{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[5]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +752,7 @@ func (x *WriteAuditEventsResponse) String() string {
 func (*WriteAuditEventsResponse) ProtoMessage() {}
 
 func (x *WriteAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[5]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +765,7 @@ func (x *WriteAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*WriteAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{5}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WriteAuditEventsResponse) GetResults() []*WriteAuditEventResult {
@@ -660,7 +791,7 @@ type WriteAuditEventResult struct {
 
 func (x *WriteAuditEventResult) Reset() {
 	*x = WriteAuditEventResult{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[6]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +803,7 @@ func (x *WriteAuditEventResult) String() string {
 func (*WriteAuditEventResult) ProtoMessage() {}
 
 func (x *WriteAuditEventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[6]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +816,7 @@ func (x *WriteAuditEventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteAuditEventResult.ProtoReflect.Descriptor instead.
 func (*WriteAuditEventResult) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{6}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WriteAuditEventResult) GetResult() isWriteAuditEventResult_Result {
@@ -746,7 +877,7 @@ type AuditChainPosition struct {
 
 func (x *AuditChainPosition) Reset() {
 	*x = AuditChainPosition{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[7]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +889,7 @@ func (x *AuditChainPosition) String() string {
 func (*AuditChainPosition) ProtoMessage() {}
 
 func (x *AuditChainPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[7]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +902,7 @@ func (x *AuditChainPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditChainPosition.ProtoReflect.Descriptor instead.
 func (*AuditChainPosition) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{7}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AuditChainPosition) GetName() string {
@@ -813,7 +944,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[8]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +956,7 @@ func (x *ListAuditEventsRequest) String() string {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[8]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +969,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{8}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListAuditEventsRequest) GetPageSize() int32 {
@@ -882,7 +1013,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[9]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1025,7 @@ func (x *ListAuditEventsResponse) String() string {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[9]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1038,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{9}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListAuditEventsResponse) GetAuditEvents() []*AuditEvent {
@@ -941,7 +1072,7 @@ type TailAuditEventsRequest struct {
 
 func (x *TailAuditEventsRequest) Reset() {
 	*x = TailAuditEventsRequest{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[10]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1084,7 @@ func (x *TailAuditEventsRequest) String() string {
 func (*TailAuditEventsRequest) ProtoMessage() {}
 
 func (x *TailAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[10]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1097,7 @@ func (x *TailAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*TailAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{10}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TailAuditEventsRequest) GetCursor() string {
@@ -1010,7 +1141,7 @@ type TailAuditEventsResponse struct {
 
 func (x *TailAuditEventsResponse) Reset() {
 	*x = TailAuditEventsResponse{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[11]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1153,7 @@ func (x *TailAuditEventsResponse) String() string {
 func (*TailAuditEventsResponse) ProtoMessage() {}
 
 func (x *TailAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[11]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1166,7 @@ func (x *TailAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*TailAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{11}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TailAuditEventsResponse) GetAuditEvents() []*AuditEvent {
@@ -1068,7 +1199,7 @@ type VerifyAuditLogRequest struct {
 
 func (x *VerifyAuditLogRequest) Reset() {
 	*x = VerifyAuditLogRequest{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[12]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1211,7 @@ func (x *VerifyAuditLogRequest) String() string {
 func (*VerifyAuditLogRequest) ProtoMessage() {}
 
 func (x *VerifyAuditLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[12]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1224,7 @@ func (x *VerifyAuditLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyAuditLogRequest.ProtoReflect.Descriptor instead.
 func (*VerifyAuditLogRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{12}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VerifyAuditLogRequest) GetStartSequence() int64 {
@@ -1138,7 +1269,7 @@ type VerifyAuditLogResponse struct {
 
 func (x *VerifyAuditLogResponse) Reset() {
 	*x = VerifyAuditLogResponse{}
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[13]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1281,7 @@ func (x *VerifyAuditLogResponse) String() string {
 func (*VerifyAuditLogResponse) ProtoMessage() {}
 
 func (x *VerifyAuditLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[13]
+	mi := &file_pyairtable_common_v1_audit_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1294,7 @@ func (x *VerifyAuditLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyAuditLogResponse.ProtoReflect.Descriptor instead.
 func (*VerifyAuditLogResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{13}
+	return file_pyairtable_common_v1_audit_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VerifyAuditLogResponse) GetValid() bool {
@@ -1254,7 +1385,25 @@ const file_pyairtable_common_v1_audit_proto_rawDesc = "" +
 	"permission\x12O\n" +
 	"\x06answer\x18\x04 \x01(\x0e2).pyairtable.common.v1.AuthorizationAnswerB\f\xe2A\x01\x01\xbaH\x05\x82\x01\x02\x10\x01R\x06answer\x12\"\n" +
 	"\x05grant\x18\x05 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\bR\x05grant\x12(\n" +
-	"\brevision\x18\x06 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x02R\brevision\"\xc9\x01\n" +
+	"\brevision\x18\x06 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x02R\brevision\"\xf3\x04\n" +
+	"\x0eAuditDecisions\x12.\n" +
+	"\bevent_id\x18\x01 \x01(\tB\x13\xe2A\x01\x02\xbaH\f\xc8\x01\x01r\a\x8a\xea0\x03evtR\aeventId\x12\x1c\n" +
+	"\x06tenant\x18\x02 \x01(\tB\x04\xe2A\x01\x02R\x06tenant\x12?\n" +
+	"\n" +
+	"event_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x02R\teventTime\x12B\n" +
+	"\x05actor\x18\x04 \x01(\v2 .pyairtable.common.v1.AuditActorB\n" +
+	"\xe2A\x01\x02\xbaH\x03\xd8\x01\x03R\x05actor\x12\x1c\n" +
+	"\x06action\x18\x05 \x01(\tB\x04\xe2A\x01\x02R\x06action\x12+\n" +
+	"\x0ecorrelation_id\x18\x06 \x01(\tB\x04\xe2A\x01\x01R\rcorrelationId\x12\x1f\n" +
+	"\btrace_id\x18\a \x01(\tB\x04\xe2A\x01\x01R\atraceId\x12Q\n" +
+	"\adetails\x18\b \x03(\v21.pyairtable.common.v1.AuditDecisions.DetailsEntryB\x04\xe2A\x01\x01R\adetails\x12_\n" +
+	"\tdecisions\x18\t \x03(\v2+.pyairtable.common.v1.AuthorizationDecisionB\x14\xe2A\x01\x02\xbaH\r\x92\x01\n" +
+	"\b\x01\x10\xe8\a\"\x03\xd8\x01\x03R\tdecisions\x122\n" +
+	"\x0edropped_before\x18\n" +
+	" \x01(\x03B\v\xe2A\x01\x01\xbaH\x04\"\x02(\x00R\rdroppedBefore\x1a:\n" +
+	"\fDetailsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc9\x01\n" +
 	"\x11AuditPersonalData\x12/\n" +
 	"\fdisplay_name\x18\x01 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\x80\x02R\vdisplayName\x12\"\n" +
 	"\x05email\x18\x02 \x01(\tB\f\xe2A\x01\x01\xbaH\x05r\x03\x18\xc0\x02R\x05email\x122\n" +
@@ -1333,61 +1482,67 @@ func file_pyairtable_common_v1_audit_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_common_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pyairtable_common_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_pyairtable_common_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_pyairtable_common_v1_audit_proto_goTypes = []any{
 	(AuditOutcome)(0),                // 0: pyairtable.common.v1.AuditOutcome
 	(AuthorizationAnswer)(0),         // 1: pyairtable.common.v1.AuthorizationAnswer
 	(*AuditEvent)(nil),               // 2: pyairtable.common.v1.AuditEvent
 	(*AuditActor)(nil),               // 3: pyairtable.common.v1.AuditActor
 	(*AuthorizationDecision)(nil),    // 4: pyairtable.common.v1.AuthorizationDecision
-	(*AuditPersonalData)(nil),        // 5: pyairtable.common.v1.AuditPersonalData
-	(*WriteAuditEventsRequest)(nil),  // 6: pyairtable.common.v1.WriteAuditEventsRequest
-	(*WriteAuditEventsResponse)(nil), // 7: pyairtable.common.v1.WriteAuditEventsResponse
-	(*WriteAuditEventResult)(nil),    // 8: pyairtable.common.v1.WriteAuditEventResult
-	(*AuditChainPosition)(nil),       // 9: pyairtable.common.v1.AuditChainPosition
-	(*ListAuditEventsRequest)(nil),   // 10: pyairtable.common.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil),  // 11: pyairtable.common.v1.ListAuditEventsResponse
-	(*TailAuditEventsRequest)(nil),   // 12: pyairtable.common.v1.TailAuditEventsRequest
-	(*TailAuditEventsResponse)(nil),  // 13: pyairtable.common.v1.TailAuditEventsResponse
-	(*VerifyAuditLogRequest)(nil),    // 14: pyairtable.common.v1.VerifyAuditLogRequest
-	(*VerifyAuditLogResponse)(nil),   // 15: pyairtable.common.v1.VerifyAuditLogResponse
-	nil,                              // 16: pyairtable.common.v1.AuditEvent.DetailsEntry
-	(*timestamppb.Timestamp)(nil),    // 17: google.protobuf.Timestamp
-	(*status.Status)(nil),            // 18: google.rpc.Status
-	(StartPosition)(0),               // 19: pyairtable.common.v1.StartPosition
-	(*durationpb.Duration)(nil),      // 20: google.protobuf.Duration
+	(*AuditDecisions)(nil),           // 5: pyairtable.common.v1.AuditDecisions
+	(*AuditPersonalData)(nil),        // 6: pyairtable.common.v1.AuditPersonalData
+	(*WriteAuditEventsRequest)(nil),  // 7: pyairtable.common.v1.WriteAuditEventsRequest
+	(*WriteAuditEventsResponse)(nil), // 8: pyairtable.common.v1.WriteAuditEventsResponse
+	(*WriteAuditEventResult)(nil),    // 9: pyairtable.common.v1.WriteAuditEventResult
+	(*AuditChainPosition)(nil),       // 10: pyairtable.common.v1.AuditChainPosition
+	(*ListAuditEventsRequest)(nil),   // 11: pyairtable.common.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),  // 12: pyairtable.common.v1.ListAuditEventsResponse
+	(*TailAuditEventsRequest)(nil),   // 13: pyairtable.common.v1.TailAuditEventsRequest
+	(*TailAuditEventsResponse)(nil),  // 14: pyairtable.common.v1.TailAuditEventsResponse
+	(*VerifyAuditLogRequest)(nil),    // 15: pyairtable.common.v1.VerifyAuditLogRequest
+	(*VerifyAuditLogResponse)(nil),   // 16: pyairtable.common.v1.VerifyAuditLogResponse
+	nil,                              // 17: pyairtable.common.v1.AuditEvent.DetailsEntry
+	nil,                              // 18: pyairtable.common.v1.AuditDecisions.DetailsEntry
+	(*timestamppb.Timestamp)(nil),    // 19: google.protobuf.Timestamp
+	(*status.Status)(nil),            // 20: google.rpc.Status
+	(StartPosition)(0),               // 21: pyairtable.common.v1.StartPosition
+	(*durationpb.Duration)(nil),      // 22: google.protobuf.Duration
 }
 var file_pyairtable_common_v1_audit_proto_depIdxs = []int32{
-	17, // 0: pyairtable.common.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
+	19, // 0: pyairtable.common.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
 	3,  // 1: pyairtable.common.v1.AuditEvent.actor:type_name -> pyairtable.common.v1.AuditActor
 	0,  // 2: pyairtable.common.v1.AuditEvent.outcome:type_name -> pyairtable.common.v1.AuditOutcome
 	4,  // 3: pyairtable.common.v1.AuditEvent.authorization:type_name -> pyairtable.common.v1.AuthorizationDecision
-	16, // 4: pyairtable.common.v1.AuditEvent.details:type_name -> pyairtable.common.v1.AuditEvent.DetailsEntry
-	5,  // 5: pyairtable.common.v1.AuditEvent.personal_data:type_name -> pyairtable.common.v1.AuditPersonalData
+	17, // 4: pyairtable.common.v1.AuditEvent.details:type_name -> pyairtable.common.v1.AuditEvent.DetailsEntry
+	6,  // 5: pyairtable.common.v1.AuditEvent.personal_data:type_name -> pyairtable.common.v1.AuditPersonalData
 	1,  // 6: pyairtable.common.v1.AuthorizationDecision.answer:type_name -> pyairtable.common.v1.AuthorizationAnswer
-	2,  // 7: pyairtable.common.v1.WriteAuditEventsRequest.events:type_name -> pyairtable.common.v1.AuditEvent
-	8,  // 8: pyairtable.common.v1.WriteAuditEventsResponse.results:type_name -> pyairtable.common.v1.WriteAuditEventResult
-	9,  // 9: pyairtable.common.v1.WriteAuditEventResult.position:type_name -> pyairtable.common.v1.AuditChainPosition
-	18, // 10: pyairtable.common.v1.WriteAuditEventResult.error:type_name -> google.rpc.Status
-	2,  // 11: pyairtable.common.v1.ListAuditEventsResponse.audit_events:type_name -> pyairtable.common.v1.AuditEvent
-	19, // 12: pyairtable.common.v1.TailAuditEventsRequest.start_position:type_name -> pyairtable.common.v1.StartPosition
-	20, // 13: pyairtable.common.v1.TailAuditEventsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	2,  // 14: pyairtable.common.v1.TailAuditEventsResponse.audit_events:type_name -> pyairtable.common.v1.AuditEvent
-	9,  // 15: pyairtable.common.v1.VerifyAuditLogRequest.known_positions:type_name -> pyairtable.common.v1.AuditChainPosition
-	9,  // 16: pyairtable.common.v1.VerifyAuditLogResponse.head:type_name -> pyairtable.common.v1.AuditChainPosition
-	6,  // 17: pyairtable.common.v1.AuditService.WriteAuditEvents:input_type -> pyairtable.common.v1.WriteAuditEventsRequest
-	10, // 18: pyairtable.common.v1.AuditService.ListAuditEvents:input_type -> pyairtable.common.v1.ListAuditEventsRequest
-	12, // 19: pyairtable.common.v1.AuditService.TailAuditEvents:input_type -> pyairtable.common.v1.TailAuditEventsRequest
-	14, // 20: pyairtable.common.v1.AuditService.VerifyAuditLog:input_type -> pyairtable.common.v1.VerifyAuditLogRequest
-	7,  // 21: pyairtable.common.v1.AuditService.WriteAuditEvents:output_type -> pyairtable.common.v1.WriteAuditEventsResponse
-	11, // 22: pyairtable.common.v1.AuditService.ListAuditEvents:output_type -> pyairtable.common.v1.ListAuditEventsResponse
-	13, // 23: pyairtable.common.v1.AuditService.TailAuditEvents:output_type -> pyairtable.common.v1.TailAuditEventsResponse
-	15, // 24: pyairtable.common.v1.AuditService.VerifyAuditLog:output_type -> pyairtable.common.v1.VerifyAuditLogResponse
-	21, // [21:25] is the sub-list for method output_type
-	17, // [17:21] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	19, // 7: pyairtable.common.v1.AuditDecisions.event_time:type_name -> google.protobuf.Timestamp
+	3,  // 8: pyairtable.common.v1.AuditDecisions.actor:type_name -> pyairtable.common.v1.AuditActor
+	18, // 9: pyairtable.common.v1.AuditDecisions.details:type_name -> pyairtable.common.v1.AuditDecisions.DetailsEntry
+	4,  // 10: pyairtable.common.v1.AuditDecisions.decisions:type_name -> pyairtable.common.v1.AuthorizationDecision
+	2,  // 11: pyairtable.common.v1.WriteAuditEventsRequest.events:type_name -> pyairtable.common.v1.AuditEvent
+	9,  // 12: pyairtable.common.v1.WriteAuditEventsResponse.results:type_name -> pyairtable.common.v1.WriteAuditEventResult
+	10, // 13: pyairtable.common.v1.WriteAuditEventResult.position:type_name -> pyairtable.common.v1.AuditChainPosition
+	20, // 14: pyairtable.common.v1.WriteAuditEventResult.error:type_name -> google.rpc.Status
+	2,  // 15: pyairtable.common.v1.ListAuditEventsResponse.audit_events:type_name -> pyairtable.common.v1.AuditEvent
+	21, // 16: pyairtable.common.v1.TailAuditEventsRequest.start_position:type_name -> pyairtable.common.v1.StartPosition
+	22, // 17: pyairtable.common.v1.TailAuditEventsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	2,  // 18: pyairtable.common.v1.TailAuditEventsResponse.audit_events:type_name -> pyairtable.common.v1.AuditEvent
+	10, // 19: pyairtable.common.v1.VerifyAuditLogRequest.known_positions:type_name -> pyairtable.common.v1.AuditChainPosition
+	10, // 20: pyairtable.common.v1.VerifyAuditLogResponse.head:type_name -> pyairtable.common.v1.AuditChainPosition
+	7,  // 21: pyairtable.common.v1.AuditService.WriteAuditEvents:input_type -> pyairtable.common.v1.WriteAuditEventsRequest
+	11, // 22: pyairtable.common.v1.AuditService.ListAuditEvents:input_type -> pyairtable.common.v1.ListAuditEventsRequest
+	13, // 23: pyairtable.common.v1.AuditService.TailAuditEvents:input_type -> pyairtable.common.v1.TailAuditEventsRequest
+	15, // 24: pyairtable.common.v1.AuditService.VerifyAuditLog:input_type -> pyairtable.common.v1.VerifyAuditLogRequest
+	8,  // 25: pyairtable.common.v1.AuditService.WriteAuditEvents:output_type -> pyairtable.common.v1.WriteAuditEventsResponse
+	12, // 26: pyairtable.common.v1.AuditService.ListAuditEvents:output_type -> pyairtable.common.v1.ListAuditEventsResponse
+	14, // 27: pyairtable.common.v1.AuditService.TailAuditEvents:output_type -> pyairtable.common.v1.TailAuditEventsResponse
+	16, // 28: pyairtable.common.v1.AuditService.VerifyAuditLog:output_type -> pyairtable.common.v1.VerifyAuditLogResponse
+	25, // [25:29] is the sub-list for method output_type
+	21, // [21:25] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_pyairtable_common_v1_audit_proto_init() }
@@ -1397,7 +1552,7 @@ func file_pyairtable_common_v1_audit_proto_init() {
 	}
 	file_pyairtable_common_v1_events_proto_init()
 	file_pyairtable_common_v1_rules_proto_init()
-	file_pyairtable_common_v1_audit_proto_msgTypes[6].OneofWrappers = []any{
+	file_pyairtable_common_v1_audit_proto_msgTypes[7].OneofWrappers = []any{
 		(*WriteAuditEventResult_Position)(nil),
 		(*WriteAuditEventResult_Error)(nil),
 	}
@@ -1407,7 +1562,7 @@ func file_pyairtable_common_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_common_v1_audit_proto_rawDesc), len(file_pyairtable_common_v1_audit_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,8 +30,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Who did what: an append-only log with one hash chain per tenant. Served by the audit service alone;
-// the other services put AuditEvents into their outbox, in the transaction of the change, and the
-// audit service fetches them over EventService.
+// the other services put AuditEvents into their outbox, in the transaction of the change, and
+// AuditDecisions for questions about permissions; the audit service fetches them over EventService.
 type AuditServiceClient interface {
 	// Appends events to the chains of their tenants. Each event is judged alone: a bad one gets an error
 	// in its result and the others are written. An event id that is there already is answered with what
@@ -127,8 +127,8 @@ func (c *auditServiceClient) VerifyAuditLog(ctx context.Context, in *VerifyAudit
 // for forward compatibility.
 //
 // Who did what: an append-only log with one hash chain per tenant. Served by the audit service alone;
-// the other services put AuditEvents into their outbox, in the transaction of the change, and the
-// audit service fetches them over EventService.
+// the other services put AuditEvents into their outbox, in the transaction of the change, and
+// AuditDecisions for questions about permissions; the audit service fetches them over EventService.
 type AuditServiceServer interface {
 	// Appends events to the chains of their tenants. Each event is judged alone: a bad one gets an error
 	// in its result and the others are written. An event id that is there already is answered with what

@@ -270,6 +270,99 @@ class AuthorizationDecision(_message.Message):
 Global___AuthorizationDecision: _TypeAlias = AuthorizationDecision  # noqa: Y015
 
 @_typing.final
+class AuditDecisions(_message.Message):
+    """Decisions that one call asked for, such as BatchCheckPermissions: in an outbox they travel together,
+    in the log each is an event of its own, in their order. Its resource is the decision's, and its
+    outcome DENIED where the answer is, else SUCCEEDED.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DetailsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    DROPPED_BEFORE_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """The writer's id of all of them, `evt…`. The event ids in the log are derived from it and from the
+    place of the decision, so that each is written once, however often they are sent.
+    """
+    tenant: _builtins.str
+    """As in AuditEvent, of all of them."""
+    action: _builtins.str
+    """As in AuditEvent, of all of them."""
+    correlation_id: _builtins.str
+    """As in AuditEvent, of all of them."""
+    trace_id: _builtins.str
+    """As in AuditEvent, of all of them."""
+    dropped_before: _builtins.int
+    """How many decisions of the tenant were lost before these, because they came faster than they could
+    be written. The first of these has it among its details, as `dropped_before`.
+    """
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """As in AuditEvent, of all of them."""
+
+    @_builtins.property
+    def actor(self) -> Global___AuditActor:
+        """As in AuditEvent, of all of them."""
+
+    @_builtins.property
+    def details(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As in AuditEvent, of all of them."""
+
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuthorizationDecision]:
+        """1 to 1,000 decisions. The rules of an AuditEvent are applied to what becomes of each alone."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        actor: Global___AuditActor | None = ...,
+        action: _builtins.str = ...,
+        correlation_id: _builtins.str = ...,
+        trace_id: _builtins.str = ...,
+        details: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        decisions: _abc.Iterable[Global___AuthorizationDecision] | None = ...,
+        dropped_before: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "event_time", b"event_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "correlation_id", b"correlation_id", "decisions", b"decisions", "details", b"details", "dropped_before", b"dropped_before", "event_id", b"event_id", "event_time", b"event_time", "tenant", b"tenant", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditDecisions: _TypeAlias = AuditDecisions  # noqa: Y015
+
+@_typing.final
 class AuditPersonalData(_message.Message):
     """What could identify a person in an audit event."""
 

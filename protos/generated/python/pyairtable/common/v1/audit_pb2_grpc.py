@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class AuditServiceStub:
     """Who did what: an append-only log with one hash chain per tenant. Served by the audit service alone;
-    the other services put AuditEvents into their outbox, in the transaction of the change, and the
-    audit service fetches them over EventService.
+    the other services put AuditEvents into their outbox, in the transaction of the change, and
+    AuditDecisions for questions about permissions; the audit service fetches them over EventService.
     """
 
     def __init__(self, channel):
@@ -61,8 +61,8 @@ class AuditServiceStub:
 
 class AuditServiceServicer:
     """Who did what: an append-only log with one hash chain per tenant. Served by the audit service alone;
-    the other services put AuditEvents into their outbox, in the transaction of the change, and the
-    audit service fetches them over EventService.
+    the other services put AuditEvents into their outbox, in the transaction of the change, and
+    AuditDecisions for questions about permissions; the audit service fetches them over EventService.
     """
 
     def WriteAuditEvents(self, request, context):
@@ -148,8 +148,8 @@ def add_AuditServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
     """Who did what: an append-only log with one hash chain per tenant. Served by the audit service alone;
-    the other services put AuditEvents into their outbox, in the transaction of the change, and the
-    audit service fetches them over EventService.
+    the other services put AuditEvents into their outbox, in the transaction of the change, and
+    AuditDecisions for questions about permissions; the audit service fetches them over EventService.
     """
 
     @staticmethod

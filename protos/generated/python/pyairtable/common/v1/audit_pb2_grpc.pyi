@@ -13,8 +13,8 @@ GRPC_VERSION: str
 
 class AuditServiceStub:
     """Who did what: an append-only log with one hash chain per tenant. Served by the audit service alone;
-    the other services put AuditEvents into their outbox, in the transaction of the change, and the
-    audit service fetches them over EventService.
+    the other services put AuditEvents into their outbox, in the transaction of the change, and
+    AuditDecisions for questions about permissions; the audit service fetches them over EventService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -55,8 +55,8 @@ class AuditServiceStub:
 
 class AuditServiceServicer:
     """Who did what: an append-only log with one hash chain per tenant. Served by the audit service alone;
-    the other services put AuditEvents into their outbox, in the transaction of the change, and the
-    audit service fetches them over EventService.
+    the other services put AuditEvents into their outbox, in the transaction of the change, and
+    AuditDecisions for questions about permissions; the audit service fetches them over EventService.
     """
 
     def WriteAuditEvents(
