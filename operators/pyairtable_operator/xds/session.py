@@ -21,7 +21,8 @@ from pyairtable_operator.xds.responses import Responses, View, with_nonce
 from pyairtable_operator.xds.snapshot import Resource, ResourceType
 
 _WHOLE_SET = frozenset({ResourceType.CLUSTER, ResourceType.LISTENER})
-_SERVED = {kind.value: kind for kind in ResourceType}
+_KINDS = tuple(ResourceType)
+_SERVED = {kind.value: kind for kind in _KINDS}
 _MAX_NODE_CHARS = 256
 _MAX_REJECTION_CHARS = 1_024
 
@@ -68,6 +69,10 @@ class Subscription:
     settled_at: float = 0.0
     rejection: Rejection | None = None
 
+    def is_due(self, newest: str) -> bool:
+        """Whether it may need an answer now that the version of all there is of its type is `newest`."""
+        return self.seen != newest and not self.awaits_ack
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Node:
@@ -113,17 +118,15 @@ class Session:
 
     def may_need(self, responses: Responses) -> bool:
         """Whether `next_response` has anything to look at; it has not after most acknowledgements."""
-        versions = responses.snapshot.versions
-        for kind, subscription in self.subscriptions.items():
-            if subscription.seen != versions[kind] and not subscription.awaits_ack:
-                return True
-        return False
+        newest = responses.snapshot.versions
+        return any(subscription.is_due(newest[kind]) for kind, subscription in self.subscriptions.items())
 
     def next_response(self, responses: Responses) -> bytes | None:
         """Return the next answer that this client needs, serialised, or None when it is up to date."""
-        for kind, version in responses.snapshot.versions.items():
+        newest = responses.snapshot.versions
+        for kind in _KINDS:
             subscription = self.subscriptions.get(kind)
-            if subscription is not None and subscription.seen != version and not subscription.awaits_ack:
+            if subscription is not None and subscription.is_due(newest[kind]):
                 answer = self._answer(kind, subscription, responses)
                 if answer is not None:
                     return answer
