@@ -36,7 +36,7 @@ NAMES = {kind.value: "echo" if kind is ResourceType.LISTENER else CANONICAL_NAME
 
 
 def measure(*, quick: bool) -> Iterator[Figure]:
-    """The 50th and 99th percentile over all changes, kilobytes a stream, and both sides' CPU for a stream and change."""
+    """The 50th and 99th percentile over all changes, kilobytes a stream, and CPU of both sides a stream and change."""
     streams, changes = (QUICK_STREAMS, QUICK_CHANGES) if quick else (STREAMS, CHANGES)
     _allow_files(streams + SPARE_FILES)
     with mesh([1]) as running:
