@@ -150,6 +150,8 @@ def _server(settings: Settings) -> grpc.aio.Server:
             ("grpc.keepalive_timeout_ms", milliseconds // 3),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            # Requests are small: a ping after each, to find out how many more could be in flight, is for nothing.
+            ("grpc.http2.bdp_probe", 0),
         ],
     )
 

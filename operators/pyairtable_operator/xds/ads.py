@@ -61,12 +61,19 @@ class Hub:
     def __init__(self) -> None:
         self.responses: Responses | None = None
         self.kept: dict[str, Snapshot] = {}
-        self.changed = asyncio.Event()
         self.clients: dict[int, Client] = {}
         self.published = 0
         self.refused = 0
         self.closing = False
         self._ids = itertools.count(1)
+        self._changed: asyncio.Event | None = None
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """See the class. Nobody looks at most changes, so it is made when somebody does."""
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        return self._changed
 
     def publish(self, snapshot: Snapshot) -> None:
         """Let every client have the snapshot. One that is busy finds the newest when it is done.
@@ -101,7 +108,8 @@ class Hub:
         """Take in what a client asks or says. Raises ProtocolError."""
         self.refused += request.HasField("error_detail")
         client.session.receive(request)
-        client.wake.set()
+        if self.responses is not None and client.session.may_need(self.responses):
+            client.wake.set()
         self._tell()
 
     def disconnect(self, client: Client) -> None:
@@ -110,8 +118,9 @@ class Hub:
         self._tell()
 
     def _tell(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def _wake_all(self) -> None:
         for client in self.clients.values():
@@ -139,12 +148,12 @@ class AggregatedDiscovery:
         )
         return grpc.method_handlers_generic_handler(SERVICE_NAME, {"StreamAggregatedResources": method})
 
-    async def stream(self, requests: AsyncIterator[discovery_pb2.DiscoveryRequest], context: _Context) -> None:
+    async def stream(self, _: AsyncIterator[discovery_pb2.DiscoveryRequest], context: _Context) -> None:
         """Serve one client until it leaves, breaks a limit, or the server stops."""
         if len(self._hub.clients) >= self._max_streams:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "this control plane has all the streams it takes")
         client = self._hub.connect(context.peer(), Session(self._limits))
-        reader = asyncio.create_task(self._read(requests, client))
+        reader = asyncio.create_task(self._read(context, client))
         reader.add_done_callback(lambda _: client.wake.set())
         try:
             await self._write(client, reader, context)
@@ -174,8 +183,8 @@ class AggregatedDiscovery:
                 await context.write(message)
             await client.wake.wait()
 
-    async def _read(self, requests: AsyncIterator[discovery_pb2.DiscoveryRequest], client: Client) -> None:
-        async for request in requests:
+    async def _read(self, context: _Context, client: Client) -> None:
+        while (request := await context.read()) is not grpc.aio.EOF:
             self._hub.receive(client, request)
             if not client.admitted:
                 await self._admit(client)

@@ -1,7 +1,7 @@
 """Serialised answers, made once for each set of names and shared by every stream that asks for that set."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 from envoy.service.discovery.v3 import discovery_pb2
@@ -39,23 +39,22 @@ class Responses:
 
     def view(self, kind: snapshots.ResourceType, names: frozenset[str], namespace: str) -> View:
         """Return what the names stand for to a client in the namespace."""
-
-        def make() -> View:
-            found = {name: self.snapshot.find(kind, name, namespace) for name in sorted(names)}
-            return View(snapshots.digest_of(found), found)
-
         key = (kind, names, namespace if kind is snapshots.ResourceType.LISTENER else "")
-        return _kept(self._views, key, make)
+        view = self._views.get(key)
+        if view is None:
+            found = {name: self.snapshot.find(kind, name, namespace) for name in sorted(names)}
+            view = _keep(self._views, key, View(snapshots.digest_of(found), found))
+        return view
 
     def body(self, kind: snapshots.ResourceType, view: View, names: frozenset[str]) -> bytes:
         """Return a DiscoveryResponse that carries these names out of the view, serialised, without its nonce."""
-
-        def make() -> bytes:
+        key = (kind, view.version, names)
+        body = self._bodies.get(key)
+        if body is None:
             response = discovery_pb2.DiscoveryResponse(version_info=view.version, type_url=kind.value)
             response.resources.extend(view.resources[name].packed for name in sorted(names))
-            return bytes(response.SerializeToString(deterministic=True))
-
-        return _kept(self._bodies, (kind, view.version, names), make)
+            body = _keep(self._bodies, key, response.SerializeToString(deterministic=True))
+        return body
 
 
 def with_nonce(body: bytes, nonce: str) -> bytes:
@@ -66,10 +65,8 @@ def with_nonce(body: bytes, nonce: str) -> bytes:
     return b"".join((body, _NONCE_TAG, bytes([len(encoded)]), encoded))
 
 
-def _kept(store: dict[Hashable, _T], key: Hashable, make: Callable[[], _T]) -> _T:
-    found = store.get(key)
-    if found is None:
-        if len(store) >= _MAX_KEPT:
-            del store[next(iter(store))]
-        found = store[key] = make()
-    return found
+def _keep(store: dict[Hashable, _T], key: Hashable, made: _T) -> _T:
+    if len(store) >= _MAX_KEPT:
+        del store[next(iter(store))]
+    store[key] = made
+    return made

@@ -21,7 +21,8 @@ from pyairtable_operator.xds.responses import Responses, View, with_nonce
 from pyairtable_operator.xds.snapshot import Resource, ResourceType
 
 _WHOLE_SET = frozenset({ResourceType.CLUSTER, ResourceType.LISTENER})
-_SERVED = frozenset(kind.value for kind in ResourceType)
+_KINDS = tuple(ResourceType)
+_SERVED = {kind.value: kind for kind in _KINDS}
 _MAX_NODE_CHARS = 256
 _MAX_REJECTION_CHARS = 1_024
 
@@ -50,14 +51,16 @@ class Rejection:
 class Subscription:
     """What a client wants of one type, what it holds, and what it has said about the last answer.
 
-    `version` is the one it was sent, or holds without being sent it on this stream. Times are seconds since the epoch,
-    0 for never.
+    `version` is the one it was sent, or holds without being sent it on this stream. `seen` is the version of all there
+    is of the type, when the subscription was last held against it: until that is another there is nothing to look for.
+    Times are seconds since the epoch, 0 for never.
     """
 
     names: frozenset[str] = frozenset()
     held: Mapping[str, Resource] = dataclasses.field(default_factory=dict)
     claimed_version: str = ""
     version: str = ""
+    seen: str = ""
     sent_version: str = ""
     acked_version: str = ""
     nonce: str = ""
@@ -65,6 +68,10 @@ class Subscription:
     sent_at: float = 0.0
     settled_at: float = 0.0
     rejection: Rejection | None = None
+
+    def is_due(self, newest: str) -> bool:
+        """Whether it may need an answer now that the version of all there is of its type is `newest`."""
+        return self.seen != newest and not self.awaits_ack
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,9 +106,9 @@ class Session:
             # Only the first request says who it is: what was proven of a client then holds for the whole stream.
             self._met = True
             self.node = _meet(request.node)
-        if request.type_url not in _SERVED:
+        kind = _SERVED.get(request.type_url)
+        if kind is None:
             return
-        kind = ResourceType(request.type_url)
         subscription = self.subscriptions.get(kind)
         if subscription is None:
             subscription = self.subscriptions[kind] = Subscription(claimed_version=request.version_info)
@@ -109,11 +116,17 @@ class Session:
             self._settle(subscription, request, names)
         _subscribe(subscription, names)
 
+    def may_need(self, responses: Responses) -> bool:
+        """Whether `next_response` has anything to look at; it has not after most acknowledgements."""
+        newest = responses.snapshot.versions
+        return any(subscription.is_due(newest[kind]) for kind, subscription in self.subscriptions.items())
+
     def next_response(self, responses: Responses) -> bytes | None:
         """Return the next answer that this client needs, serialised, or None when it is up to date."""
-        for kind in ResourceType:
+        newest = responses.snapshot.versions
+        for kind in _KINDS:
             subscription = self.subscriptions.get(kind)
-            if subscription is not None and not subscription.awaits_ack:
+            if subscription is not None and subscription.is_due(newest[kind]):
                 answer = self._answer(kind, subscription, responses)
                 if answer is not None:
                     return answer
@@ -121,6 +134,7 @@ class Session:
 
     def _answer(self, kind: ResourceType, subscription: Subscription, responses: Responses) -> bytes | None:
         view = responses.view(kind, subscription.names, self.node.namespace)
+        subscription.seen = responses.snapshot.versions[kind]
         claimed, subscription.claimed_version = subscription.claimed_version, ""
         if view.version == subscription.version:
             return None
@@ -154,12 +168,12 @@ class Session:
             # It answers nothing and changes nothing: names were dropped and taken up again between two requests, and
             # the client's cache of them is gone.
             subscription.held = {}
-            subscription.version = ""
+            subscription.version = subscription.seen = ""
 
     def _checked(self, names: Sequence[str]) -> frozenset[str]:
         if len(names) > self._limits.names:
             raise ProtocolError(f"more than {self._limits.names} names of one type on one stream")
-        if any(len(name) > self._limits.name_chars for name in names):
+        if max(map(len, names), default=0) > self._limits.name_chars:
             raise ProtocolError(f"a resource name has more than {self._limits.name_chars} characters")
         return frozenset(names)
 
@@ -192,7 +206,7 @@ def namespace_of(node_id: str) -> str:
 def _subscribe(subscription: Subscription, names: frozenset[str]) -> None:
     if names != subscription.names:
         subscription.names = names
-        subscription.version = ""
+        subscription.version = subscription.seen = ""
         subscription.held = {name: found for name, found in subscription.held.items() if name in names}
 
 

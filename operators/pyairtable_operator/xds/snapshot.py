@@ -65,11 +65,15 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """All services that can be served, by canonical name and by (namespace, short name), and what was left out."""
+    """All services that can be served, by canonical name and by (namespace, short name), and what was left out.
+
+    Where the version of a type is the same in two snapshots, every name finds the same resource of it in both.
+    """
 
     entries: Mapping[str, Entry]
     shorts: Mapping[tuple[str, str], Entry]
     problems: tuple[model.Problem, ...]
+    versions: Mapping[ResourceType, str]
     version: str
 
     def find(self, kind: ResourceType, name: str, namespace: str) -> Resource:
@@ -108,7 +112,8 @@ def build(mesh: model.Mesh, previous: Snapshot | None = None) -> Snapshot:
             problems += found
         else:
             entries[name] = Entry.of(service)
-    return Snapshot(entries, _shorts(entries), tuple(problems), _version(entries))
+    versions = _versions(entries)
+    return Snapshot(entries, _shorts(entries), tuple(problems), versions, _hash("".join(versions.values()).encode()))
 
 
 def digest_of(resources: Mapping[str, Resource]) -> str:
@@ -125,11 +130,17 @@ def _shorts(entries: Mapping[str, Entry]) -> dict[tuple[str, str], Entry]:
     return {(entry.service.namespace, entry.service.name): entry for entry in by_port}
 
 
-def _version(entries: Mapping[str, Entry]) -> str:
-    state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for name in sorted(entries):
-        state.update(f"{name} {entries[name].version}\n".encode())
-    return state.hexdigest()
+def _versions(entries: Mapping[str, Entry]) -> dict[ResourceType, str]:
+    names = sorted(entries)
+    text = "\n".join(names).encode()
+    return {
+        kind: _hash(b"\0".join((text, *(entries[name].resources[kind].digest for name in names))))
+        for kind in ResourceType
+    }
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def _absent(kind: ResourceType, name: str) -> Resource:

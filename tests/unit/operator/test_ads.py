@@ -99,6 +99,27 @@ async def test_an_answer_and_its_update(plane: Plane) -> None:
         assert second.type_url == ResourceType.ENDPOINTS.value
 
 
+async def test_an_acknowledgement_wakes_no_writer_when_there_is_no_news(plane: Plane) -> None:
+    plane.hub.publish(with_ports(1))
+    async with plane.stream() as call:
+        await call.write(asking())
+        answer = await read(call)
+        [client] = plane.hub.clients.values()
+        plane.hub.receive(client, acknowledging(answer))
+        assert client.session.subscriptions[ResourceType.ENDPOINTS].acked_version == answer.version_info
+        assert not client.wake.is_set()
+        plane.hub.receive(client, asking("another"))
+        assert client.wake.is_set()
+
+
+async def test_who_takes_the_event_before_looking_misses_no_change(plane: Plane) -> None:
+    changed = plane.hub.changed
+    assert plane.hub.changed is changed
+    plane.hub.publish(with_ports(1))
+    assert changed.is_set()
+    assert not plane.hub.changed.is_set()
+
+
 async def test_what_is_only_told_about_a_service_wakes_no_client(plane: Plane) -> None:
     plane.hub.publish(with_ports(1))
     async with plane.stream() as call:

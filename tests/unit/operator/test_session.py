@@ -234,6 +234,32 @@ def test_clusters_and_endpoints_come_before_the_routes_to_them() -> None:
     assert sent == [ResourceType.CLUSTER, ResourceType.ENDPOINTS, ResourceType.LISTENER, ResourceType.ROUTE]
 
 
+def test_an_acknowledged_answer_leaves_nothing_to_look_for_until_its_type_changes() -> None:
+    before, after, peer = responses(*BOTH), responses(moved(USER, 9), AUDIT), Peer()
+    peer.ask(ResourceType.CLUSTER, U)
+    peer.ask(ResourceType.ENDPOINTS, A)
+    assert peer.session.may_need(before)
+    while peer.read(before) is not None:
+        assert peer.answers
+    assert not peer.session.may_need(after), "what is not acknowledged waits"
+    peer.ask(ResourceType.CLUSTER, U)
+    assert not peer.session.may_need(after), "no cluster has changed"
+    peer.ask(ResourceType.ENDPOINTS, A)
+    assert not peer.session.may_need(before)
+    assert peer.session.may_need(after), "some endpoints have changed"
+    assert peer.read(after) is None, "they are of another service"
+    assert not peer.session.may_need(after)
+
+
+def test_a_change_that_is_taken_back_before_the_client_is_ready_sends_nothing() -> None:
+    before, peer = responses(USER), Peer()
+    peer.ask(ResourceType.ENDPOINTS, U)
+    assert peer.read(before) is not None
+    assert peer.read(responses(moved(USER, 9))) is None, "the first answer is not acknowledged"
+    peer.ask(ResourceType.ENDPOINTS, U)
+    assert peer.read(before) is None
+
+
 def test_an_unknown_name_is_answered_at_once_and_followed_when_it_comes() -> None:
     available, peer = responses(), Peer()
     peer.ask(ResourceType.LISTENER, "user")

@@ -61,6 +61,12 @@ def test_a_change_of_endpoints_changes_only_the_assignment() -> None:
         if before.find(kind, USER.canonical_name, "").digest != after.find(kind, USER.canonical_name, "").digest
     }
     assert changed == {ResourceType.ENDPOINTS}
+    assert {kind for kind in ResourceType if before.versions[kind] != after.versions[kind]} == changed
+
+
+def test_a_service_more_or_less_changes_the_version_of_every_type() -> None:
+    one, both = build(USER), build(USER, AUDIT)
+    assert not any(one.versions[kind] == both.versions[kind] for kind in ResourceType)
 
 
 def test_a_bad_service_is_left_out_and_the_others_are_served() -> None:
