@@ -26,7 +26,7 @@ from pyairtable_mesh.runtime import auditing, authorization
 from pyairtable_mesh.runtime.context import RequestContext, enter
 from pyairtable_mesh.runtime.database import background
 from pyairtable_mesh.runtime.errors import ResourceExhausted
-from tests.unit.permission.conftest import Permissions, caller, in_spaces
+from tests.contract.stores.permission.conftest import Permissions, caller, in_spaces
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, ref
 
 

@@ -19,8 +19,8 @@ from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.watching import Beat, Snapshot, Watching
 from pyairtable_mesh.runtime.database import background
 from pyairtable_mesh.runtime.errors import OutOfRange
-from tests.unit.permission.conftest import Permissions, caller, member
-from tests.unit.permission.restoring import overtaken
+from tests.contract.stores.permission.conftest import Permissions, caller, member
+from tests.contract.stores.permission.restoring import overtaken
 from tests.unit.permission.world import ALICE, BASE, BOB, TENANT_ID, ref
 
 
