@@ -26,10 +26,10 @@ from pyairtable_mesh.runtime import authorization, telemetry
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted, Unavailable
+from tests.contract.runtime.permission_server import until
 from tests.contract.stores.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, link, member
 from tests.contract.stores.permission.restoring import overtaken, restore
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
-from tests.unit.runtime.permission_server import until
 
 RECORD = ref("record")
 RESOURCES = [RECORD, ref("field"), TABLE, BASE, WORKSPACE, TENANT]
