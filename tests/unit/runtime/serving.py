@@ -23,6 +23,8 @@ SERVICE = "pyairtable.permission.v1.PermissionService"
 TENANT = "ten" + "0" * 26
 ALICE = "usr" + "0" * 25 + "a"
 BASE = "app" + "0" * 26
+VALIDATOR = SchemaValidator()
+"""One for all tests, because it compiles the rules of each type once."""
 
 
 class FakeAuthenticator:
@@ -102,7 +104,7 @@ async def served(
         observer,
         authenticator,
         authorizer,
-        SchemaValidator(),
+        VALIDATOR,
         answered,  # type: ignore[arg-type]
     )
     server = new_server(chosen.max_message_bytes)
