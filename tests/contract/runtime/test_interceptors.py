@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.runtime import access, context, errors
-from tests.unit.runtime.answering import ROWS, SECRET, Servicer, allowed, failure, status_of
-from tests.unit.runtime.serving import ALICE, BASE, SERVICE, TENANT, Served, check_request, served
+from tests.contract.runtime.answering import ROWS, SECRET, Servicer, allowed, failure, status_of
+from tests.contract.runtime.serving import ALICE, BASE, SERVICE, TENANT, Served, check_request, served
 
 RAISED = [
     (
