@@ -259,6 +259,7 @@ async def _fails(*_: object) -> changelog.Tail:
     raise Unavailable("the changelog cannot be read", reason="DATABASE_UNAVAILABLE")
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_process_that_follows_no_longer_is_not_ready(
     permissions: Permissions, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +316,7 @@ async def test_another_history_with_the_same_numbers_is_noticed(
     assert (await engines.newest(TENANT_ID)).revision == (await other.engines.newest(TENANT_ID)).revision
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_history_that_goes_on_is_not_taken_for_another(permissions: Permissions, database: Database) -> None:
     """Also behind changes that change nothing, and when what made a state is pruned."""
     engines, other = permissions.engines, Permissions(database, permissions.clock)

@@ -138,6 +138,7 @@ async def test_a_feed_keeps_a_bounded_number_of_changes() -> None:
     assert feed.newest == 5, "what came between is not known"
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_stream_is_not_led_on_along_another_history(permissions: Permissions) -> None:
     watching = _watching(permissions, Loader(permissions.database))
     restored = (await permissions.engines.at_least(TENANT_ID)).revision
