@@ -8,9 +8,11 @@ begun=$SECONDS
 not_run=()
 
 step() {
-    printf '\n== %s (at %d s)\n' "$1" $((SECONDS - begun))
+    local name=$1 since=$SECONDS
     shift
+    printf '\n== %s (at %d s)\n' "$name" $((since - begun))
     "$@"
+    printf '== %s: done in %d s\n' "$name" $((SECONDS - since))
 }
 
 can_have_a_cluster() {
@@ -22,8 +24,7 @@ can_have_a_cluster() {
 
 step "lint, types, import contracts" make lint
 step "protos" make protos
-step "unit tests" .venv/bin/pytest -q tests/unit -m "not postgresql"
-step "the same stores on PostgreSQL" .venv/bin/pytest -q tests/unit -m postgresql
+step "unit tests" make unit
 step "contract, golden and mesh tests" .venv/bin/pytest -q tests/contract tests/golden tests/mesh
 if [[ -n ${E2E_TOOLS:-} ]]; then
     step "docker, kind and what belongs to them" $E2E_TOOLS

@@ -21,7 +21,7 @@ from pyairtable_mesh.runtime.pagination import Sealer
 from pyairtable_mesh.runtime.server import bind, new_server
 from pyairtable_mesh.runtime.settings import Settings
 from pyairtable_mesh.runtime.validation import SchemaValidator
-from tests.unit.runtime.serving import ALICE, TENANT, FakeAuthenticator, FakeAuthorizer
+from tests.contract.runtime.serving import ALICE, TENANT, FakeAuthenticator, FakeAuthorizer
 
 SERVICE = "pyairtable.common.v1.AuditService"
 OTHER = "ten" + "9" * 26

@@ -32,6 +32,8 @@ few = settings(
     suppress_health_check=list(HealthCheck),
 )
 """For examples that take a service and a database."""
+VALIDATOR = SchemaValidator()
+"""One for all tests, because it compiles the rules of each type once."""
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -82,7 +84,7 @@ async def served(
         retries=RetryPolicy(),
         max_message_bytes=settings.max_message_bytes,
     )
-    validator = SchemaValidator()
+    validator = VALIDATOR
     runtime = Runtime(settings, peers, validator, clock, database, pagination.Sealer(bytes(32)))
     parts = service.build(runtime)
     assert parts.authorizer is not None

@@ -22,8 +22,8 @@ from tests.contract.permission.asking import Asking, Listed, Question, Under, ag
 from tests.contract.permission.conftest import NewSpace
 from tests.contract.permission.serving import few
 from tests.contract.permission.trees import says
+from tests.contract.stores.permission.conftest import Clock
 from tests.unit.authorization import cases
-from tests.unit.permission.conftest import Clock
 
 EPOCH = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
 """Where the seconds of `worlds` begin."""

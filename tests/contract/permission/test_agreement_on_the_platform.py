@@ -45,7 +45,7 @@ from tests.contract.permission.tenants import (
     memberships,
 )
 from tests.contract.permission.trees import says
-from tests.unit.permission.conftest import Clock
+from tests.contract.stores.permission.conftest import Clock
 from tests.unit.permission.world import ALICE, members, ref
 
 

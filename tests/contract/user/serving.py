@@ -30,6 +30,8 @@ TENANT = "ten" + "0" * 26
 OTHER_TENANT = "ten" + "1" * 26
 ADMIN = "usr" + "0" * 25 + "a"
 MEMBER = "usr" + "0" * 25 + "b"
+VALIDATOR = SchemaValidator()
+"""One for all tests, because it compiles the rules of each type once."""
 
 
 class TokenReader:
@@ -69,7 +71,7 @@ class Relationships(permission_pb2_grpc.PermissionServiceServicer):
         self, request: permission_pb2.WriteRelationshipsRequest, context: Any
     ) -> permission_pb2.WriteRelationshipsResponse:
         self._seen(context)
-        SchemaValidator().check(request)
+        VALIDATOR.check(request)
         for update in request.updates:
             row = (update.relationship.resource, update.relationship.relation, update.relationship.subject)
             self.stored = [each for each in self.stored if each != row]
@@ -81,7 +83,7 @@ class Relationships(permission_pb2_grpc.PermissionServiceServicer):
         self, request: permission_pb2.DeleteRelationshipsRequest, context: Any
     ) -> permission_pb2.DeleteRelationshipsResponse:
         self._seen(context)
-        SchemaValidator().check(request)
+        VALIDATOR.check(request)
         gone = self._matching(request.filter)
         self.stored = [each for each in self.stored if each not in gone]
         return permission_pb2.DeleteRelationshipsResponse(deleted_count=len(gone))
@@ -90,7 +92,7 @@ class Relationships(permission_pb2_grpc.PermissionServiceServicer):
         self, request: permission_pb2.ReadRelationshipsRequest, context: Any
     ) -> permission_pb2.ReadRelationshipsResponse:
         self._seen(context)
-        SchemaValidator().check(request)
+        VALIDATOR.check(request)
         found, begin = self._matching(request.filter), int(request.page_token or 0)
         end = begin + request.page_size
         rows = [permission_pb2.Relationship(resource=a, relation=b, subject=c) for a, b, c in found[begin:end]]
@@ -136,7 +138,7 @@ async def served(database: Database) -> AsyncIterator[Served]:
         retries=RetryPolicy(),
         max_message_bytes=settings.max_message_bytes,
     )
-    validator = SchemaValidator()
+    validator = VALIDATOR
     sealer = pagination.Sealer(bytes(32))
     parts = service.build(Runtime(settings, peers, validator, moments.utc_now, database, sealer))
 

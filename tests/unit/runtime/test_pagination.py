@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from pyairtable.common.v1 import audit_pb2
 from pyairtable_mesh.runtime import pagination
 from pyairtable_mesh.runtime.context import RequestContext
-from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from pyairtable_mesh.runtime.pagination import SealBrokenError, Sealer
 from tests.databases import caller
@@ -81,9 +80,3 @@ def test_parts_of_a_binding_do_not_run_into_each_other() -> None:
 def test_a_short_key_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 32"):
         Sealer(b"short")
-
-
-async def test_replicas_share_one_key(database: Database) -> None:
-    first = await pagination.sealing_key(database)
-    assert len(first) == 32
-    assert await pagination.sealing_key(database) == first

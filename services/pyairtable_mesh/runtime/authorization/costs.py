@@ -5,7 +5,7 @@ walked with the sizes of the values that are given, for an upper bound in nanose
 counts as often as the macros around it are run, what reads a text counts with the text's length, and what macros and
 ``+`` build counts with the size that it can reach. A parameter is taken to be as large as all values together.
 
-The numbers were measured, and rounded upwards; tests/unit/authorization/test_costs.py holds them against real time.
+The numbers were measured, and rounded upwards; tests/contract/authorization/test_costs.py holds them against real time.
 """
 
 import re

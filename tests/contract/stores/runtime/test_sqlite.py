@@ -14,8 +14,8 @@ from pyairtable_mesh.runtime.columns import by_key
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import Unavailable
 from pyairtable_mesh.runtime.tables import RUNTIME_VALUES
+from tests.contract.runtime.permission_server import until
 from tests.databases import caller
-from tests.unit.runtime.permission_server import until
 
 NAMES = select(RUNTIME_VALUES.c.name).order_by(RUNTIME_VALUES.c.name)
 MANY = [f"{number:04}" for number in range(2_500)]

@@ -13,7 +13,7 @@ from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.errors import FailedPrecondition, MeshError, PermissionDenied, ResourceExhausted
 from pyairtable_mesh.runtime.idempotency import Replayed
-from tests.unit.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, with_request_id
+from tests.contract.stores.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, with_request_id
 from tests.unit.permission.world import ALICE, BOB, CAROL, TENANT, TENANT_ID
 
 CODE, ANOTHER, WRONG = "a" * 32, "b" * 32, "c" * 32

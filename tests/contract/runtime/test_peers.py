@@ -17,7 +17,7 @@ from pyairtable_mesh.runtime.authorizer import PeerAuthorizer
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.peers import Peers, WorkloadToken
 from pyairtable_mesh.runtime.retries import RetryPolicy
-from tests.unit.runtime.serving import BASE, check_request, served
+from tests.contract.runtime.serving import BASE, check_request, served
 
 ROWS = {"CheckPermission": access.public(), "BatchCheckPermissions": access.public()}
 WRITES = {**ROWS, "WriteRelationships": access.public(), "LookupResources": access.public()}

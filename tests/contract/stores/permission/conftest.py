@@ -214,3 +214,10 @@ async def permissions(database: Database, clock: Clock) -> Permissions:
     await made.write(ALICE, (Operation.CREATE, link(BASE, WORKSPACE)), (Operation.CREATE, link(TABLE, BASE)))
     await made.engines.at_least(TENANT_ID)
     return made
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes that nobody tells of are looked for every 20 ms."""
+    monkeypatch.setattr("pyairtable_mesh.permission.engines.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("pyairtable_mesh.permission.usecases.watching.POLL_SECONDS", 0.02)

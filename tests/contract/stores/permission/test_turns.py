@@ -16,7 +16,7 @@ from pyairtable_mesh.permission.usecases.schemas import Assertion, Schemas, Sour
 from pyairtable_mesh.permission.usecases.space_questions import SpaceCircumstances
 from pyairtable_mesh.runtime.authorization import Decision
 from pyairtable_mesh.runtime.errors import ResourceExhausted
-from tests.unit.permission.conftest import Permissions, caller, in_spaces
+from tests.contract.stores.permission.conftest import Permissions, caller, in_spaces
 from tests.unit.permission.world import ALICE, BASE
 
 MODEL = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define viewer: [user]\n"

@@ -18,7 +18,7 @@ from pyairtable_mesh.runtime.replica.follower import Wanted
 from pyairtable_mesh.runtime.replica.replicas import Bounds, Replicas
 from pyairtable_mesh.runtime.replica.report import Report
 from pyairtable_mesh.user.access import ACCESS
-from tests.unit.runtime.permission_server import (
+from tests.contract.runtime.permission_server import (
     ALICE,
     BOB,
     TENANT,
@@ -29,7 +29,7 @@ from tests.unit.runtime.permission_server import (
     token,
     until,
 )
-from tests.unit.runtime.replicating import BASE, OTHER_TENANT_ID, running
+from tests.contract.runtime.replicating import BASE, OTHER_TENANT_ID, running
 
 
 async def test_the_server_answers_until_a_replica_is_there_and_the_replica_from_then_on() -> None:

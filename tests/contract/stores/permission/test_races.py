@@ -13,7 +13,14 @@ from pyairtable_mesh.runtime import database as databases
 from pyairtable_mesh.runtime.authorization import Circumstances
 from pyairtable_mesh.runtime.errors import MeshError
 from pyairtable_mesh.runtime.idempotency import Replayed
-from tests.unit.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, member, with_request_id
+from tests.contract.stores.permission.conftest import (
+    TENANT_SERVICE,
+    Clock,
+    Permissions,
+    caller,
+    member,
+    with_request_id,
+)
 from tests.unit.permission.world import ALICE, BOB, CAROL, TENANT, TENANT_ID, WORKSPACE, ref
 
 ROUNDS = 8

@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.runtime import access, context, errors
-from tests.unit.runtime.serving import BASE, Served, check_request
+from tests.contract.runtime.serving import BASE, Served, check_request
 
 SECRET = "the text of an exception"
 

@@ -7,7 +7,7 @@ from pyairtable_mesh.permission.domain import Operation, Relationship, RoleBindi
 from pyairtable_mesh.permission.usecases import past
 from pyairtable_mesh.permission.usecases.consistency import Consistency
 from pyairtable_mesh.permission.usecases.roles import Wanted
-from tests.unit.permission.conftest import Permissions, caller, member
+from tests.contract.stores.permission.conftest import Permissions, caller, member
 from tests.unit.permission.world import ALICE, TENANT_ID, WORKSPACE, ref
 
 GROUP = ref("group")

@@ -15,7 +15,7 @@ from pyairtable_operator import model
 from pyairtable_operator.xds import ads, snapshot
 from pyairtable_operator.xds.session import Limits
 from pyairtable_operator.xds.snapshot import ResourceType
-from tests.unit.operator import streams
+from tests.contract.operator import streams
 
 USER = model.Service("user", "default", 50051, (model.Endpoint("127.0.0.1", 1),))
 DELTA = f"/{ads.SERVICE_NAME}/DeltaAggregatedResources"

@@ -26,10 +26,10 @@ from pyairtable_mesh.runtime import authorization, telemetry
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted, Unavailable
-from tests.unit.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, link, member
-from tests.unit.permission.restoring import overtaken, restore
+from tests.contract.runtime.permission_server import until
+from tests.contract.stores.permission.conftest import TENANT_SERVICE, Clock, Permissions, caller, link, member
+from tests.contract.stores.permission.restoring import overtaken, restore
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
-from tests.unit.runtime.permission_server import until
 
 RECORD = ref("record")
 RESOURCES = [RECORD, ref("field"), TABLE, BASE, WORKSPACE, TENANT]
@@ -259,6 +259,7 @@ async def _fails(*_: object) -> changelog.Tail:
     raise Unavailable("the changelog cannot be read", reason="DATABASE_UNAVAILABLE")
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_process_that_follows_no_longer_is_not_ready(
     permissions: Permissions, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +316,7 @@ async def test_another_history_with_the_same_numbers_is_noticed(
     assert (await engines.newest(TENANT_ID)).revision == (await other.engines.newest(TENANT_ID)).revision
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_history_that_goes_on_is_not_taken_for_another(permissions: Permissions, database: Database) -> None:
     """Also behind changes that change nothing, and when what made a state is pruned."""
     engines, other = permissions.engines, Permissions(database, permissions.clock)

@@ -18,7 +18,7 @@ from pyairtable_mesh.runtime.errors import (
     PermissionDenied,
     Unavailable,
 )
-from tests.unit.permission.conftest import Permissions, caller, link, member
+from tests.contract.stores.permission.conftest import Permissions, caller, link, member
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT_ID, WORKSPACE, members, ref
 
 NEW_RECORD, GROUP = ref("record", "new"), ref("group")

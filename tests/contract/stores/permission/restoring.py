@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from pyairtable_mesh.permission.tables import CHANGELOG, REVISION, ROLE_BINDING
-from tests.unit.permission.conftest import Permissions, caller
+from tests.contract.stores.permission.conftest import Permissions, caller
 from tests.unit.permission.world import ALICE, CAROL, TENANT_ID, ref
 
 

@@ -10,7 +10,7 @@ from pyairtable_mesh.permission.space_messages import from_schema, from_space
 from pyairtable_mesh.permission.usecases.spaces import Spaces, SpaceUpdate
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import FailedPrecondition, InvalidArgument
-from tests.unit.permission.conftest import Permissions, caller, in_spaces
+from tests.contract.stores.permission.conftest import Permissions, caller, in_spaces
 from tests.unit.permission.world import ALICE
 
 MODEL = "model\n  schema 1.1\ntype user\ntype doc\n  relations\n    define {relation}: [user]\n"

@@ -10,8 +10,8 @@ import pytest
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable_mesh.runtime.interceptors import authentication
 from pyairtable_mesh.runtime.interceptors.admission import Bucket
-from tests.unit.runtime.answering import ROWS, Servicer, allowed, failure
-from tests.unit.runtime.serving import BASE, served
+from tests.contract.runtime.answering import ROWS, Servicer, allowed, failure
+from tests.contract.runtime.serving import BASE, served
 
 
 async def test_calls_over_the_limit_are_turned_away_with_a_delay() -> None:

@@ -17,7 +17,7 @@ from pyairtable_mesh.runtime.errors import (
     PermissionDenied,
 )
 from pyairtable_mesh.runtime.idempotency import Replayed
-from tests.unit.permission.conftest import Permissions, caller, link, member, with_request_id
+from tests.contract.stores.permission.conftest import Permissions, caller, link, member, with_request_id
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, WORKSPACE, members, ref
 
 CREATE, TOUCH, DELETE = Operation.CREATE, Operation.TOUCH, Operation.DELETE

@@ -15,7 +15,7 @@ from pyairtable_mesh.permission.store import Change, View
 from pyairtable_mesh.permission.tables import METADATA
 from pyairtable_mesh.runtime import ids, migrations
 from pyairtable_mesh.runtime.database import Database
-from tests.unit.permission.conftest import Clock, caller, link, member
+from tests.contract.stores.permission.conftest import Clock, caller, link, member
 from tests.unit.permission.world import ALICE, BASE, BOB, TABLE, TENANT_ID, WORKSPACE, Facts, hierarchy, members, ref
 
 SUBJECTS = [ALICE, BOB, "user:*", members(1), members(2), members(3)]

@@ -19,8 +19,8 @@ from pyairtable_mesh.permission.usecases.authority import Authority
 from pyairtable_mesh.permission.usecases.watching import Beat, Snapshot, Watching
 from pyairtable_mesh.runtime.database import background
 from pyairtable_mesh.runtime.errors import OutOfRange
-from tests.unit.permission.conftest import Permissions, caller, member
-from tests.unit.permission.restoring import overtaken
+from tests.contract.stores.permission.conftest import Permissions, caller, member
+from tests.contract.stores.permission.restoring import overtaken
 from tests.unit.permission.world import ALICE, BASE, BOB, TENANT_ID, ref
 
 
@@ -138,6 +138,7 @@ async def test_a_feed_keeps_a_bounded_number_of_changes() -> None:
     assert feed.newest == 5, "what came between is not known"
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_stream_is_not_led_on_along_another_history(permissions: Permissions) -> None:
     watching = _watching(permissions, Loader(permissions.database))
     restored = (await permissions.engines.at_least(TENANT_ID)).revision

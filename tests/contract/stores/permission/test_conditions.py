@@ -27,7 +27,7 @@ from pyairtable_mesh.runtime.errors import (
     NotFound,
     PermissionDenied,
 )
-from tests.unit.permission.conftest import TENANT_SERVICE, Permissions, caller, link, member, with_request_id
+from tests.contract.stores.permission.conftest import TENANT_SERVICE, Permissions, caller, link, member, with_request_id
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, WORKSPACE, members, ref
 
 CREATE, TOUCH, DELETE = Operation.CREATE, Operation.TOUCH, Operation.DELETE

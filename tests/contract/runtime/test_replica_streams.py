@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from pyairtable.permission.v1 import permission_pb2 as pb
-from tests.unit.runtime.permission_server import (
+from tests.contract.runtime.permission_server import (
     ALICE,
     TENANT,
     bound,
     token,
     until,
 )
-from tests.unit.runtime.replicating import running
+from tests.contract.runtime.replicating import running
 
 
 async def test_a_lost_stream_is_resumed_behind_what_is_held() -> None:

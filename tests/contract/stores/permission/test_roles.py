@@ -20,7 +20,7 @@ from pyairtable_mesh.runtime.errors import (
     NotFound,
     PermissionDenied,
 )
-from tests.unit.permission.conftest import TENANT_SERVICE, Permissions, caller, member
+from tests.contract.stores.permission.conftest import TENANT_SERVICE, Permissions, caller, member
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, WORKSPACE, members, ref
 
 

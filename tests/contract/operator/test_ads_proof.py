@@ -16,7 +16,7 @@ from pyairtable_operator.workloads import Workloads
 from pyairtable_operator.xds import ads, snapshot
 from pyairtable_operator.xds.session import Limits
 from pyairtable_operator.xds.snapshot import ResourceType
-from tests.unit.operator import streams
+from tests.contract.operator import streams
 
 SHOP = model.Service("user", "shop", 50051, (model.Endpoint("10.0.0.1", 1),))
 EVIL = model.Service("user", "evil", 50051, (model.Endpoint("6.6.6.6", 1),))

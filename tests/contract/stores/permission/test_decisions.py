@@ -28,7 +28,7 @@ from pyairtable_mesh.runtime.context import RequestContext, enter
 from pyairtable_mesh.runtime.database import Transaction, background
 from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.errors import ResourceExhausted, Unavailable
-from tests.unit.permission.conftest import Permissions, caller, in_spaces
+from tests.contract.stores.permission.conftest import Permissions, caller, in_spaces
 from tests.unit.permission.world import ALICE, BASE, BOB, CAROL, TABLE, TENANT, TENANT_ID, ref
 
 

@@ -11,7 +11,7 @@ from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.replica.authorizer import ReplicaAuthorizer
 from pyairtable_mesh.runtime.replica.follower import Follower, Wanted
 from pyairtable_mesh.runtime.replica.replicas import Bounds, Replicas
-from tests.unit.runtime.permission_server import (
+from tests.contract.runtime.permission_server import (
     ALICE,
     TENANT,
     TENANT_ID,
