@@ -25,7 +25,7 @@ from pyairtable_mesh.permission.domain import (
     SpaceRelationship,
     Subject,
 )
-from pyairtable_mesh.permission.usecases.checks import Circumstances, Effective, Question
+from pyairtable_mesh.permission.usecases.checks import PLAIN, Circumstances, Effective, Question
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, NEWEST, Consistency
 from pyairtable_mesh.permission.usecases.lookups import Part, Place
 from pyairtable_mesh.permission.usecases.roles import Grant, RolePatch
@@ -94,7 +94,8 @@ def context(asked: _HasContext) -> Mapping[str, Any]:
 def circumstances(contextual: Sequence[pb.Relationship], wanted: pb.Consistency) -> Circumstances:
     """What a check is asked under."""
     stored = [relationship(each, f"contextual_relationships[{at}]") for at, each in enumerate(contextual)]
-    return Circumstances(stored, consistency(wanted))
+    seen = consistency(wanted)
+    return Circumstances(stored, seen) if stored or seen is not NEAREST else PLAIN
 
 
 def own_space(name: str) -> str:

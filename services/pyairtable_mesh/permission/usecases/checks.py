@@ -51,6 +51,10 @@ class Circumstances:
             require_context(each, f"contextual_relationships[{index}].condition")
 
 
+PLAIN = Circumstances()
+"""Those of nearly every question."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effective:
     """All that a subject may do: verbs at the resource, permissions below it, and fields that differ from that."""
@@ -97,9 +101,9 @@ class Sight:
         self._asking = asking
         self._log = log
         self.now = now.timestamp()
-        self._assumed = tuple(map(as_relationship, contextual))
+        self._assumed = tuple(map(as_relationship, contextual)) if contextual else ()
         self._stored = facts.Circumstances(self.now)
-        self._plain = self.given(_NO_CONTEXT)
+        self._plain = self.given(_NO_CONTEXT) if contextual else self._stored
         if any(each.is_membership for each in contextual):
             tenant = Resource.parse(state.engine.graph.names.texts[state.engine.root])
             self.require(tenant, schema.MANAGE_GROUPS)
@@ -110,14 +114,20 @@ class Sight:
 
     def decide(self, question: Question) -> Decision:
         """The answer; errors as for a check."""
-        given = self._plain if not question.context else self.given(question.context)
-        resource = question.resource
-        # A name that the engine knows was validated when it was stored.
-        if not question.subject and resource in self.state.engine.graph.names.handles and _is_object(resource):
-            return self.state.engine.check((resource, question.verb, self.caller), given)
+        resource, verb, subject, context = question
+        given = self.given(context) if context else self._plain
+        engine = self.state.engine
+        handles = engine.graph.names.handles
+        # Names that the engine knows were validated when they were stored.
+        if resource in handles and (not subject or subject in handles) and _is_object(resource):
+            if not subject or subject == self.caller:
+                return engine.check((resource, verb, self.caller), given)
+            engine.verb(handles[resource], verb)
+            if engine.check((resource, schema.MANAGE_ACCESS, self.caller), self._stored).allowed:
+                return engine.check((resource, verb, subject), given)
         asked = Asked.of(question, self.caller)
         self.require_askable(asked)
-        return self.state.engine.check(asked.key, given)
+        return engine.check(asked.key, given)
 
     def record(self, question: Question, decision: Decision) -> auditing.Decision:
         """The decision as the audit log takes it, with the grant that it came through."""
@@ -158,11 +168,19 @@ class Checks:
 
     async def check(self, caller: RequestContext, question: Question, given: Circumstances) -> tuple[Decision, str]:
         """The answer, and the token of the state that gives it."""
-        async with self._seen(caller, given) as state:
-            sight = self._sight(state, caller, given)
-            decision = sight.decide(question)
-            self._record(caller, sight, question, decision)
+        state = self._states.at_hand(caller.tenant_id, given.consistency)
+        if state is not None:  # as nearly always: for itself, a context to enter costs as much as the decision
+            decision = self._decided(state, caller, question, given)
+        else:
+            async with self._states.seen(caller.tenant_id, given.consistency) as state:
+                decision = self._decided(state, caller, question, given)
         return decision, self._tokens.of(caller.tenant_id, decision.revision)
+
+    def _decided(self, state: State, caller: RequestContext, question: Question, given: Circumstances) -> Decision:
+        sight = self._sight(state, caller, given)
+        decision = sight.decide(question)
+        self._record(caller, sight, question, decision)
+        return decision
 
     def token(self, caller: RequestContext, revision: int) -> str:
         """The token of a state."""
