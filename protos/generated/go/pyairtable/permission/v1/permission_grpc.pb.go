@@ -338,7 +338,7 @@ type PermissionServiceClient interface {
 	// Permission: `tenant.read`; `tenant.manage_access` against stored
 	// relationships.
 	// Errors: INVALID_ARGUMENT with line and column, PERMISSION_DENIED,
-	// NOT_FOUND.
+	// NOT_FOUND, RESOURCE_EXHAUSTED when there is too much to try it with.
 	// A retry is safe.
 	TestSchema(ctx context.Context, in *TestSchemaRequest, opts ...grpc.CallOption) (*TestSchemaResponse, error)
 }
@@ -1022,7 +1022,7 @@ type PermissionServiceServer interface {
 	// Permission: `tenant.read`; `tenant.manage_access` against stored
 	// relationships.
 	// Errors: INVALID_ARGUMENT with line and column, PERMISSION_DENIED,
-	// NOT_FOUND.
+	// NOT_FOUND, RESOURCE_EXHAUSTED when there is too much to try it with.
 	// A retry is safe.
 	TestSchema(context.Context, *TestSchemaRequest) (*TestSchemaResponse, error)
 	mustEmbedUnimplementedPermissionServiceServer()

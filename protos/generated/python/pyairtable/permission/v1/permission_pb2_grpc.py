@@ -662,7 +662,7 @@ class PermissionServiceServicer:
         Permission: `tenant.read`; `tenant.manage_access` against stored
         relationships.
         Errors: INVALID_ARGUMENT with line and column, PERMISSION_DENIED,
-        NOT_FOUND.
+        NOT_FOUND, RESOURCE_EXHAUSTED when there is too much to try it with.
         A retry is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

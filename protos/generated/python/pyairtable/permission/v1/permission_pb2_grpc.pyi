@@ -326,7 +326,7 @@ class PermissionServiceStub:
     Permission: `tenant.read`; `tenant.manage_access` against stored
     relationships.
     Errors: INVALID_ARGUMENT with line and column, PERMISSION_DENIED,
-    NOT_FOUND.
+    NOT_FOUND, RESOURCE_EXHAUSTED when there is too much to try it with.
     A retry is safe.
     """
 
@@ -811,7 +811,7 @@ class PermissionServiceServicer:
         Permission: `tenant.read`; `tenant.manage_access` against stored
         relationships.
         Errors: INVALID_ARGUMENT with line and column, PERMISSION_DENIED,
-        NOT_FOUND.
+        NOT_FOUND, RESOURCE_EXHAUSTED when there is too much to try it with.
         A retry is safe.
         """
 
