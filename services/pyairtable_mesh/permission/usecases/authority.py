@@ -131,8 +131,7 @@ class Authority:
         answers: Grants | None = await self._at_hand(view, pending)
         if answers is None:
             answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
-        # What the change at hand has made of the revision is not true yet.
-        revision = view.at - 1 if isinstance(view, Change) else answers.revision
+        revision = _decided_at(view, answers)
         for resource, verb in needs:
             if not answers.allowed(subject, str(resource), resource.permission(verb)):
                 visible = answers.allowed(subject, str(resource), resource.permission(schema.READ))
@@ -148,7 +147,8 @@ class Authority:
         if answers is None:
             answers = await self._at_hand(view) or await self.answers(view, given, [subject])
         for resource, permissions in given.items():
-            domain.require_within(permissions, answers.effective(subject, str(resource)), resource)
+            if lacked := domain.exceeding(permissions, answers.effective(subject, str(resource)), resource):
+                raise _excess(subject, resource, lacked, _decided_at(view, answers))
 
     async def _at_hand(self, view: View, pending: Sequence[Relationship] = ()) -> Grants | None:
         """The engine, where it is at the revision that a change begins from, and the change has written nothing."""
@@ -171,6 +171,19 @@ class Authority:
         tenant = Resource(schema.TENANT, view.tenant_id)
         answers = await self.answers(view, [tenant], [subject])
         return answers.owner_grant(subject, str(tenant)) is not None
+
+
+def _decided_at(view: View, answers: Grants) -> int:
+    # What the change at hand has made of the revision is not true yet.
+    return view.at - 1 if isinstance(view, Change) else answers.revision
+
+
+def _excess(subject: str, resource: Resource, lacked: Sequence[str], revision: int) -> DeniedError:
+    words = f"you cannot give {lacked[0]} at {resource}: you do not have it there yourself"
+    metadata = {"resource": str(resource), "permission": lacked[0], "missing_count": str(len(lacked))}
+    error = DeniedError(words, reason="GRANT_EXCEEDS_OWN", metadata=metadata)
+    error.decision = auditing.Decision(subject, str(resource), lacked[0], "denied", revision=str(revision))
+    return error
 
 
 def _allowed(answers: Grants, subject: str, need: Need, revision: int) -> auditing.Decision:
