@@ -244,13 +244,23 @@ def _step(step: Step) -> pb.ExplanationStep:
 
 def from_effective(effective: Effective, token: str) -> pb.GetEffectivePermissionsResponse:
     """All that a subject may do."""
-    fields = [pb.FieldPermissions(field=field, permissions=verbs) for field, verbs in effective.fields.items()]
     return pb.GetEffectivePermissionsResponse(
         permissions=effective.verbs,
         inherited_permissions=effective.below,
-        field_permissions=fields,
+        field_permissions=[
+            pb.FieldPermissions(field=field, permissions=mask.verbs, conditional_permissions=_conditional(mask))
+            for field, mask in effective.fields.items()
+        ],
         consistency_token=token,
+        conditional_permissions=_conditional(effective),
     )
+
+
+def _conditional(effective: Effective) -> list[pb.ConditionalPermission]:
+    return [
+        pb.ConditionalPermission(permission=permission, missing_context=sorted(missing))
+        for permission, missing in effective.conditional.items()
+    ]
 
 
 def from_relationship(stored: Relationship) -> pb.Relationship:

@@ -57,11 +57,15 @@ PLAIN = Circumstances()
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """All that a subject may do: verbs at the resource, permissions below it, and fields that differ from that."""
+    """All that a subject may do: verbs at the resource, permissions below it, and fields that differ from that.
+
+    `conditional` has what missing context decides, as ``type.verb`` with the names of the context.
+    """
 
     verbs: Sequence[str]
     below: Sequence[str]
-    fields: Mapping[str, Sequence[str]]
+    conditional: Mapping[str, frozenset[str]]
+    fields: Mapping[str, "Effective"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +230,12 @@ class Checks:
         return found, self._tokens.of(caller.tenant_id, found.decision.revision)
 
     async def effective(
-        self, caller: RequestContext, resource: str, subject: str, given: Circumstances
+        self,
+        caller: RequestContext,
+        resource: str,
+        subject: str,
+        given: Circumstances,
+        context: Mapping[str, Any] = _NO_CONTEXT,
     ) -> tuple[Effective, str]:
         """All that the subject may do. ResourceExhausted when too many fields have permissions of their own."""
         asked = Asked.of(Question(resource, schema.READ, subject), caller.user())
@@ -235,15 +244,12 @@ class Checks:
             sight.require_askable(asked)
             revision, fields = state.revision, _special_fields(state, asked.resource)
 
-            def held(place: str) -> list[str]:
-                return state.engine.effective(place, asked.subject, sight.given(_NO_CONTEXT))[0]
+            def held(place: str, masks: Mapping[str, Effective]) -> Effective:
+                sure, unsure = state.engine.effective(place, asked.subject, sight.given(context))
+                return _effective(place.partition(":")[0], sure, unsure, masks)
 
-            here = held(str(asked.resource))
-            masks = {each: _verbs(held(each), "field") for each in fields}
-        below = schema.descendants(asked.resource.type) - {asked.resource.type}
-        inherited = sorted(permission for permission in here if permission.partition(".")[0] in below)
-        token = self._tokens.of(caller.tenant_id, revision)
-        return Effective(_verbs(here, asked.resource.type), inherited, masks), token
+            found = held(str(asked.resource), {each: held(each, {}) for each in fields})
+        return found, self._tokens.of(caller.tenant_id, revision)
 
     def _seen(self, caller: RequestContext, given: Circumstances) -> AbstractAsyncContextManager[State]:
         at_hand = self._states.at_hand(caller.tenant_id, given.consistency)
@@ -271,5 +277,15 @@ def _special_fields(state: State, resource: Resource) -> list[str]:
     return found
 
 
-def _verbs(held: Iterable[str], resource_type: str) -> list[str]:
-    return sorted(verb for kind, _, verb in (each.partition(".") for each in held) if kind == resource_type)
+def _effective(
+    resource_type: str, sure: Iterable[str], unsure: Mapping[str, frozenset[str]], masks: Mapping[str, Effective]
+) -> Effective:
+    """What is held, as far as it is about the resource's type and those below it."""
+    at_or_below = schema.descendants(resource_type)
+    kinds = [(each, *each.split(".", 1)) for each in sure]
+    return Effective(
+        sorted(verb for _, kind, verb in kinds if kind == resource_type),
+        sorted(each for each, kind, _ in kinds if kind in at_or_below and kind != resource_type),
+        {each: unsure[each] for each in sorted(unsure) if each.partition(".")[0] in at_or_below},
+        masks,
+    )

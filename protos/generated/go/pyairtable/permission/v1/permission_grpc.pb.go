@@ -279,7 +279,8 @@ type PermissionServiceClient interface {
 	// A retry is safe.
 	SetInheritance(ctx context.Context, in *SetInheritanceRequest, opts ...grpc.CallOption) (*SetInheritanceResponse, error)
 	// Returns all that one subject may do on one resource; for a table also the
-	// fields whose answer differs from the table's.
+	// fields whose answer differs from the table's. What a condition decides for
+	// which the request has too little context stands apart, with what is missing.
 	//
 	// Permission: as CheckPermission.
 	// Errors: as CheckPermission.
@@ -963,7 +964,8 @@ type PermissionServiceServer interface {
 	// A retry is safe.
 	SetInheritance(context.Context, *SetInheritanceRequest) (*SetInheritanceResponse, error)
 	// Returns all that one subject may do on one resource; for a table also the
-	// fields whose answer differs from the table's.
+	// fields whose answer differs from the table's. What a condition decides for
+	// which the request has too little context stands apart, with what is missing.
 	//
 	// Permission: as CheckPermission.
 	// Errors: as CheckPermission.
