@@ -103,8 +103,9 @@ async def questions_agree(asking: Asking, world: World, data: st.DataObject) -> 
         world.hold(await asking.check(question, world.under), question, "CheckPermission")
         await explanation_agrees(asking, world, question)
     await lists_agree(asking, world, data.draw(st.sampled_from([*USERS, members(1)])))
-    subject, resource = data.draw(st.sampled_from(USERS)), data.draw(st.sampled_from(world.managed))
-    await effective_permissions_agree(asking, world, resource, subject)
+    resource = data.draw(st.sampled_from(world.managed))
+    for subject in USERS:
+        await effective_permissions_agree(asking, world, resource, subject)
 
 
 async def own_questions_agree(tenant: Tenant, world: World, user: str) -> None:
