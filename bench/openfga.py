@@ -1,26 +1,25 @@
-"""CheckPermission over gRPC beside OpenFGA's Check on the same data and cores; batches, lists, the engine in process.
+"""Checks over gRPC beside OpenFGA's Check on the same data and cores; batches, lists, the engine in process.
 
 OpenFGA has the hierarchy as its users write it: five role levels at workspace, base, table and record, each with those
 above it, bound to users and groups. The permission service has the same roles in its own model, and two processes,
 which is what two cores take of Python; OpenFGA is one process on the same cores. Each has two clients, processes of
 their own, that ask the same questions in turns; rounds alternate. All must answer every question alike, or nothing is
 measured. Single-hop questions are about users with a role at the very table that is asked about; OpenFGA has these in
-a store of their own, with a model of one relation.
+a store of their own, with a model of one relation. They are asked by StreamCheckPermissions too, which OpenFGA has no
+like of: the same questions, as many at once, in one stream of each client and in a stream for each that is under way.
 
 OpenFGA's in-memory store looks at all relationships for each that it reads, so that its figures fall with the size of
 the data: the hierarchy has 20 records a table, then 1,000. It authenticates nobody; the permission service verifies a
 token each time. What any answer over gRPC can reach at most, Python's server and the clients being what they are, is
-told by a servicer that does nothing, two processes of it, asked by the same clients.
+told by a servicer that does nothing, two processes of it, asked by the same clients in the same ways.
 """
 
-import random
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import grpc
 
 from bench import echo, fga, load
 from bench.figures import Figure, Goal
+from bench.hierarchy import QUICK, RELATIONS, SIZES, TENANT, Data, Question, Size, hierarchy, single_hop
 from bench.measure import BenchmarkError, Process, middle, middle_ratio, process
 from bench.mesh import wait_until_serving
 from bench.start import plans, running
@@ -35,128 +35,13 @@ from pyairtable.permission.v1 import permission_pb2, permission_pb2_grpc
 from pyairtable_laptop import issuer, people
 from pyairtable_laptop.folder import DataFolder
 from pyairtable_mesh.runtime import authorization as az
-from pyairtable_mesh.runtime import ids
-from pyairtable_mesh.runtime.authorization import product
 
+NOW = az.Circumstances(0.0)
 CHECK = "/pyairtable.permission.v1.PermissionService/CheckPermission"
+STREAM = "/pyairtable.permission.v1.PermissionService/StreamCheckPermissions"
 ENDPOINTS, IN_FLIGHT, BATCH, UPDATES = 2, 8, 50, 1_000
 LISTED = 1_000
 """How many objects OpenFGA lists at most, as it comes."""
-ROLES = ("owner", "creator", "editor", "commenter", "viewer")
-ABOVE = {"workspace": "", "base": "workspace", "table": "base", "record": "table"}
-PREFIXES = {"user": "usr", "group": "grp", "workspace": "wsp", "base": "app", "table": "tbl", "record": "rec"}
-RELATIONS = {"read": "viewer", "update": "editor"}
-TENANT = f"tenant:{people.TENANT}"
-NOW = az.Circumstances(0.0)
-Question = tuple[str, str, str]
-"""(resource, verb, subject)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How many there are, of bases and below in each of what they are in; how many rounds of how many seconds."""
-
-    workspaces: int = 2
-    bases: int = 4
-    tables: int = 5
-    records: int = 20
-    users: int = 100
-    groups: int = 10
-    bindings: int = 300
-    questions: int = 200
-    seconds: float = 2.0
-    rounds: int = 6
-
-
-SIZES = (Size(), Size(records=1_000))
-QUICK = Size(1, 2, 2, 3, 10, 2, 24, 20, 0.05, 1)
-
-
-class Data:
-    """A tenant's hierarchy, groups and role bindings, the same each time but for ids, and questions about them."""
-
-    def __init__(self, size: Size) -> None:
-        chance = random.Random(9)
-        self.users, groups = _new("user", size.users), _new("group", size.groups)
-        resources = {"workspace": _new("workspace", size.workspaces)}
-        self.links: list[az.Relationship] = []
-        for kind, count in (("base", size.bases), ("table", size.tables), ("record", size.records)):
-            for above in resources[ABOVE[kind]]:
-                children = _new(kind, count)
-                resources.setdefault(kind, []).extend(children)
-                self.links += [az.Relationship(child, ABOVE[kind], above) for child in children]
-        self.members = [
-            az.Relationship(group, "member", user) for user in self.users for group in chance.sample(groups, 2)
-        ]
-        bound: dict[tuple[str, str], str] = {}
-        for number in range(size.bindings):
-            at = chance.choice(resources[list(ABOVE)[number % 4]])
-            who = f"{chance.choice(groups)}#member" if number % 5 == 0 else chance.choice(self.users)
-            bound[at, who] = chance.choice(ROLES[1:])
-        self.bindings = [az.Binding(f"{at} {who}", role, at, who) for (at, who), role in bound.items()]
-        self.questions: list[Question] = [
-            (chance.choice(resources["record"]), chance.choice(list(RELATIONS)), chance.choice(self.users))
-            for _ in range(size.questions)
-        ]
-        self.hops = [(at, "viewer", who) for at, who in bound if at.startswith("table:") and who in self.users]
-        self.single: list[Question] = [(at, "read", who) for at, _, who in chance.choices(self.hops, k=size.questions)]
-
-    def tuples(self) -> list[fga.Tuple]:
-        """All of it as relationships."""
-        return [
-            *((each.object, each.relation, each.subject) for each in (*self.links, *self.members)),
-            *((each.resource, each.role, each.subject) for each in self.bindings),
-        ]
-
-    def engine(self) -> az.ScopedEngine:
-        """All of it in an engine."""
-        engine = az.ScopedEngine(product.policy(), TENANT)
-        engine.apply(1, [az.RoleChange(role, each) for role, each in product.system_roles().items()])
-        engine.apply(2, [*map(az.Change, (*self.links, *self.members)), *map(az.BindingChange, self.bindings)])
-        return engine
-
-
-def _new(kind: str, count: int) -> list[str]:
-    return [f"{kind}:{ids.new_id(PREFIXES[kind])}" for _ in range(count)]
-
-
-def hierarchy() -> list[dict[str, Any]]:
-    """The hierarchy in OpenFGA's JSON form: a role is bound, or comes with the one above it, or from the parent."""
-    types = [{"type": "user"}, _type("group", {"member": {"this": {}}}, {"member": ["user", "group#member"]})]
-    for kind, parent in ABOVE.items():
-        link: dict[str, Any] = {parent: {"this": {}}} if parent else {}
-        roles = {role: _role(number, parent) for number, role in enumerate(ROLES)}
-        admitted = {parent: [parent]} if parent else {}
-        types.append(_type(kind, {**link, **roles}, admitted | {role: ["user", "group#member"] for role in ROLES}))
-    return types
-
-
-def single_hop() -> list[dict[str, Any]]:
-    """A model of one relation."""
-    return [{"type": "user"}, _type("table", {"viewer": {"this": {}}}, {"viewer": ["user"]})]
-
-
-def _role(number: int, parent: str) -> dict[str, Any]:
-    ways: list[dict[str, Any]] = [{"this": {}}]
-    if number:
-        ways.append({"computedUserset": {"relation": ROLES[number - 1]}})
-    if parent:
-        above = {"tupleset": {"relation": parent}, "computedUserset": {"relation": ROLES[number]}}
-        ways.append({"tupleToUserset": above})
-    return {"union": {"child": ways}} if len(ways) > 1 else ways[0]
-
-
-def _type(kind: str, relations: dict[str, Any], admitted: dict[str, list[str]]) -> dict[str, Any]:
-    directly = {
-        name: {"directly_related_user_types": [_subject_type(each) for each in found]}
-        for name, found in admitted.items()
-    }
-    return {"type": kind, "relations": relations, "metadata": {"relations": directly}}
-
-
-def _subject_type(text: str) -> dict[str, str]:
-    kind, _, relation = text.partition("#")
-    return {"type": kind, "relation": relation} if relation else {"type": kind}
 
 
 class Service:
@@ -198,10 +83,16 @@ class Service:
         found = self._stub.CheckPermission(_request(question), metadata=self.owner, timeout=load.CALL_SECONDS)
         return bool(found.decision.result == permission_pb2.Decision.RESULT_ALLOWED)
 
+    def stream(self, questions: Sequence[Question]) -> list[bool]:
+        """Many questions in one stream."""
+        asked = (_message(key, each) for key, each in enumerate(questions))
+        found = self._stub.StreamCheckPermissions(asked, metadata=self.owner, timeout=load.CALL_SECONDS)
+        answers = {each.key: each.result.decision.result == permission_pb2.Decision.RESULT_ALLOWED for each in found}
+        return [answers[key] for key in range(len(questions))]
+
     def batch(self, questions: Sequence[Question]) -> list[bool]:
-        """Many questions."""
-        items = [permission_pb2.CheckItem(resource=at, permission=verb, subject=who) for at, verb, who in questions]
-        request = permission_pb2.BatchCheckPermissionsRequest(items=items)
+        """Many questions in one message."""
+        request = permission_pb2.BatchCheckPermissionsRequest(items=map(_item, questions))
         found = self._stub.BatchCheckPermissions(request, metadata=self.owner, timeout=load.CALL_SECONDS)
         return [each.decision.result == permission_pb2.Decision.RESULT_ALLOWED for each in found.results]
 
@@ -215,6 +106,15 @@ class Service:
 def _request(question: Question) -> Any:
     at, verb, who = question
     return permission_pb2.CheckPermissionRequest(resource=at, permission=verb, subject=who)
+
+
+def _item(question: Question) -> permission_pb2.CheckItem:
+    at, verb, who = question
+    return permission_pb2.CheckItem(resource=at, permission=verb, subject=who)
+
+
+def _message(key: int, question: Question) -> permission_pb2.StreamCheckPermissionsRequest:
+    return permission_pb2.StreamCheckPermissionsRequest(key=key, item=_item(question))
 
 
 def _bearer(token: str) -> list[tuple[str, str]]:
@@ -237,38 +137,54 @@ def measure(*, quick: bool) -> Iterator[Figure]:
 
 
 def _batches_and_lists(data: Data, size: Size, store: fga.Store, ours: Service, what: str) -> Iterator[Figure]:
-    peer, engine, part = store.server, data.engine(), data.questions[:BATCH]
-    batch = store.batch(list(map(_asked, part)))
+    yield from _batches(what, data.questions[:BATCH], data, size, store, ours)
+    peer, engine = store.server, data.engine()
     lookup = az.ScopedLookup(engine)
     lengths = {user: len(lookup.resources("record", "read", user, NOW).entries) for user in data.users}
     who = max((user for user in lengths if lengths[user] <= LISTED), key=lengths.__getitem__)
     objects = store.objects("record", RELATIONS["read"], who)
     if not lengths[who] == len(peer.call("ListObjects", objects).objects) == ours.resources("read", who):
         raise BenchmarkError(f"OpenFGA, the permission service and the engine list other records ({what})")
-    batches, lists = f"{what}: batch of {BATCH}", f"{what}: {lengths[who]:,} records of a user"
+    lists = f"{what}: {lengths[who]:,} records of a user"
     ways: dict[str, Callable[[], object]] = {
-        f"{batches}: OpenFGA": lambda: peer.call("BatchCheck", batch),
-        f"{batches}: BatchCheckPermissions": lambda: ours.batch(part),
-        f"{batches}: engine in process": lambda: engine.batch(part, NOW),
         f"{lists}: OpenFGA ListObjects": lambda: peer.call("ListObjects", objects),
         f"{lists}: LookupResources": lambda: ours.resources("read", who),
         f"{lists}: engine in process": lambda: lookup.resources("record", "read", who, NOW),
     }
-    for way, milliseconds in _alternate(ways, size.rounds).items():
-        yield Figure(way, milliseconds, "ms")
+    yield from _alternate(ways, size.rounds)
+
+
+def _batches(
+    what: str, questions: Sequence[Question], data: Data, size: Size, store: fga.Store, ours: Service
+) -> Iterator[Figure]:
+    request, engine = store.batch(list(map(_asked, questions))), data.engine()
+    found = store.server.call("BatchCheck", request).result
+    if [found[str(index)].allowed for index in range(len(questions))] != ours.batch(questions):
+        raise BenchmarkError(f"OpenFGA and the permission service answer a batch differently ({what})")
+    batches = f"{what}: batch of {len(questions)}"
+    ways: dict[str, Callable[[], object]] = {
+        f"{batches}: OpenFGA": lambda: store.server.call("BatchCheck", request),
+        f"{batches}: BatchCheckPermissions": lambda: ours.batch(questions),
+        f"{batches}: engine in process": lambda: engine.batch(questions, NOW),
+    }
+    yield from _alternate(ways, size.rounds)
 
 
 def _single_hop(
     stack: ExitStack, data: Data, size: Size, peer: fga.Server, ours: tuple[Sequence[str], Service]
 ) -> Iterator[Figure]:
     store = peer.store(single_hop(), data.hops)
-    yield from _rates(stack, "single hop", data.single, size, store, ours, Goal("at least", 0.9))
+    streamed = (1, IN_FLIGHT)
+    yield from _rates(stack, "single hop", data.single, size, store, ours, Goal("at least", 0.9), streamed)
+    yield from _batches("single hop", data.single[:BATCH], data, size, store, ours[1])
     yield Figure("single hop: engine in process", _in_process(data.engine(), data.single), "checks/s")
-    servers = [stack.enter_context(process("-m", "bench.echo")) for _ in range(ENDPOINTS)]
-    clients = [_client(stack, f"127.0.0.1:{each.line()}", echo.METHOD, [b""]) for each in servers]
-    calls = _calls(clients, size.seconds)
-    rate = middle([_rate(clients, calls) for _ in range(size.rounds)])
-    yield Figure(f"a servicer that does nothing, {ENDPOINTS * IN_FLIGHT} in flight", rate, "calls/s")
+    servers = [f"127.0.0.1:{stack.enter_context(process('-m', 'bench.echo')).line()}" for _ in range(ENDPOINTS)]
+    for method, streams in ((echo.METHOD, 0), (echo.STREAM, 1), (echo.STREAM, IN_FLIGHT)):
+        clients = [_client(stack, each, method, [b""], (), streams) for each in servers]
+        calls = _calls(clients, size.seconds)
+        rate = middle([_rate(clients, calls) for _ in range(size.rounds)])
+        what = f"a servicer that does nothing{_in_streams(streams)}, {ENDPOINTS * IN_FLIGHT} in flight"
+        yield Figure(what, rate, "calls/s")
 
 
 def _service(stack: ExitStack, data: Data) -> tuple[list[str], Service]:
@@ -291,18 +207,16 @@ def _rates(
     store: fga.Store,
     ours: tuple[Sequence[str], Service],
     goal: Goal,
+    streamed: Sequence[int] = (),
 ) -> Iterator[Figure]:
-    """Checks a second of both, and the ratio."""
-    endpoints, service = ours
-    requests = [store.check(_asked(each)) for each in questions]
+    """Checks a second of both, and the ratios; with `streamed`, the service's also in so many streams a client."""
+    requests, service = [store.check(_asked(each)) for each in questions], ours[1]
     answers = [store.server.call("Check", each).allowed for each in requests]
-    if answers != list(map(service.check, questions)):
+    if answers != list(map(service.check, questions)) or (streamed and answers != service.stream(questions)):
         raise BenchmarkError(f"OpenFGA and the permission service answer differently ({what})")
-    method = f"/{fga.SERVICE}/Check"
-    theirs = [_client(stack, store.server.address, method, requests) for _ in endpoints]
-    own = [_request(each).SerializeToString() for each in questions]
-    mine = [_client(stack, each, CHECK, own, service.owner) for each in endpoints]
-    contenders = {"OpenFGA Check": theirs, "CheckPermission": mine}
+    peer = "OpenFGA Check"
+    theirs = [_client(stack, store.server.address, f"/{fga.SERVICE}/Check", requests) for _ in range(ENDPOINTS)]
+    contenders = {peer: theirs, **_own(stack, questions, ours, streamed)}
     calls = {name: _calls(clients, size.seconds) for name, clients in contenders.items()}
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(size.rounds):
@@ -310,15 +224,42 @@ def _rates(
             rates[name].append(_rate(clients, calls[name]))
     for name, found in rates.items():
         yield Figure(f"{what}: {name}, {ENDPOINTS * IN_FLIGHT} in flight", middle(found), "calls/s")
-    ratio = middle_ratio(rates["CheckPermission"], rates["OpenFGA Check"])
-    yield Figure(f"{what}: CheckPermission against OpenFGA, calls/s", ratio, goal=goal)
+    reference = rates.pop(peer)
+    for name, found in rates.items():
+        yield Figure(f"{what}: {name} against OpenFGA", middle_ratio(found, reference), goal=goal)
+
+
+def _own(
+    stack: ExitStack, questions: Sequence[Question], ours: tuple[Sequence[str], Service], streamed: Sequence[int]
+) -> dict[str, list[Process]]:
+    """The clients of the permission service, by how they ask."""
+    endpoints, service = ours
+    messages = [_message(*each).SerializeToString() for each in enumerate(questions)]
+    ways = [(CHECK, [_request(each).SerializeToString() for each in questions], 0)]
+    ways += [(STREAM, messages, streams) for streams in streamed]
+    return {
+        f"{method.rpartition('/')[2]}{_in_streams(streams)}": [
+            _client(stack, each, method, asked, service.owner, streams) for each in endpoints
+        ]
+        for method, asked, streams in ways
+    }
+
+
+def _in_streams(streams: int) -> str:
+    return f" in {ENDPOINTS * streams} streams" if streams else ""
 
 
 def _client(
-    stack: ExitStack, address: str, method: str, requests: Sequence[bytes], metadata: Sequence[tuple[str, str]] = ()
+    stack: ExitStack,
+    address: str,
+    method: str,
+    requests: Sequence[bytes],
+    metadata: Sequence[tuple[str, str]] = (),
+    streams: int = 0,
 ) -> Process:
     first, *others = requests
-    client = stack.enter_context(process(*load.arguments(address, method, IN_FLIGHT, first, metadata, others)))
+    arguments = load.arguments(address, method, IN_FLIGHT, first, metadata, others, streams=streams)
+    client = stack.enter_context(process(*arguments))
     client.line()
     return client
 
@@ -343,7 +284,7 @@ def _in_process(engine: az.ScopedEngine, questions: Sequence[Question], rounds: 
     return rounds * len(questions) / (time.perf_counter() - begun)
 
 
-def _alternate(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def _alternate(ways: dict[str, Callable[[], object]], rounds: int) -> Iterator[Figure]:
     """The median milliseconds of each way."""
     spent: dict[str, list[float]] = {what: [] for what in ways}
     for number in range(rounds + 1):
@@ -352,7 +293,8 @@ def _alternate(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
             way()
             if number:
                 spent[what].append((time.perf_counter() - begun) * 1e3)
-    return {what: middle(found) for what, found in spent.items()}
+    for what, found in spent.items():
+        yield Figure(what, middle(found), "ms")
 
 
 def _asked(question: Question) -> fga.Tuple:

@@ -49,7 +49,7 @@ def build(runtime: Runtime[PermissionSettings]) -> Parts:
     Report({"platform": engines, "model": models}).observe(runtime.meter)
     questions = SpaceQuestions(States(models, tokens), states, tokens, runtime.clock, log)
     spaces = Spaces(runtime.database, models, acts, authority, tokens, runtime.clock)
-    schemas = Schemas(runtime.database, authority, runtime.clock, log)
+    schemas = Schemas(runtime.database, authority, runtime.clock, log, most)
     ownership = Ownership(runtime.database, acts, claim_code.reader(runtime.settings.first_administrator_code_file))
     servicer = PermissionServicer(
         checks, lookups, watching, relationships, roles, ownership, questions, spaces, schemas, runtime.sealer

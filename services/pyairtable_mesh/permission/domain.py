@@ -12,7 +12,6 @@ from pyairtable_mesh.runtime.errors import (
     Aborted,
     FailedPrecondition,
     InvalidArgument,
-    PermissionDenied,
     PreconditionViolation,
 )
 
@@ -418,17 +417,13 @@ def require_etag(sent: str, stored: str, name: str) -> None:
         raise Aborted(f"{name} has changed since it was read", reason="ETAG_MISMATCH", metadata={"resource": name})
 
 
-def require_within(role: Collection[str], held: Collection[str], resource: Resource) -> None:
-    """`PermissionDenied` when a role would give something at `resource` that its giver does not have there.
+def exceeding(role: Collection[str], held: Collection[str], resource: Resource) -> list[str]:
+    """What a role would give at `resource` that its giver does not have there, in order.
 
     Permissions of types that cannot be found at or below the resource give nothing and do not count.
     """
     below = schema.descendants(resource.type)
-    given = {permission for permission in role if permission.partition(".")[0] in below}
-    if missing := sorted(given - set(held)):
-        words = f"you cannot give {missing[0]} at {resource}: you do not have it there yourself"
-        metadata = {"resource": str(resource), "permission": missing[0], "missing_count": str(len(missing))}
-        raise PermissionDenied(words, reason="GRANT_EXCEEDS_OWN", metadata=metadata)
+    return sorted({permission for permission in role if permission.partition(".")[0] in below}.difference(held))
 
 
 def require_other_owner(leaving: RoleBinding, at_resource: Sequence[RoleBinding]) -> None:

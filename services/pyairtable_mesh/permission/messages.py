@@ -25,7 +25,7 @@ from pyairtable_mesh.permission.domain import (
     SpaceRelationship,
     Subject,
 )
-from pyairtable_mesh.permission.usecases.checks import Circumstances, Effective, Question
+from pyairtable_mesh.permission.usecases.checks import PLAIN, Circumstances, Effective, Question
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, NEWEST, Consistency
 from pyairtable_mesh.permission.usecases.lookups import Part, Place
 from pyairtable_mesh.permission.usecases.roles import Grant, RolePatch
@@ -98,7 +98,8 @@ def context(asked: _HasContext) -> Mapping[str, Any]:
 def circumstances(contextual: Sequence[pb.Relationship], wanted: pb.Consistency) -> Circumstances:
     """What a check is asked under."""
     stored = [relationship(each, f"contextual_relationships[{at}]") for at, each in enumerate(contextual)]
-    return Circumstances(stored, consistency(wanted))
+    seen = consistency(wanted)
+    return Circumstances(stored, seen) if stored or seen is not NEAREST else PLAIN
 
 
 def own_space(name: str) -> str:
@@ -264,13 +265,23 @@ def _step(step: Step) -> pb.ExplanationStep:
 
 def from_effective(effective: Effective, token: str) -> pb.GetEffectivePermissionsResponse:
     """All that a subject may do."""
-    fields = [pb.FieldPermissions(field=field, permissions=verbs) for field, verbs in effective.fields.items()]
     return pb.GetEffectivePermissionsResponse(
         permissions=effective.verbs,
         inherited_permissions=effective.below,
-        field_permissions=fields,
+        field_permissions=[
+            pb.FieldPermissions(field=field, permissions=mask.verbs, conditional_permissions=_conditional(mask))
+            for field, mask in effective.fields.items()
+        ],
         consistency_token=token,
+        conditional_permissions=_conditional(effective),
     )
+
+
+def _conditional(effective: Effective) -> list[pb.ConditionalPermission]:
+    return [
+        pb.ConditionalPermission(permission=permission, missing_context=sorted(missing))
+        for permission, missing in effective.conditional.items()
+    ]
 
 
 def from_relationship(stored: Relationship) -> pb.Relationship:

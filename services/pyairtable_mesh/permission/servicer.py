@@ -124,7 +124,8 @@ class PermissionServicer(StreamingRpcs, SchemaRpcs, permission_pb2_grpc.Permissi
         self, request: pb.GetEffectivePermissionsRequest, context: Any
     ) -> pb.GetEffectivePermissionsResponse:
         given = messages.circumstances(request.contextual_relationships, request.consistency)
-        effective, token = await self._checks.effective(current(), request.resource, request.subject, given)
+        asked = (request.resource, request.subject, given, messages.context(request))
+        effective, token = await self._checks.effective(current(), *asked)
         return messages.from_effective(effective, token)
 
     async def WriteRelationships(

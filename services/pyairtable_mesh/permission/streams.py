@@ -9,7 +9,7 @@ from pyairtable_mesh.permission import messages
 from pyairtable_mesh.permission.cursors import Cursors
 from pyairtable_mesh.permission.models import SpaceRpcs
 from pyairtable_mesh.permission.usecases import past
-from pyairtable_mesh.permission.usecases.checks import Checks, Circumstances, Question
+from pyairtable_mesh.permission.usecases.checks import Checks, Question
 from pyairtable_mesh.permission.usecases.lookups import Lookups, Span
 from pyairtable_mesh.permission.usecases.relationships import Relationships
 from pyairtable_mesh.permission.usecases.watching import Snapshot, Watching
@@ -52,11 +52,10 @@ class StreamingRpcs:
             yield pb.StreamCheckPermissionsResponse(key=request.key, result=answer, consistency_token=token)
 
     async def _answered(self, request: pb.StreamCheckPermissionsRequest) -> tuple[pb.CheckResult, str]:
-        question, consistency = messages.question(request.item), messages.consistency(request.consistency)
+        question, given = messages.question(request.item), messages.circumstances((), request.consistency)
         if space := messages.own_space(request.space):
-            decision, token = await self._in_spaces.answer(space, question, consistency)
+            decision, token = await self._in_spaces.answer(space, question, given.consistency)
         else:
-            given = Circumstances(consistency=consistency)
             decision, token = await self._asking.check(current(), question, given)
         return messages.from_result(decision), token
 

@@ -6,7 +6,7 @@ Each example is a tenant of its own. The clock stands still, and is turned forwa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission import schema
-from pyairtable_mesh.runtime.authorization.facts import Relationship, Term
+from pyairtable_mesh.runtime.authorization.facts import Relationship, Term, Verdict
 from pyairtable_mesh.runtime.authorization.roles import Binding, BindingChange, ScopedChange
 from pyairtable_mesh.runtime.authorizer import PeerAuthorizer
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.replica.authorizer import HERE, ReplicaAuthorizer, claimed_revision
 from pyairtable_mesh.runtime.replica.follower import Follower, Wanted
 from pyairtable_mesh.runtime.replica.replicas import Bounds, Replicas
-from tests.contract.permission.asking import Asking, Listed, Question, Under, message, verdict
+from tests.contract.permission.asking import Asking, Listed, Question, Under, agree, message, verdict
 from tests.contract.permission.serving import bearer, few
 from tests.contract.permission.tenants import (
     EXPIRED,
@@ -103,8 +103,9 @@ async def questions_agree(asking: Asking, world: World, data: st.DataObject) -> 
         world.hold(await asking.check(question, world.under), question, "CheckPermission")
         await explanation_agrees(asking, world, question)
     await lists_agree(asking, world, data.draw(st.sampled_from([*USERS, members(1)])))
-    subject, resource = data.draw(st.sampled_from(USERS)), data.draw(st.sampled_from(world.managed))
-    await effective_permissions_agree(asking, world, resource, subject)
+    resource = data.draw(st.sampled_from(world.managed))
+    for subject in USERS:
+        await effective_permissions_agree(asking, world, resource, subject)
 
 
 async def own_questions_agree(tenant: Tenant, world: World, user: str) -> None:
@@ -171,9 +172,22 @@ async def effective_permissions_agree(asking: Asking, world: World, resource: st
     def verbs(place: str, of: str) -> list[str]:
         return [each.partition(".")[2] for each in held(place, {of})]
 
+    def unsure_agree(told: Iterable[pb.ConditionalPermission], place: str) -> None:
+        missing: dict[str, Verdict] = {each.permission: frozenset(each.missing_context) for each in told}
+        assert all(missing.values()), world.case()
+        for permission in schema.PERMISSIONS:
+            if permission.partition(".")[0] in schema.descendants(kind_of(place)):
+                expected = definition.holds(subject, place, permission)
+                found = missing.pop(permission, expected is True)
+                assert agree(found, expected), world.case()
+        assert not missing, world.case()
+
+    unsure_agree(found.conditional_permissions, resource)
     assert list(found.permissions) == verbs(resource, kind), world.case()
     assert list(found.inherited_permissions) == held(resource, schema.descendants(kind) - {kind}), world.case()
     masks = {each.field: list(each.permissions) for each in found.field_permissions}
+    for each in found.field_permissions:
+        unsure_agree(each.conditional_permissions, each.field)
     if kind == "table":
         for field in FIELDS:
             if definition.parent(field) == resource:

@@ -4,8 +4,7 @@ A change is decided by the state that it begins from, and by no older one. This 
 that very revision, which nobody can move while the change has its tenant's turn; else the evaluator reads the rows.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -131,8 +130,7 @@ class Authority:
         answers: Grants | None = self._at_hand(view, pending)
         if answers is None:
             answers = await self.answers(view, {resource for resource, _ in needs}, [subject], pending)
-        # What the change at hand has made of the revision is not true yet.
-        revision = view.at - 1 if isinstance(view, Change) else answers.revision
+        revision = _decided_at(view, answers)
         for resource, verb in needs:
             if not answers.allowed(subject, str(resource), resource.permission(verb)):
                 visible = answers.allowed(subject, str(resource), resource.permission(schema.READ))
@@ -148,7 +146,8 @@ class Authority:
         if answers is None:
             answers = self._at_hand(view) or await self.answers(view, given, [subject])
         for resource, permissions in given.items():
-            domain.require_within(permissions, answers.effective(subject, str(resource)), resource)
+            if lacked := domain.exceeding(permissions, answers.effective(subject, str(resource)), resource):
+                raise _excess(subject, resource, lacked, _decided_at(view, answers))
 
     def _at_hand(self, view: View, pending: Sequence[Relationship] = ()) -> Grants | None:
         """The engine, where it is at the revision that a change begins from, and the change has written nothing."""
@@ -170,6 +169,19 @@ class Authority:
         tenant = Resource(schema.TENANT, view.tenant_id)
         answers = await self.answers(view, [tenant], [subject])
         return answers.owner_grant(subject, str(tenant)) is not None
+
+
+def _decided_at(view: View, answers: Grants) -> int:
+    # What the change at hand has made of the revision is not true yet.
+    return view.at - 1 if isinstance(view, Change) else answers.revision
+
+
+def _excess(subject: str, resource: Resource, lacked: Sequence[str], revision: int) -> DeniedError:
+    words = f"you cannot give {lacked[0]} at {resource}: you do not have it there yourself"
+    metadata = {"resource": str(resource), "permission": lacked[0], "missing_count": str(len(lacked))}
+    error = DeniedError(words, reason="GRANT_EXCEEDS_OWN", metadata=metadata)
+    error.decision = auditing.Decision(subject, str(resource), lacked[0], "denied", revision=str(revision))
+    return error
 
 
 def _allowed(answers: Grants, subject: str, need: Need, revision: int) -> auditing.Decision:
@@ -195,11 +207,18 @@ def denial(
     return error
 
 
-@contextmanager
-def refusals_recorded(log: DecisionLog, caller: RequestContext) -> Iterator[None]:
-    """Put a denial of the block, which reads, into the decision log before it is passed on."""
-    try:
-        yield
-    except (DeniedError, HiddenError) as refusal:
-        log.take(caller, [refusal.decision])
-        raise
+class RefusalsRecorded:
+    """Puts a denial of its block, which reads, into the decision log. No generator: each check goes through one."""
+
+    __slots__ = ("_caller", "_log")
+
+    def __init__(self, log: DecisionLog, caller: RequestContext) -> None:
+        self._log = log
+        self._caller = caller
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, DeniedError | HiddenError):
+            self._log.take(self._caller, [error.decision])

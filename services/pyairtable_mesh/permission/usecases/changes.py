@@ -12,7 +12,7 @@ from pyairtable_mesh.permission.domain import Changed, Resource, Revision, RoleB
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.platform import State
 from pyairtable_mesh.permission.store import Change
-from pyairtable_mesh.permission.usecases.authority import DeniedError, HiddenError, refusals_recorded
+from pyairtable_mesh.permission.usecases.authority import DeniedError, HiddenError, RefusalsRecorded
 from pyairtable_mesh.permission.usecases.consistency import Tokens
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, Transaction
@@ -101,4 +101,4 @@ class Acts:
 
     def reading(self, caller: RequestContext) -> AbstractContextManager[None]:
         """Put a refusal of the block, which reads, into the decision log before it is passed on."""
-        return refusals_recorded(self._log, caller)
+        return RefusalsRecorded(self._log, caller)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Relationship, Resource, Subject
 from pyairtable_mesh.permission.platform import State, as_relationship, require_context
-from pyairtable_mesh.permission.usecases.authority import DeniedError, HiddenError, denial, refusals_recorded
+from pyairtable_mesh.permission.usecases.authority import DeniedError, HiddenError, RefusalsRecorded, denial
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
 from pyairtable_mesh.permission.usecases.turns import answered
 from pyairtable_mesh.runtime import auditing
@@ -51,13 +51,21 @@ class Circumstances:
             require_context(each, f"contextual_relationships[{index}].condition")
 
 
+PLAIN = Circumstances()
+"""Those of nearly every question."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """All that a subject may do: verbs at the resource, permissions below it, and fields that differ from that."""
+    """All that a subject may do: verbs at the resource, permissions below it, and fields that differ from that.
+
+    `conditional` has what missing context decides, as ``type.verb`` with the names of the context.
+    """
 
     verbs: Sequence[str]
     below: Sequence[str]
-    fields: Mapping[str, Sequence[str]]
+    conditional: Mapping[str, frozenset[str]]
+    fields: Mapping[str, "Effective"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +96,10 @@ class Sight:
         self.state = state
         self.caller = asking.user()
         self.now = now.timestamp()
-        self._assumed = tuple(map(as_relationship, contextual))
-        self._check, self._known = state.engine.check, state.engine.graph.names.handles
+        self._assumed = tuple(map(as_relationship, contextual)) if contextual else ()
+        self._engine, self._known = state.engine, state.engine.graph.names.handles
         self._stored = facts.Circumstances(self.now)
-        self._plain = self.given(_NO_CONTEXT)
+        self._plain = self.given(_NO_CONTEXT) if contextual else self._stored
         if any(each.is_membership for each in contextual):
             tenant = Resource.parse(state.engine.graph.names.texts[state.engine.root])
             self.require(tenant, schema.MANAGE_GROUPS)
@@ -103,13 +111,17 @@ class Sight:
     def decide(self, question: Question) -> Decision:
         """The answer; errors as for a check."""
         resource, verb, subject, context = question
-        given = self._plain if not context else self.given(context)
-        # A name that the engine knows was validated when it was stored.
-        if not subject and resource in self._known and _is_object(resource):
-            return self._check((resource, verb, self.caller), given)
+        given = self.given(context) if context else self._plain
+        # Names that the engine knows were validated when they were stored.
+        if resource in self._known and (not subject or subject in self._known) and _is_object(resource):
+            if not subject or subject == self.caller:
+                return self._engine.check((resource, verb, self.caller), given)
+            self._engine.verb(self._known[resource], verb)
+            if self._engine.check((resource, schema.MANAGE_ACCESS, self.caller), self._stored).allowed:
+                return self._engine.check((resource, verb, subject), given)
         asked = Asked.of(question, self.caller)
         self.require_askable(asked)
-        return self._check(asked.key, given)
+        return self._engine.check(asked.key, given)
 
     def record(self, question: Question, decision: Decision) -> auditing.Decision:
         """The decision as the audit log takes it, with the grant that it came through."""
@@ -148,12 +160,20 @@ class Checks:
 
     async def check(self, caller: RequestContext, question: Question, given: Circumstances) -> tuple[Decision, str]:
         """The answer, and the token of the state that gives it."""
-        with refusals_recorded(self._log, caller):
-            async with self._seen(caller, given) as state:
-                sight = self._sight(state, caller, given)
-                decision = sight.decide(question)
-                self._record(caller, sight, question, decision)
+        state = self._states.at_hand(caller.tenant_id, given.consistency)
+        if state is not None:  # as nearly always: for itself, a context to enter costs as much as the decision
+            decision = self._decided(state, caller, question, given)
+        else:
+            async with self._states.seen(caller.tenant_id, given.consistency) as state:
+                decision = self._decided(state, caller, question, given)
         return decision, self._tokens.of(caller.tenant_id, decision.revision)
+
+    def _decided(self, state: State, caller: RequestContext, question: Question, given: Circumstances) -> Decision:
+        with RefusalsRecorded(self._log, caller):
+            sight = self._sight(state, caller, given)
+            decision = sight.decide(question)
+        self._record(caller, sight, question, decision)
+        return decision
 
     def token(self, caller: RequestContext, revision: int) -> str:
         """The token of a state."""
@@ -182,7 +202,7 @@ class Checks:
 
             return answer
 
-        with refusals_recorded(self._log, caller):
+        with RefusalsRecorded(self._log, caller):
             seen = self._seen(caller, given)
             found, revision = await answered(self._states, caller.tenant_id, seen, questions, asking)
         self._log.take(caller, audited)
@@ -197,7 +217,7 @@ class Checks:
     ) -> tuple[ScopedExplanation, str]:
         """The answer with its reasons. What is above a resource is told to those who may read or manage it."""
         asked = Asked.of(question, caller.user())
-        with refusals_recorded(self._log, caller):
+        with RefusalsRecorded(self._log, caller):
             async with self._seen(caller, given) as state:
                 sight = self._sight(state, caller, given)
                 sight.require_askable(asked)
@@ -207,25 +227,27 @@ class Checks:
         return found, self._tokens.of(caller.tenant_id, found.decision.revision)
 
     async def effective(
-        self, caller: RequestContext, resource: str, subject: str, given: Circumstances
+        self,
+        caller: RequestContext,
+        resource: str,
+        subject: str,
+        given: Circumstances,
+        context: Mapping[str, Any] = _NO_CONTEXT,
     ) -> tuple[Effective, str]:
         """All that the subject may do. ResourceExhausted when too many fields have permissions of their own."""
         asked = Asked.of(Question(resource, schema.READ, subject), caller.user())
-        with refusals_recorded(self._log, caller):
+        with RefusalsRecorded(self._log, caller):
             async with self._seen(caller, given) as state:
                 sight = self._sight(state, caller, given)
                 sight.require_askable(asked)
                 revision, fields = state.revision, _special_fields(state, asked.resource)
 
-                def held(place: str) -> list[str]:
-                    return state.engine.effective(place, asked.subject, sight.given(_NO_CONTEXT))[0]
+                def held(place: str, masks: Mapping[str, Effective]) -> Effective:
+                    sure, unsure = state.engine.effective(place, asked.subject, sight.given(context))
+                    return _effective(place.partition(":")[0], sure, unsure, masks)
 
-                here = held(str(asked.resource))
-                masks = {each: _verbs(held(each), "field") for each in fields}
-        below = schema.descendants(asked.resource.type) - {asked.resource.type}
-        inherited = sorted(permission for permission in here if permission.partition(".")[0] in below)
-        token = self._tokens.of(caller.tenant_id, revision)
-        return Effective(_verbs(here, asked.resource.type), inherited, masks), token
+                found = held(str(asked.resource), {each: held(each, {}) for each in fields})
+        return found, self._tokens.of(caller.tenant_id, revision)
 
     def _seen(self, caller: RequestContext, given: Circumstances) -> AbstractAsyncContextManager[State]:
         at_hand = self._states.at_hand(caller.tenant_id, given.consistency)
@@ -253,5 +275,15 @@ def _special_fields(state: State, resource: Resource) -> list[str]:
     return found
 
 
-def _verbs(held: Iterable[str], resource_type: str) -> list[str]:
-    return sorted(verb for kind, _, verb in (each.partition(".") for each in held) if kind == resource_type)
+def _effective(
+    resource_type: str, sure: Iterable[str], unsure: Mapping[str, frozenset[str]], masks: Mapping[str, Effective]
+) -> Effective:
+    """What is held, as far as it is about the resource's type and those below it."""
+    at_or_below = schema.descendants(resource_type)
+    kinds = [(each, *each.split(".", 1)) for each in sure]
+    return Effective(
+        sorted(verb for _, kind, verb in kinds if kind == resource_type),
+        sorted(each for each, kind, _ in kinds if kind in at_or_below and kind != resource_type),
+        {each: unsure[each] for each in sorted(unsure) if each.partition(".")[0] in at_or_below},
+        masks,
+    )

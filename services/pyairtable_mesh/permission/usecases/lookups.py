@@ -13,7 +13,7 @@ from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.domain import Resource, Subject
 from pyairtable_mesh.permission.held import S
 from pyairtable_mesh.permission.platform import State
-from pyairtable_mesh.permission.usecases.authority import refusals_recorded
+from pyairtable_mesh.permission.usecases.authority import RefusalsRecorded
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import Consistency, States, Tokens
 from pyairtable_mesh.runtime.authorization import Found, Listing, expand_scoped
@@ -112,7 +112,7 @@ class Lookups:
         given.validate(now)
 
         def read(state: State, after: str, limit: int) -> Listing:
-            with refusals_recorded(self._log, caller):
+            with RefusalsRecorded(self._log, caller):
                 sight = Sight(state, caller, now, given.contextual)
                 if subject != sight.caller:
                     sight.require(tenant, schema.MANAGE_ACCESS)
@@ -150,7 +150,7 @@ class Lookups:
         given.validate(now)
 
         def read(state: State, after: str, limit: int) -> Listing:
-            with refusals_recorded(self._log, caller):
+            with RefusalsRecorded(self._log, caller):
                 sight = Sight(state, caller, now, given.contextual)
                 sight.require(resource, schema.MANAGE_ACCESS)
             return state.lookup.subjects(
@@ -173,7 +173,7 @@ class Lookups:
         resource.permission(asked.verb)
         async with self._states.seen(caller.tenant_id, consistency) as state:
             sight = Sight(state, caller, self._clock(), ())
-            with refusals_recorded(self._log, caller):
+            with RefusalsRecorded(self._log, caller):
                 sight.require(resource, schema.MANAGE_ACCESS)
             root = expand_scoped(state.engine, str(resource), asked.verb, sight.now, depth or _DEPTH)
             return root, self._tokens.of(caller.tenant_id, state.revision)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from pyairtable_mesh.permission.domain import SpaceRelationship
 from pyairtable_mesh.permission.spaces import SpaceView, as_relationship
-from pyairtable_mesh.runtime.authorization import RelationEngine
+from pyairtable_mesh.runtime.authorization import RelationEngine, Relationship
 from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.errors import FailedPrecondition, InvalidArgument, PreconditionViolation
 
@@ -16,12 +16,18 @@ async def orphaned(view: SpaceView, tree: Schema) -> AsyncIterator[SpaceRelation
     engine = RelationEngine(tree)
     async for part in view.everything():
         for each in part:
-            stored = as_relationship(each)
-            try:
-                engine.graph.validate(stored)
-                engine.conditions.validate(stored.term, "condition")
-            except InvalidArgument:
+            if not admits(engine, as_relationship(each)):
                 yield each
+
+
+def admits(engine: RelationEngine, stored: Relationship) -> bool:
+    """Whether a relationship has a meaning in an engine's schema."""
+    try:
+        engine.graph.validate(stored)
+        engine.conditions.validate(stored.term, "condition")
+    except InvalidArgument:
+        return False
+    return True
 
 
 async def refuse_orphans(view: SpaceView, tree: Schema) -> None:

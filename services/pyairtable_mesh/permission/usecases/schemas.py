@@ -1,18 +1,21 @@
 """Schemas as such: their versions, what differs between two, and what one would answer. Nothing here is stored."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
 from pyairtable_mesh.permission import schema, spaces
 from pyairtable_mesh.permission.changelog import PLATFORM
 from pyairtable_mesh.permission.domain import ModelSpace, Resource, SchemaVersion, SpaceRelationship
-from pyairtable_mesh.permission.spaces import SpaceView, as_relationship
+from pyairtable_mesh.permission.held import MOST_FACTS
+from pyairtable_mesh.permission.spaces import SpaceState, SpaceView, as_relationship
 from pyairtable_mesh.permission.store import View
-from pyairtable_mesh.permission.usecases.authority import Authority, refusals_recorded
+from pyairtable_mesh.permission.usecases.authority import Authority, RefusalsRecorded
 from pyairtable_mesh.permission.usecases.checks import Question
-from pyairtable_mesh.permission.usecases.orphans import orphaned
+from pyairtable_mesh.permission.usecases.orphans import admits, orphaned
 from pyairtable_mesh.permission.usecases.turns import Turn
 from pyairtable_mesh.runtime.authorization import Change, Circumstances, Decision, RelationEngine, product
 from pyairtable_mesh.runtime.authorization.language.difference import Difference, differences
@@ -20,9 +23,11 @@ from pyairtable_mesh.runtime.authorization.language.syntax import Schema
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database
 from pyairtable_mesh.runtime.decisions import DecisionLog, answer_of
-from pyairtable_mesh.runtime.errors import MeshError, NotFound
+from pyairtable_mesh.runtime.errors import MeshError, NotFound, ResourceExhausted
 
 _APPLIED_AT_ONCE = 100
+_SHARE = 10
+"""A schema is tried with up to a tenth of the facts that engines hold: those of the trial come on top of them."""
 PLATFORM_SCHEMA = SchemaVersion("platform-1", PLATFORM)
 """The product's schema; a release that changes it gives it another name."""
 PLATFORM_SPACE = ModelSpace(PLATFORM, "Platform", PLATFORM_SCHEMA.id)
@@ -57,12 +62,19 @@ class Schemas:
     """Schemas of the caller's tenant, and the product's."""
 
     def __init__(
-        self, database: Database, authority: Authority, clock: Callable[[], datetime], log: DecisionLog
+        self,
+        database: Database,
+        authority: Authority,
+        clock: Callable[[], datetime],
+        log: DecisionLog,
+        most_facts: int = MOST_FACTS,
     ) -> None:
         self._database = database
         self._authority = authority
         self._clock = clock
         self._log = log
+        self._most_tried = most_facts // _SHARE
+        self._trying = asyncio.Lock()
 
     async def get(self, caller: RequestContext, schema_id: str, space: str) -> SchemaVersion:
         """A version, or (without an id) the current one of a space; NotFound where there is none."""
@@ -137,11 +149,25 @@ class Schemas:
         space: str,
     ) -> list[Outcome]:
         """What the schema answers with these relationships and, for those who manage access, a space's stored ones;
-        stored ones that it does not admit are left out. ResourceExhausted where the answers take too long together.
+        stored ones that it does not admit are left out. One space is tried at a time, for the memory that it takes.
+
+        ResourceExhausted EVALUATION_LIMIT for a space that is too large, and where the answers take too long together.
         """
-        engine, turn = RelationEngine(await self._tree(caller, source)), Turn()
-        if space:
-            await self._add_stored(caller, engine, space, turn)
+        tree = await self._tree(caller, source)
+        async with self._trying if space else nullcontext():
+            engine, turn = RelationEngine(tree), Turn()
+            if space:
+                await self._add_stored(caller, engine, space, turn)
+            return await self._try(caller, engine, turn, relationships, assertions)
+
+    async def _try(
+        self,
+        caller: RequestContext,
+        engine: RelationEngine,
+        turn: Turn,
+        relationships: Sequence[SpaceRelationship],
+        assertions: Sequence[Assertion],
+    ) -> list[Outcome]:
         for first in range(0, len(relationships), _APPLIED_AT_ONCE):
             changes = [Change(as_relationship(each)) for each in relationships[first : first + _APPLIED_AT_ONCE]]
             engine.validate(changes, "relationships", first)
@@ -160,16 +186,25 @@ class Schemas:
         async with self._database.read(caller) as connection:
             tenant = Resource(schema.TENANT, caller.tenant_id)
             platform = View(connection, caller.tenant_id, self._clock())
-            with refusals_recorded(self._log, caller):
+            with RefusalsRecorded(self._log, caller):
                 await self._authority.require(platform, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
             view = SpaceView(connection, caller.tenant_id, space, platform.now)
             if await view.space() is None:
                 raise spaces.unknown(space)
-            orphans = {each.key async for each in orphaned(view, engine.schema)}
+            state = SpaceState(engine)
             async for part in view.everything():
-                engine.apply(0, [Change(as_relationship(each)) for each in part if each.key not in orphans])
+                engine.apply(0, [Change(each) for each in map(as_relationship, part) if admits(engine, each)])
+                if state.weight > self._most_tried:
+                    raise self._too_large(space)
                 if turn.over:
                     await turn.pass_on()
+
+    def _too_large(self, space: str) -> ResourceExhausted:
+        words = (
+            f"modelSpaces/{space} has more than the {self._most_tried} facts and names that a schema is tried with: "
+            "leave the space out and name the relationships that matter, or raise PYAIRTABLE_ENGINE_FACTS"
+        )
+        return ResourceExhausted(words, reason="EVALUATION_LIMIT", metadata={"limit": str(self._most_tried)})
 
     async def _tree(self, caller: RequestContext, source: Source) -> Schema:
         if source.text:

@@ -13,7 +13,7 @@ from pyairtable_mesh.permission import changelog, schema
 from pyairtable_mesh.permission.domain import Resource, SpaceRelationship
 from pyairtable_mesh.permission.platform import State
 from pyairtable_mesh.permission.spaces import SpaceState, as_relationship
-from pyairtable_mesh.permission.usecases.authority import refusals_recorded
+from pyairtable_mesh.permission.usecases.authority import RefusalsRecorded
 from pyairtable_mesh.permission.usecases.checks import Question, Sight
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency, States, Tokens
 from pyairtable_mesh.permission.usecases.lookups import Part, Span, parts
@@ -214,7 +214,7 @@ class SpaceQuestions:
     async def _require_manager(self, caller: RequestContext) -> None:
         async with self._platform.seen(caller.tenant_id, NEAREST) as state:
             tenant = Resource(schema.TENANT, caller.tenant_id)
-            with refusals_recorded(self._log, caller):
+            with RefusalsRecorded(self._log, caller):
                 Sight(state, caller, self._clock(), ()).require(tenant, schema.MANAGE_ACCESS)
 
 

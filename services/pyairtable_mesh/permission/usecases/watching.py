@@ -12,7 +12,7 @@ from pyairtable_mesh.permission.feeds import Feed
 from pyairtable_mesh.permission.platform import Loader, State
 from pyairtable_mesh.permission.spaces import SpaceView, unknown
 from pyairtable_mesh.permission.store import View
-from pyairtable_mesh.permission.usecases.authority import Authority, refusals_recorded
+from pyairtable_mesh.permission.usecases.authority import Authority, RefusalsRecorded
 from pyairtable_mesh.permission.usecases.consistency import Tokens
 from pyairtable_mesh.runtime.authorization import dump
 from pyairtable_mesh.runtime.context import RequestContext
@@ -169,7 +169,7 @@ class Watching:
         async with self._database.read(caller) as connection:
             view = View(connection, caller.tenant_id, utc_now())
             tenant = Resource(schema.TENANT, caller.tenant_id)
-            with refusals_recorded(self._log, caller):
+            with RefusalsRecorded(self._log, caller):
                 await self._authority.require(view, caller.user(), [(tenant, schema.MANAGE_ACCESS)])
             if space and await SpaceView(connection, caller.tenant_id, space, view.now).space() is None:
                 raise unknown(space)

@@ -127,14 +127,17 @@ class ScopedEngine(ScopedState):
             return True
         return missing(permission) if held.possible & permission else False
 
-    def effective(self, resource: str, subject: str, given: Circumstances) -> tuple[list[str], list[str]]:
+    def effective(
+        self, resource: str, subject: str, given: Circumstances
+    ) -> tuple[list[str], dict[str, frozenset[str]]]:
         """Every permission that the subject holds at the resource or, where nothing else is said, below it: those
-        held surely and those that missing context decides, as ``type.verb`` in byte order.
+        held surely, and those that missing context decides with its names, as ``type.verb`` in byte order.
         """
         with self.view(given) as view:
             names = self.graph.names
-            held, _ = self.held_in(view, names.subject(subject, "subject"), names.object(resource, "resource"))
-        return self.policy.names(held.sure), self.policy.names(held.possible & ~held.sure)
+            held, missing = self.held_in(view, names.subject(subject, "subject"), names.object(resource, "resource"))
+        unsure = self.policy.names(held.possible & ~held.sure)
+        return self.policy.names(held.sure), {each: missing(self.policy.mask([each])) for each in unsure}
 
     def exceptions(self, resource: str, type_name: str) -> list[str]:
         """The children of a resource, of one type, that have bindings or a scope mode of their own, in byte order:

@@ -7,11 +7,12 @@ wrapper. Neighbouring gates share a coroutine, and a check that need not wait is
 concern would cost every call.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -126,6 +127,34 @@ async def _prepended(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]
         yield message
 
 
+class _Writer:
+    """Writes the messages of a stream, each while the next one is made or waited for: where the next question has come
+    already, its answer does not wait for the one before to be on its way. One is under way at most, as gRPC wants it,
+    so that a caller who does not read holds the stream up one message later.
+    """
+
+    def __init__(self, rpc: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._rpc = rpc
+        self._writing: asyncio.Task[None] | None = None
+
+    async def write(self, message: Any) -> None:
+        """Begin to write a message, when the one before is written; raises what that one's writing did."""
+        if self._writing is not None:
+            await self._writing
+        self._writing = asyncio.create_task(self._rpc.write(message))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """What was made before the stream failed still reaches the caller; what is cancelled waits for nobody."""
+        if self._writing is None:
+            return
+        if kind is asyncio.CancelledError:
+            self._writing.cancel()
+        await asyncio.gather(self._writing, return_exceptions=kind is not None)
+
+
 def behaviour(method: Method, function: Callable[..., Any]) -> Proceed:
     """The innermost step: run the servicer's own function, whatever its kind."""
 
@@ -137,9 +166,10 @@ def behaviour(method: Method, function: Callable[..., Any]) -> Proceed:
         return response
 
     async def stream(call: Call) -> None:
-        async with aclosing(function(call.request if call.requests is None else call.requests, call.rpc)) as messages:
+        made = function(call.request if call.requests is None else call.requests, call.rpc)
+        async with aclosing(made) as messages, _Writer(call.rpc) as writer:
             async for message in messages:
-                await call.rpc.write(message)
+                await writer.write(message)
 
     return stream if method.response_streaming else unary
 

@@ -67,6 +67,22 @@ async def test_who_may_ask_about_another(permissions: Permissions, role: str, er
             await allowed(permissions, BOB, question)
 
 
+@pytest.mark.parametrize("subject", [BOB, CAROL])
+@pytest.mark.parametrize("by", [ALICE, BOB])
+async def test_what_the_schema_does_not_have_is_said_to_whoever_asks_about_another(
+    permissions: Permissions, by: str, subject: str
+) -> None:
+    await permissions.grant(ALICE, "editor", BASE, BOB)  # so that the engine knows him, and not Carol
+    for question, reason in (
+        (Question(TABLE, "bake", subject), "UNKNOWN_PERMISSION"),
+        (Question(GROUP, "read", f"{subject}#member"), "UNKNOWN_RELATION"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            await allowed(permissions, by, question)
+        assert caught.value.reason == reason
+        assert "bake" in str(caught.value) or "member" in str(caught.value)
+
+
 async def test_a_batch_holds_answers_and_errors_apart(permissions: Permissions) -> None:
     questions = [Question(TABLE, "read"), Question("table:", "read"), Question(TABLE, "read", ALICE)]
     results, token = await permissions.checks.batch(caller(BOB), questions, Circumstances())

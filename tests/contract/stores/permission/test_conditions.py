@@ -1,6 +1,7 @@
 """Role bindings and memberships under a condition: kept as they were given, and worth nothing where nobody is sure."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pyairtable_mesh.permission import messages
 from pyairtable_mesh.permission.domain import Filter, Operation, Relationship, ScopeMode
 from pyairtable_mesh.permission.engines import Engines
 from pyairtable_mesh.permission.platform import Loader
-from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
+from pyairtable_mesh.permission.usecases.checks import Circumstances, Effective, Question
 from pyairtable_mesh.permission.usecases.consistency import NEAREST, Consistency
 from pyairtable_mesh.permission.usecases.lookups import Lookups, Span
 from pyairtable_mesh.permission.usecases.roles import Wanted
@@ -255,8 +256,29 @@ async def test_lists_say_what_hangs_on_missing_context(permissions: Permissions)
     parts = [part async for part in lookups.subjects(caller(ALICE), asking, "user", "", Circumstances(), Span())]
     found = {each.reference: each.missing for part in parts for each in part.entries}
     assert found == {ALICE: frozenset(), BOB: frozenset({"address"}), CAROL: frozenset()}
-    effective, _ = await permissions.checks.effective(caller(BOB), TABLE, "", Circumstances())
-    assert (effective.verbs, effective.below) == ([], [])
+
+
+async def test_effective_permissions_tell_what_hangs_on_missing_context(permissions: Permissions) -> None:
+    await by_membership(permissions)
+    field = ref("field")
+    await permissions.write(ALICE, (Operation.CREATE, link(field, TABLE)))
+    await permissions.grant(ALICE, "viewer", field, BOB, **HERE)
+    address = frozenset({"address"})
+
+    async def effective(context: Mapping[str, Any]) -> Effective:
+        found, _ = await permissions.checks.effective(caller(BOB), TABLE, "", Circumstances(), context)
+        return found
+
+    below = ["field.read", "record.read", "view.read"]
+    unsure = await effective({})
+    assert (unsure.verbs, unsure.below) == ([], [])
+    assert unsure.conditional == dict.fromkeys([*below, "table.read"], address)
+    assert unsure.fields == {field: Effective([], [], {"field.read": address}, {})}
+    inside = await effective(INSIDE)
+    assert (inside.verbs, inside.below, inside.conditional) == (["read"], below, {})
+    assert inside.fields == {field: Effective(["read"], [], {}, {})}
+    outside = await effective(OUTSIDE)
+    assert (outside.verbs, outside.below, outside.conditional) == ([], [], {})
 
 
 async def test_events_and_the_audit_log_tell_of_it(permissions: Permissions) -> None:

@@ -305,6 +305,21 @@ async def test_an_act_is_audited_with_the_grant_that_allowed_it_and_its_refusal_
     assert denied.revision == "4"
 
 
+async def test_who_gives_more_than_it_has_is_audited_with_what_it_lacks(permissions: Permissions) -> None:
+    manager = await permissions.define_role("Manager", "base.read", "base.manage_access")
+    await permissions.grant(ALICE, manager, BASE, BOB)
+    await _refused(permissions.grant(BOB, "editor", BASE, CAROL))
+    (denied,) = await _refusals(permissions)
+    assert denied.details == {"reason": "GRANT_EXCEEDS_OWN", "permission": denied.authorization.permission}
+    assert denied.authorization == audit_pb2.AuthorizationDecision(
+        subject=BOB,
+        resource=BASE,
+        permission="field.edit",
+        answer=audit_pb2.AUTHORIZATION_ANSWER_DENIED,
+        revision="4",
+    )
+
+
 MODEL = """
 model
   schema 1.1

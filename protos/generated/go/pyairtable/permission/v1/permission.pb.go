@@ -653,7 +653,7 @@ func (x SchemaDifference_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SchemaDifference_Kind.Descriptor instead.
 func (SchemaDifference_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{84, 0}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{85, 0}
 }
 
 // The state of the data that a read must see.
@@ -5606,9 +5606,11 @@ type FieldPermissions struct {
 	// The field, `field:fld…`.
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
 	// The verbs, in byte order.
-	Permissions   []string `protobuf:"bytes,2,rep,name=permissions,proto3" json:"permissions,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Permissions []string `protobuf:"bytes,2,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	// What missing context decides.
+	ConditionalPermissions []*ConditionalPermission `protobuf:"bytes,3,rep,name=conditional_permissions,json=conditionalPermissions,proto3" json:"conditional_permissions,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *FieldPermissions) Reset() {
@@ -5655,6 +5657,68 @@ func (x *FieldPermissions) GetPermissions() []string {
 	return nil
 }
 
+func (x *FieldPermissions) GetConditionalPermissions() []*ConditionalPermission {
+	if x != nil {
+		return x.ConditionalPermissions
+	}
+	return nil
+}
+
+// A permission that is held or not as context decides that the request lacks.
+type ConditionalPermission struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The permission, `type.verb`.
+	Permission string `protobuf:"bytes,1,opt,name=permission,proto3" json:"permission,omitempty"`
+	// The names of the parameters that are missing, in byte order.
+	MissingContext []string `protobuf:"bytes,2,rep,name=missing_context,json=missingContext,proto3" json:"missing_context,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ConditionalPermission) Reset() {
+	*x = ConditionalPermission{}
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConditionalPermission) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConditionalPermission) ProtoMessage() {}
+
+func (x *ConditionalPermission) ProtoReflect() protoreflect.Message {
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConditionalPermission.ProtoReflect.Descriptor instead.
+func (*ConditionalPermission) Descriptor() ([]byte, []int) {
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *ConditionalPermission) GetPermission() string {
+	if x != nil {
+		return x.Permission
+	}
+	return ""
+}
+
+func (x *ConditionalPermission) GetMissingContext() []string {
+	if x != nil {
+		return x.MissingContext
+	}
+	return nil
+}
+
 // All that a subject may do on a resource.
 type GetEffectivePermissionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5667,13 +5731,15 @@ type GetEffectivePermissionsResponse struct {
 	FieldPermissions []*FieldPermissions `protobuf:"bytes,3,rep,name=field_permissions,json=fieldPermissions,proto3" json:"field_permissions,omitempty"`
 	// Stands for the state of the data that the answer was made from.
 	ConsistencyToken string `protobuf:"bytes,4,opt,name=consistency_token,json=consistencyToken,proto3" json:"consistency_token,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What missing context decides, on the resource and below it, in byte order.
+	ConditionalPermissions []*ConditionalPermission `protobuf:"bytes,5,rep,name=conditional_permissions,json=conditionalPermissions,proto3" json:"conditional_permissions,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *GetEffectivePermissionsResponse) Reset() {
 	*x = GetEffectivePermissionsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5685,7 +5751,7 @@ func (x *GetEffectivePermissionsResponse) String() string {
 func (*GetEffectivePermissionsResponse) ProtoMessage() {}
 
 func (x *GetEffectivePermissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[70]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5698,7 +5764,7 @@ func (x *GetEffectivePermissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectivePermissionsResponse.ProtoReflect.Descriptor instead.
 func (*GetEffectivePermissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{70}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetEffectivePermissionsResponse) GetPermissions() []string {
@@ -5729,6 +5795,13 @@ func (x *GetEffectivePermissionsResponse) GetConsistencyToken() string {
 	return ""
 }
 
+func (x *GetEffectivePermissionsResponse) GetConditionalPermissions() []*ConditionalPermission {
+	if x != nil {
+		return x.ConditionalPermissions
+	}
+	return nil
+}
+
 // A schema with relationships and revisions of its own.
 type ModelSpace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5748,7 +5821,7 @@ type ModelSpace struct {
 
 func (x *ModelSpace) Reset() {
 	*x = ModelSpace{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5760,7 +5833,7 @@ func (x *ModelSpace) String() string {
 func (*ModelSpace) ProtoMessage() {}
 
 func (x *ModelSpace) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[71]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5773,7 +5846,7 @@ func (x *ModelSpace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelSpace.ProtoReflect.Descriptor instead.
 func (*ModelSpace) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{71}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ModelSpace) GetName() string {
@@ -5830,7 +5903,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5842,7 +5915,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[72]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5855,7 +5928,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{72}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Schema) GetName() string {
@@ -5906,7 +5979,7 @@ type CreateModelSpaceRequest struct {
 
 func (x *CreateModelSpaceRequest) Reset() {
 	*x = CreateModelSpaceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5918,7 +5991,7 @@ func (x *CreateModelSpaceRequest) String() string {
 func (*CreateModelSpaceRequest) ProtoMessage() {}
 
 func (x *CreateModelSpaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[73]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5931,7 +6004,7 @@ func (x *CreateModelSpaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateModelSpaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateModelSpaceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{73}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *CreateModelSpaceRequest) GetModelSpace() *ModelSpace {
@@ -5959,7 +6032,7 @@ type GetModelSpaceRequest struct {
 
 func (x *GetModelSpaceRequest) Reset() {
 	*x = GetModelSpaceRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5971,7 +6044,7 @@ func (x *GetModelSpaceRequest) String() string {
 func (*GetModelSpaceRequest) ProtoMessage() {}
 
 func (x *GetModelSpaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[74]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5984,7 +6057,7 @@ func (x *GetModelSpaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetModelSpaceRequest.ProtoReflect.Descriptor instead.
 func (*GetModelSpaceRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{74}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GetModelSpaceRequest) GetName() string {
@@ -6007,7 +6080,7 @@ type ListModelSpacesRequest struct {
 
 func (x *ListModelSpacesRequest) Reset() {
 	*x = ListModelSpacesRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6019,7 +6092,7 @@ func (x *ListModelSpacesRequest) String() string {
 func (*ListModelSpacesRequest) ProtoMessage() {}
 
 func (x *ListModelSpacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[75]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6032,7 +6105,7 @@ func (x *ListModelSpacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelSpacesRequest.ProtoReflect.Descriptor instead.
 func (*ListModelSpacesRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{75}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListModelSpacesRequest) GetPageSize() int32 {
@@ -6062,7 +6135,7 @@ type ListModelSpacesResponse struct {
 
 func (x *ListModelSpacesResponse) Reset() {
 	*x = ListModelSpacesResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6074,7 +6147,7 @@ func (x *ListModelSpacesResponse) String() string {
 func (*ListModelSpacesResponse) ProtoMessage() {}
 
 func (x *ListModelSpacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[76]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6087,7 +6160,7 @@ func (x *ListModelSpacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelSpacesResponse.ProtoReflect.Descriptor instead.
 func (*ListModelSpacesResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{76}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListModelSpacesResponse) GetModelSpaces() []*ModelSpace {
@@ -6117,7 +6190,7 @@ type GetSchemaRequest struct {
 
 func (x *GetSchemaRequest) Reset() {
 	*x = GetSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6129,7 +6202,7 @@ func (x *GetSchemaRequest) String() string {
 func (*GetSchemaRequest) ProtoMessage() {}
 
 func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[77]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6142,7 +6215,7 @@ func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSchemaRequest.ProtoReflect.Descriptor instead.
 func (*GetSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{77}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *GetSchemaRequest) GetName() string {
@@ -6174,7 +6247,7 @@ type ListSchemaVersionsRequest struct {
 
 func (x *ListSchemaVersionsRequest) Reset() {
 	*x = ListSchemaVersionsRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6186,7 +6259,7 @@ func (x *ListSchemaVersionsRequest) String() string {
 func (*ListSchemaVersionsRequest) ProtoMessage() {}
 
 func (x *ListSchemaVersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[78]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6199,7 +6272,7 @@ func (x *ListSchemaVersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchemaVersionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSchemaVersionsRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{78}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListSchemaVersionsRequest) GetPageSize() int32 {
@@ -6236,7 +6309,7 @@ type ListSchemaVersionsResponse struct {
 
 func (x *ListSchemaVersionsResponse) Reset() {
 	*x = ListSchemaVersionsResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6248,7 +6321,7 @@ func (x *ListSchemaVersionsResponse) String() string {
 func (*ListSchemaVersionsResponse) ProtoMessage() {}
 
 func (x *ListSchemaVersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[79]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6261,7 +6334,7 @@ func (x *ListSchemaVersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchemaVersionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSchemaVersionsResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{79}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListSchemaVersionsResponse) GetSchemas() []*Schema {
@@ -6295,7 +6368,7 @@ type WriteSchemaRequest struct {
 
 func (x *WriteSchemaRequest) Reset() {
 	*x = WriteSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6307,7 +6380,7 @@ func (x *WriteSchemaRequest) String() string {
 func (*WriteSchemaRequest) ProtoMessage() {}
 
 func (x *WriteSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[80]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6320,7 +6393,7 @@ func (x *WriteSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSchemaRequest.ProtoReflect.Descriptor instead.
 func (*WriteSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{80}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *WriteSchemaRequest) GetSpace() string {
@@ -6364,7 +6437,7 @@ type WriteSchemaResponse struct {
 
 func (x *WriteSchemaResponse) Reset() {
 	*x = WriteSchemaResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6376,7 +6449,7 @@ func (x *WriteSchemaResponse) String() string {
 func (*WriteSchemaResponse) ProtoMessage() {}
 
 func (x *WriteSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[81]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6389,7 +6462,7 @@ func (x *WriteSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteSchemaResponse.ProtoReflect.Descriptor instead.
 func (*WriteSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{81}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *WriteSchemaResponse) GetSchema() *Schema {
@@ -6422,7 +6495,7 @@ type SchemaSource struct {
 
 func (x *SchemaSource) Reset() {
 	*x = SchemaSource{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6434,7 +6507,7 @@ func (x *SchemaSource) String() string {
 func (*SchemaSource) ProtoMessage() {}
 
 func (x *SchemaSource) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[82]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6447,7 +6520,7 @@ func (x *SchemaSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaSource.ProtoReflect.Descriptor instead.
 func (*SchemaSource) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{82}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *SchemaSource) GetSource() isSchemaSource_Source {
@@ -6506,7 +6579,7 @@ type DiffSchemasRequest struct {
 
 func (x *DiffSchemasRequest) Reset() {
 	*x = DiffSchemasRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6518,7 +6591,7 @@ func (x *DiffSchemasRequest) String() string {
 func (*DiffSchemasRequest) ProtoMessage() {}
 
 func (x *DiffSchemasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[83]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6531,7 +6604,7 @@ func (x *DiffSchemasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSchemasRequest.ProtoReflect.Descriptor instead.
 func (*DiffSchemasRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{83}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *DiffSchemasRequest) GetBefore() *SchemaSource {
@@ -6568,7 +6641,7 @@ type SchemaDifference struct {
 
 func (x *SchemaDifference) Reset() {
 	*x = SchemaDifference{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[84]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6580,7 +6653,7 @@ func (x *SchemaDifference) String() string {
 func (*SchemaDifference) ProtoMessage() {}
 
 func (x *SchemaDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[84]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6593,7 +6666,7 @@ func (x *SchemaDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaDifference.ProtoReflect.Descriptor instead.
 func (*SchemaDifference) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{84}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *SchemaDifference) GetKind() SchemaDifference_Kind {
@@ -6642,7 +6715,7 @@ type DiffSchemasResponse struct {
 
 func (x *DiffSchemasResponse) Reset() {
 	*x = DiffSchemasResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[85]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6654,7 +6727,7 @@ func (x *DiffSchemasResponse) String() string {
 func (*DiffSchemasResponse) ProtoMessage() {}
 
 func (x *DiffSchemasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[85]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6667,7 +6740,7 @@ func (x *DiffSchemasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSchemasResponse.ProtoReflect.Descriptor instead.
 func (*DiffSchemasResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{85}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *DiffSchemasResponse) GetDifferences() []*SchemaDifference {
@@ -6690,7 +6763,7 @@ type SchemaAssertion struct {
 
 func (x *SchemaAssertion) Reset() {
 	*x = SchemaAssertion{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[86]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6702,7 +6775,7 @@ func (x *SchemaAssertion) String() string {
 func (*SchemaAssertion) ProtoMessage() {}
 
 func (x *SchemaAssertion) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[86]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6715,7 +6788,7 @@ func (x *SchemaAssertion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaAssertion.ProtoReflect.Descriptor instead.
 func (*SchemaAssertion) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{86}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *SchemaAssertion) GetCheck() *CheckItem {
@@ -6749,7 +6822,7 @@ type TestSchemaRequest struct {
 
 func (x *TestSchemaRequest) Reset() {
 	*x = TestSchemaRequest{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[87]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6761,7 +6834,7 @@ func (x *TestSchemaRequest) String() string {
 func (*TestSchemaRequest) ProtoMessage() {}
 
 func (x *TestSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[87]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6774,7 +6847,7 @@ func (x *TestSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSchemaRequest.ProtoReflect.Descriptor instead.
 func (*TestSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{87}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *TestSchemaRequest) GetSchema() *SchemaSource {
@@ -6820,7 +6893,7 @@ type AssertionResult struct {
 
 func (x *AssertionResult) Reset() {
 	*x = AssertionResult{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[88]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6832,7 +6905,7 @@ func (x *AssertionResult) String() string {
 func (*AssertionResult) ProtoMessage() {}
 
 func (x *AssertionResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[88]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6845,7 +6918,7 @@ func (x *AssertionResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssertionResult.ProtoReflect.Descriptor instead.
 func (*AssertionResult) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{88}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *AssertionResult) GetPassed() bool {
@@ -6882,7 +6955,7 @@ type TestSchemaResponse struct {
 
 func (x *TestSchemaResponse) Reset() {
 	*x = TestSchemaResponse{}
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[89]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6894,7 +6967,7 @@ func (x *TestSchemaResponse) String() string {
 func (*TestSchemaResponse) ProtoMessage() {}
 
 func (x *TestSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[89]
+	mi := &file_pyairtable_permission_v1_permission_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6907,7 +6980,7 @@ func (x *TestSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSchemaResponse.ProtoReflect.Descriptor instead.
 func (*TestSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{89}
+	return file_pyairtable_permission_v1_permission_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *TestSchemaResponse) GetResults() []*AssertionResult {
@@ -7355,15 +7428,22 @@ const file_pyairtable_permission_v1_permission_proto_rawDesc = "" +
 	"\acontext\x18\x03 \x01(\v2\x17.google.protobuf.StructBH\xe2A\x01\x01\xbaHA\xba\x01>\n" +
 	"\fcontext.size\x12\x1bmust have at most 64 fields\x1a\x11this.size() <= 64R\acontext\x12o\n" +
 	"\x18contextual_relationships\x18\x04 \x03(\v2&.pyairtable.permission.v1.RelationshipB\f\xe2A\x01\x01\xbaH\x05\x92\x01\x02\x10dR\x17contextualRelationships\x12M\n" +
-	"\vconsistency\x18\x05 \x01(\v2%.pyairtable.permission.v1.ConsistencyB\x04\xe2A\x01\x01R\vconsistency\"J\n" +
+	"\vconsistency\x18\x05 \x01(\v2%.pyairtable.permission.v1.ConsistencyB\x04\xe2A\x01\x01R\vconsistency\"\xb4\x01\n" +
 	"\x10FieldPermissions\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
-	"\vpermissions\x18\x02 \x03(\tR\vpermissions\"\xfe\x01\n" +
+	"\vpermissions\x18\x02 \x03(\tR\vpermissions\x12h\n" +
+	"\x17conditional_permissions\x18\x03 \x03(\v2/.pyairtable.permission.v1.ConditionalPermissionR\x16conditionalPermissions\"`\n" +
+	"\x15ConditionalPermission\x12\x1e\n" +
+	"\n" +
+	"permission\x18\x01 \x01(\tR\n" +
+	"permission\x12'\n" +
+	"\x0fmissing_context\x18\x02 \x03(\tR\x0emissingContext\"\xe8\x02\n" +
 	"\x1fGetEffectivePermissionsResponse\x12 \n" +
 	"\vpermissions\x18\x01 \x03(\tR\vpermissions\x123\n" +
 	"\x15inherited_permissions\x18\x02 \x03(\tR\x14inheritedPermissions\x12W\n" +
 	"\x11field_permissions\x18\x03 \x03(\v2*.pyairtable.permission.v1.FieldPermissionsR\x10fieldPermissions\x12+\n" +
-	"\x11consistency_token\x18\x04 \x01(\tR\x10consistencyToken\"\x8b\x03\n" +
+	"\x11consistency_token\x18\x04 \x01(\tR\x10consistencyToken\x12h\n" +
+	"\x17conditional_permissions\x18\x05 \x03(\v2/.pyairtable.permission.v1.ConditionalPermissionR\x16conditionalPermissions\"\x8b\x03\n" +
 	"\n" +
 	"ModelSpace\x12T\n" +
 	"\x04name\x18\x01 \x01(\tB@\xe2A\x01\b\xbaH9\xd8\x01\x01r422^modelSpaces/(platform|spc[0-9a-hjkmnp-tv-z]{26})$R\x04name\x12E\n" +
@@ -7558,7 +7638,7 @@ func file_pyairtable_permission_v1_permission_proto_rawDescGZIP() []byte {
 }
 
 var file_pyairtable_permission_v1_permission_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_pyairtable_permission_v1_permission_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
+var file_pyairtable_permission_v1_permission_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
 var file_pyairtable_permission_v1_permission_proto_goTypes = []any{
 	(ErrorReason)(0),                        // 0: pyairtable.permission.v1.ErrorReason
 	(ScopeMode)(0),                          // 1: pyairtable.permission.v1.ScopeMode
@@ -7639,54 +7719,55 @@ var file_pyairtable_permission_v1_permission_proto_goTypes = []any{
 	(*SetInheritanceResponse)(nil),          // 76: pyairtable.permission.v1.SetInheritanceResponse
 	(*GetEffectivePermissionsRequest)(nil),  // 77: pyairtable.permission.v1.GetEffectivePermissionsRequest
 	(*FieldPermissions)(nil),                // 78: pyairtable.permission.v1.FieldPermissions
-	(*GetEffectivePermissionsResponse)(nil), // 79: pyairtable.permission.v1.GetEffectivePermissionsResponse
-	(*ModelSpace)(nil),                      // 80: pyairtable.permission.v1.ModelSpace
-	(*Schema)(nil),                          // 81: pyairtable.permission.v1.Schema
-	(*CreateModelSpaceRequest)(nil),         // 82: pyairtable.permission.v1.CreateModelSpaceRequest
-	(*GetModelSpaceRequest)(nil),            // 83: pyairtable.permission.v1.GetModelSpaceRequest
-	(*ListModelSpacesRequest)(nil),          // 84: pyairtable.permission.v1.ListModelSpacesRequest
-	(*ListModelSpacesResponse)(nil),         // 85: pyairtable.permission.v1.ListModelSpacesResponse
-	(*GetSchemaRequest)(nil),                // 86: pyairtable.permission.v1.GetSchemaRequest
-	(*ListSchemaVersionsRequest)(nil),       // 87: pyairtable.permission.v1.ListSchemaVersionsRequest
-	(*ListSchemaVersionsResponse)(nil),      // 88: pyairtable.permission.v1.ListSchemaVersionsResponse
-	(*WriteSchemaRequest)(nil),              // 89: pyairtable.permission.v1.WriteSchemaRequest
-	(*WriteSchemaResponse)(nil),             // 90: pyairtable.permission.v1.WriteSchemaResponse
-	(*SchemaSource)(nil),                    // 91: pyairtable.permission.v1.SchemaSource
-	(*DiffSchemasRequest)(nil),              // 92: pyairtable.permission.v1.DiffSchemasRequest
-	(*SchemaDifference)(nil),                // 93: pyairtable.permission.v1.SchemaDifference
-	(*DiffSchemasResponse)(nil),             // 94: pyairtable.permission.v1.DiffSchemasResponse
-	(*SchemaAssertion)(nil),                 // 95: pyairtable.permission.v1.SchemaAssertion
-	(*TestSchemaRequest)(nil),               // 96: pyairtable.permission.v1.TestSchemaRequest
-	(*AssertionResult)(nil),                 // 97: pyairtable.permission.v1.AssertionResult
-	(*TestSchemaResponse)(nil),              // 98: pyairtable.permission.v1.TestSchemaResponse
-	(*structpb.Struct)(nil),                 // 99: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),           // 100: google.protobuf.Timestamp
-	(*status.Status)(nil),                   // 101: google.rpc.Status
-	(*durationpb.Duration)(nil),             // 102: google.protobuf.Duration
-	(*fieldmaskpb.FieldMask)(nil),           // 103: google.protobuf.FieldMask
+	(*ConditionalPermission)(nil),           // 79: pyairtable.permission.v1.ConditionalPermission
+	(*GetEffectivePermissionsResponse)(nil), // 80: pyairtable.permission.v1.GetEffectivePermissionsResponse
+	(*ModelSpace)(nil),                      // 81: pyairtable.permission.v1.ModelSpace
+	(*Schema)(nil),                          // 82: pyairtable.permission.v1.Schema
+	(*CreateModelSpaceRequest)(nil),         // 83: pyairtable.permission.v1.CreateModelSpaceRequest
+	(*GetModelSpaceRequest)(nil),            // 84: pyairtable.permission.v1.GetModelSpaceRequest
+	(*ListModelSpacesRequest)(nil),          // 85: pyairtable.permission.v1.ListModelSpacesRequest
+	(*ListModelSpacesResponse)(nil),         // 86: pyairtable.permission.v1.ListModelSpacesResponse
+	(*GetSchemaRequest)(nil),                // 87: pyairtable.permission.v1.GetSchemaRequest
+	(*ListSchemaVersionsRequest)(nil),       // 88: pyairtable.permission.v1.ListSchemaVersionsRequest
+	(*ListSchemaVersionsResponse)(nil),      // 89: pyairtable.permission.v1.ListSchemaVersionsResponse
+	(*WriteSchemaRequest)(nil),              // 90: pyairtable.permission.v1.WriteSchemaRequest
+	(*WriteSchemaResponse)(nil),             // 91: pyairtable.permission.v1.WriteSchemaResponse
+	(*SchemaSource)(nil),                    // 92: pyairtable.permission.v1.SchemaSource
+	(*DiffSchemasRequest)(nil),              // 93: pyairtable.permission.v1.DiffSchemasRequest
+	(*SchemaDifference)(nil),                // 94: pyairtable.permission.v1.SchemaDifference
+	(*DiffSchemasResponse)(nil),             // 95: pyairtable.permission.v1.DiffSchemasResponse
+	(*SchemaAssertion)(nil),                 // 96: pyairtable.permission.v1.SchemaAssertion
+	(*TestSchemaRequest)(nil),               // 97: pyairtable.permission.v1.TestSchemaRequest
+	(*AssertionResult)(nil),                 // 98: pyairtable.permission.v1.AssertionResult
+	(*TestSchemaResponse)(nil),              // 99: pyairtable.permission.v1.TestSchemaResponse
+	(*structpb.Struct)(nil),                 // 100: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),           // 101: google.protobuf.Timestamp
+	(*status.Status)(nil),                   // 102: google.rpc.Status
+	(*durationpb.Duration)(nil),             // 103: google.protobuf.Duration
+	(*fieldmaskpb.FieldMask)(nil),           // 104: google.protobuf.FieldMask
 }
 var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
-	99,  // 0: pyairtable.permission.v1.ConditionReference.context:type_name -> google.protobuf.Struct
+	100, // 0: pyairtable.permission.v1.ConditionReference.context:type_name -> google.protobuf.Struct
 	10,  // 1: pyairtable.permission.v1.Relationship.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	100, // 2: pyairtable.permission.v1.Relationship.expire_time:type_name -> google.protobuf.Timestamp
+	101, // 2: pyairtable.permission.v1.Relationship.expire_time:type_name -> google.protobuf.Timestamp
 	2,   // 3: pyairtable.permission.v1.RelationshipUpdate.operation:type_name -> pyairtable.permission.v1.RelationshipUpdate.Operation
 	11,  // 4: pyairtable.permission.v1.RelationshipUpdate.relationship:type_name -> pyairtable.permission.v1.Relationship
 	3,   // 5: pyairtable.permission.v1.Precondition.operation:type_name -> pyairtable.permission.v1.Precondition.Operation
 	13,  // 6: pyairtable.permission.v1.Precondition.filter:type_name -> pyairtable.permission.v1.RelationshipFilter
-	100, // 7: pyairtable.permission.v1.Role.create_time:type_name -> google.protobuf.Timestamp
-	100, // 8: pyairtable.permission.v1.Role.update_time:type_name -> google.protobuf.Timestamp
+	101, // 7: pyairtable.permission.v1.Role.create_time:type_name -> google.protobuf.Timestamp
+	101, // 8: pyairtable.permission.v1.Role.update_time:type_name -> google.protobuf.Timestamp
 	10,  // 9: pyairtable.permission.v1.RoleBinding.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	100, // 10: pyairtable.permission.v1.RoleBinding.expire_time:type_name -> google.protobuf.Timestamp
-	100, // 11: pyairtable.permission.v1.RoleBinding.create_time:type_name -> google.protobuf.Timestamp
+	101, // 10: pyairtable.permission.v1.RoleBinding.expire_time:type_name -> google.protobuf.Timestamp
+	101, // 11: pyairtable.permission.v1.RoleBinding.create_time:type_name -> google.protobuf.Timestamp
 	4,   // 12: pyairtable.permission.v1.Decision.result:type_name -> pyairtable.permission.v1.Decision.Result
 	5,   // 13: pyairtable.permission.v1.ExplanationStep.kind:type_name -> pyairtable.permission.v1.ExplanationStep.Kind
-	99,  // 14: pyairtable.permission.v1.CheckPermissionRequest.context:type_name -> google.protobuf.Struct
+	100, // 14: pyairtable.permission.v1.CheckPermissionRequest.context:type_name -> google.protobuf.Struct
 	11,  // 15: pyairtable.permission.v1.CheckPermissionRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 16: pyairtable.permission.v1.CheckPermissionRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	17,  // 17: pyairtable.permission.v1.CheckPermissionResponse.decision:type_name -> pyairtable.permission.v1.Decision
-	99,  // 18: pyairtable.permission.v1.CheckItem.context:type_name -> google.protobuf.Struct
+	100, // 18: pyairtable.permission.v1.CheckItem.context:type_name -> google.protobuf.Struct
 	17,  // 19: pyairtable.permission.v1.CheckResult.decision:type_name -> pyairtable.permission.v1.Decision
-	101, // 20: pyairtable.permission.v1.CheckResult.error:type_name -> google.rpc.Status
+	102, // 20: pyairtable.permission.v1.CheckResult.error:type_name -> google.rpc.Status
 	23,  // 21: pyairtable.permission.v1.BatchCheckPermissionsRequest.items:type_name -> pyairtable.permission.v1.CheckItem
 	11,  // 22: pyairtable.permission.v1.BatchCheckPermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 23: pyairtable.permission.v1.BatchCheckPermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
@@ -7694,7 +7775,7 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	23,  // 25: pyairtable.permission.v1.StreamCheckPermissionsRequest.item:type_name -> pyairtable.permission.v1.CheckItem
 	9,   // 26: pyairtable.permission.v1.StreamCheckPermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	24,  // 27: pyairtable.permission.v1.StreamCheckPermissionsResponse.result:type_name -> pyairtable.permission.v1.CheckResult
-	99,  // 28: pyairtable.permission.v1.ExplainPermissionRequest.context:type_name -> google.protobuf.Struct
+	100, // 28: pyairtable.permission.v1.ExplainPermissionRequest.context:type_name -> google.protobuf.Struct
 	11,  // 29: pyairtable.permission.v1.ExplainPermissionRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 30: pyairtable.permission.v1.ExplainPermissionRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	17,  // 31: pyairtable.permission.v1.ExplainPermissionResponse.decision:type_name -> pyairtable.permission.v1.Decision
@@ -7705,13 +7786,13 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	6,   // 36: pyairtable.permission.v1.ExpansionNode.operation:type_name -> pyairtable.permission.v1.ExpansionNode.Operation
 	32,  // 37: pyairtable.permission.v1.ExpansionNode.children:type_name -> pyairtable.permission.v1.ExpansionNode
 	32,  // 38: pyairtable.permission.v1.ExpandPermissionResponse.root:type_name -> pyairtable.permission.v1.ExpansionNode
-	99,  // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
+	100, // 39: pyairtable.permission.v1.LookupResourcesRequest.context:type_name -> google.protobuf.Struct
 	11,  // 40: pyairtable.permission.v1.LookupResourcesRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 41: pyairtable.permission.v1.LookupResourcesRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	36,  // 42: pyairtable.permission.v1.LookupResourcesResponse.resources:type_name -> pyairtable.permission.v1.FoundResource
 	37,  // 43: pyairtable.permission.v1.LookupResourcesResponse.summary:type_name -> pyairtable.permission.v1.LookupSummary
 	4,   // 44: pyairtable.permission.v1.FoundResource.result:type_name -> pyairtable.permission.v1.Decision.Result
-	99,  // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
+	100, // 45: pyairtable.permission.v1.LookupSubjectsRequest.context:type_name -> google.protobuf.Struct
 	11,  // 46: pyairtable.permission.v1.LookupSubjectsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 47: pyairtable.permission.v1.LookupSubjectsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	40,  // 48: pyairtable.permission.v1.LookupSubjectsResponse.subjects:type_name -> pyairtable.permission.v1.FoundSubject
@@ -7724,24 +7805,24 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	11,  // 55: pyairtable.permission.v1.ReadRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
 	13,  // 56: pyairtable.permission.v1.DeleteRelationshipsRequest.filter:type_name -> pyairtable.permission.v1.RelationshipFilter
 	14,  // 57: pyairtable.permission.v1.DeleteRelationshipsRequest.preconditions:type_name -> pyairtable.permission.v1.Precondition
-	102, // 58: pyairtable.permission.v1.WatchRelationshipsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	103, // 58: pyairtable.permission.v1.WatchRelationshipsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
 	7,   // 59: pyairtable.permission.v1.PermissionChange.kind:type_name -> pyairtable.permission.v1.PermissionChange.Kind
 	11,  // 60: pyairtable.permission.v1.PermissionChange.relationship:type_name -> pyairtable.permission.v1.Relationship
 	16,  // 61: pyairtable.permission.v1.PermissionChange.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
 	15,  // 62: pyairtable.permission.v1.PermissionChange.role:type_name -> pyairtable.permission.v1.Role
 	74,  // 63: pyairtable.permission.v1.PermissionChange.inheritance:type_name -> pyairtable.permission.v1.Inheritance
 	48,  // 64: pyairtable.permission.v1.WatchRelationshipsResponse.changes:type_name -> pyairtable.permission.v1.PermissionChange
-	100, // 65: pyairtable.permission.v1.WatchRelationshipsResponse.time:type_name -> google.protobuf.Timestamp
-	102, // 66: pyairtable.permission.v1.StreamReplicaRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	101, // 65: pyairtable.permission.v1.WatchRelationshipsResponse.time:type_name -> google.protobuf.Timestamp
+	103, // 66: pyairtable.permission.v1.StreamReplicaRequest.heartbeat_interval:type_name -> google.protobuf.Duration
 	48,  // 67: pyairtable.permission.v1.ReplicaChanges.changes:type_name -> pyairtable.permission.v1.PermissionChange
 	51,  // 68: pyairtable.permission.v1.StreamReplicaResponse.snapshot:type_name -> pyairtable.permission.v1.ReplicaSnapshotChunk
 	52,  // 69: pyairtable.permission.v1.StreamReplicaResponse.changes:type_name -> pyairtable.permission.v1.ReplicaChanges
-	100, // 70: pyairtable.permission.v1.StreamReplicaResponse.time:type_name -> google.protobuf.Timestamp
+	101, // 70: pyairtable.permission.v1.StreamReplicaResponse.time:type_name -> google.protobuf.Timestamp
 	9,   // 71: pyairtable.permission.v1.ExportRelationshipsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
 	11,  // 72: pyairtable.permission.v1.ExportRelationshipsResponse.relationships:type_name -> pyairtable.permission.v1.Relationship
 	11,  // 73: pyairtable.permission.v1.ImportRelationshipsRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
 	10,  // 74: pyairtable.permission.v1.GrantRoleRequest.condition:type_name -> pyairtable.permission.v1.ConditionReference
-	100, // 75: pyairtable.permission.v1.GrantRoleRequest.expire_time:type_name -> google.protobuf.Timestamp
+	101, // 75: pyairtable.permission.v1.GrantRoleRequest.expire_time:type_name -> google.protobuf.Timestamp
 	16,  // 76: pyairtable.permission.v1.GrantRoleResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
 	16,  // 77: pyairtable.permission.v1.ClaimOwnershipResponse.role_binding:type_name -> pyairtable.permission.v1.RoleBinding
 	9,   // 78: pyairtable.permission.v1.ListRoleBindingsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
@@ -7749,104 +7830,106 @@ var file_pyairtable_permission_v1_permission_proto_depIdxs = []int32{
 	15,  // 80: pyairtable.permission.v1.CreateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
 	15,  // 81: pyairtable.permission.v1.ListRolesResponse.roles:type_name -> pyairtable.permission.v1.Role
 	15,  // 82: pyairtable.permission.v1.UpdateRoleRequest.role:type_name -> pyairtable.permission.v1.Role
-	103, // 83: pyairtable.permission.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
+	104, // 83: pyairtable.permission.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
 	1,   // 84: pyairtable.permission.v1.Inheritance.mode:type_name -> pyairtable.permission.v1.ScopeMode
 	1,   // 85: pyairtable.permission.v1.SetInheritanceRequest.mode:type_name -> pyairtable.permission.v1.ScopeMode
 	74,  // 86: pyairtable.permission.v1.SetInheritanceResponse.inheritance:type_name -> pyairtable.permission.v1.Inheritance
-	99,  // 87: pyairtable.permission.v1.GetEffectivePermissionsRequest.context:type_name -> google.protobuf.Struct
+	100, // 87: pyairtable.permission.v1.GetEffectivePermissionsRequest.context:type_name -> google.protobuf.Struct
 	11,  // 88: pyairtable.permission.v1.GetEffectivePermissionsRequest.contextual_relationships:type_name -> pyairtable.permission.v1.Relationship
 	9,   // 89: pyairtable.permission.v1.GetEffectivePermissionsRequest.consistency:type_name -> pyairtable.permission.v1.Consistency
-	78,  // 90: pyairtable.permission.v1.GetEffectivePermissionsResponse.field_permissions:type_name -> pyairtable.permission.v1.FieldPermissions
-	100, // 91: pyairtable.permission.v1.ModelSpace.create_time:type_name -> google.protobuf.Timestamp
-	100, // 92: pyairtable.permission.v1.Schema.create_time:type_name -> google.protobuf.Timestamp
-	80,  // 93: pyairtable.permission.v1.CreateModelSpaceRequest.model_space:type_name -> pyairtable.permission.v1.ModelSpace
-	80,  // 94: pyairtable.permission.v1.ListModelSpacesResponse.model_spaces:type_name -> pyairtable.permission.v1.ModelSpace
-	81,  // 95: pyairtable.permission.v1.ListSchemaVersionsResponse.schemas:type_name -> pyairtable.permission.v1.Schema
-	81,  // 96: pyairtable.permission.v1.WriteSchemaResponse.schema:type_name -> pyairtable.permission.v1.Schema
-	91,  // 97: pyairtable.permission.v1.DiffSchemasRequest.before:type_name -> pyairtable.permission.v1.SchemaSource
-	91,  // 98: pyairtable.permission.v1.DiffSchemasRequest.after:type_name -> pyairtable.permission.v1.SchemaSource
-	8,   // 99: pyairtable.permission.v1.SchemaDifference.kind:type_name -> pyairtable.permission.v1.SchemaDifference.Kind
-	93,  // 100: pyairtable.permission.v1.DiffSchemasResponse.differences:type_name -> pyairtable.permission.v1.SchemaDifference
-	23,  // 101: pyairtable.permission.v1.SchemaAssertion.check:type_name -> pyairtable.permission.v1.CheckItem
-	4,   // 102: pyairtable.permission.v1.SchemaAssertion.expected:type_name -> pyairtable.permission.v1.Decision.Result
-	91,  // 103: pyairtable.permission.v1.TestSchemaRequest.schema:type_name -> pyairtable.permission.v1.SchemaSource
-	11,  // 104: pyairtable.permission.v1.TestSchemaRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
-	95,  // 105: pyairtable.permission.v1.TestSchemaRequest.assertions:type_name -> pyairtable.permission.v1.SchemaAssertion
-	24,  // 106: pyairtable.permission.v1.AssertionResult.actual:type_name -> pyairtable.permission.v1.CheckResult
-	97,  // 107: pyairtable.permission.v1.TestSchemaResponse.results:type_name -> pyairtable.permission.v1.AssertionResult
-	21,  // 108: pyairtable.permission.v1.PermissionService.CheckPermission:input_type -> pyairtable.permission.v1.CheckPermissionRequest
-	25,  // 109: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:input_type -> pyairtable.permission.v1.BatchCheckPermissionsRequest
-	27,  // 110: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:input_type -> pyairtable.permission.v1.StreamCheckPermissionsRequest
-	29,  // 111: pyairtable.permission.v1.PermissionService.ExplainPermission:input_type -> pyairtable.permission.v1.ExplainPermissionRequest
-	31,  // 112: pyairtable.permission.v1.PermissionService.ExpandPermission:input_type -> pyairtable.permission.v1.ExpandPermissionRequest
-	34,  // 113: pyairtable.permission.v1.PermissionService.LookupResources:input_type -> pyairtable.permission.v1.LookupResourcesRequest
-	38,  // 114: pyairtable.permission.v1.PermissionService.LookupSubjects:input_type -> pyairtable.permission.v1.LookupSubjectsRequest
-	41,  // 115: pyairtable.permission.v1.PermissionService.WriteRelationships:input_type -> pyairtable.permission.v1.WriteRelationshipsRequest
-	43,  // 116: pyairtable.permission.v1.PermissionService.ReadRelationships:input_type -> pyairtable.permission.v1.ReadRelationshipsRequest
-	45,  // 117: pyairtable.permission.v1.PermissionService.DeleteRelationships:input_type -> pyairtable.permission.v1.DeleteRelationshipsRequest
-	47,  // 118: pyairtable.permission.v1.PermissionService.WatchRelationships:input_type -> pyairtable.permission.v1.WatchRelationshipsRequest
-	50,  // 119: pyairtable.permission.v1.PermissionService.StreamReplica:input_type -> pyairtable.permission.v1.StreamReplicaRequest
-	54,  // 120: pyairtable.permission.v1.PermissionService.ExportRelationships:input_type -> pyairtable.permission.v1.ExportRelationshipsRequest
-	56,  // 121: pyairtable.permission.v1.PermissionService.ImportRelationships:input_type -> pyairtable.permission.v1.ImportRelationshipsRequest
-	58,  // 122: pyairtable.permission.v1.PermissionService.GrantRole:input_type -> pyairtable.permission.v1.GrantRoleRequest
-	60,  // 123: pyairtable.permission.v1.PermissionService.ClaimOwnership:input_type -> pyairtable.permission.v1.ClaimOwnershipRequest
-	62,  // 124: pyairtable.permission.v1.PermissionService.RevokeRole:input_type -> pyairtable.permission.v1.RevokeRoleRequest
-	64,  // 125: pyairtable.permission.v1.PermissionService.ListRoleBindings:input_type -> pyairtable.permission.v1.ListRoleBindingsRequest
-	66,  // 126: pyairtable.permission.v1.PermissionService.GetRoleBinding:input_type -> pyairtable.permission.v1.GetRoleBindingRequest
-	67,  // 127: pyairtable.permission.v1.PermissionService.CreateRole:input_type -> pyairtable.permission.v1.CreateRoleRequest
-	68,  // 128: pyairtable.permission.v1.PermissionService.GetRole:input_type -> pyairtable.permission.v1.GetRoleRequest
-	69,  // 129: pyairtable.permission.v1.PermissionService.ListRoles:input_type -> pyairtable.permission.v1.ListRolesRequest
-	71,  // 130: pyairtable.permission.v1.PermissionService.UpdateRole:input_type -> pyairtable.permission.v1.UpdateRoleRequest
-	72,  // 131: pyairtable.permission.v1.PermissionService.DeleteRole:input_type -> pyairtable.permission.v1.DeleteRoleRequest
-	75,  // 132: pyairtable.permission.v1.PermissionService.SetInheritance:input_type -> pyairtable.permission.v1.SetInheritanceRequest
-	77,  // 133: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:input_type -> pyairtable.permission.v1.GetEffectivePermissionsRequest
-	82,  // 134: pyairtable.permission.v1.PermissionService.CreateModelSpace:input_type -> pyairtable.permission.v1.CreateModelSpaceRequest
-	83,  // 135: pyairtable.permission.v1.PermissionService.GetModelSpace:input_type -> pyairtable.permission.v1.GetModelSpaceRequest
-	84,  // 136: pyairtable.permission.v1.PermissionService.ListModelSpaces:input_type -> pyairtable.permission.v1.ListModelSpacesRequest
-	86,  // 137: pyairtable.permission.v1.PermissionService.GetSchema:input_type -> pyairtable.permission.v1.GetSchemaRequest
-	87,  // 138: pyairtable.permission.v1.PermissionService.ListSchemaVersions:input_type -> pyairtable.permission.v1.ListSchemaVersionsRequest
-	89,  // 139: pyairtable.permission.v1.PermissionService.WriteSchema:input_type -> pyairtable.permission.v1.WriteSchemaRequest
-	92,  // 140: pyairtable.permission.v1.PermissionService.DiffSchemas:input_type -> pyairtable.permission.v1.DiffSchemasRequest
-	96,  // 141: pyairtable.permission.v1.PermissionService.TestSchema:input_type -> pyairtable.permission.v1.TestSchemaRequest
-	22,  // 142: pyairtable.permission.v1.PermissionService.CheckPermission:output_type -> pyairtable.permission.v1.CheckPermissionResponse
-	26,  // 143: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:output_type -> pyairtable.permission.v1.BatchCheckPermissionsResponse
-	28,  // 144: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:output_type -> pyairtable.permission.v1.StreamCheckPermissionsResponse
-	30,  // 145: pyairtable.permission.v1.PermissionService.ExplainPermission:output_type -> pyairtable.permission.v1.ExplainPermissionResponse
-	33,  // 146: pyairtable.permission.v1.PermissionService.ExpandPermission:output_type -> pyairtable.permission.v1.ExpandPermissionResponse
-	35,  // 147: pyairtable.permission.v1.PermissionService.LookupResources:output_type -> pyairtable.permission.v1.LookupResourcesResponse
-	39,  // 148: pyairtable.permission.v1.PermissionService.LookupSubjects:output_type -> pyairtable.permission.v1.LookupSubjectsResponse
-	42,  // 149: pyairtable.permission.v1.PermissionService.WriteRelationships:output_type -> pyairtable.permission.v1.WriteRelationshipsResponse
-	44,  // 150: pyairtable.permission.v1.PermissionService.ReadRelationships:output_type -> pyairtable.permission.v1.ReadRelationshipsResponse
-	46,  // 151: pyairtable.permission.v1.PermissionService.DeleteRelationships:output_type -> pyairtable.permission.v1.DeleteRelationshipsResponse
-	49,  // 152: pyairtable.permission.v1.PermissionService.WatchRelationships:output_type -> pyairtable.permission.v1.WatchRelationshipsResponse
-	53,  // 153: pyairtable.permission.v1.PermissionService.StreamReplica:output_type -> pyairtable.permission.v1.StreamReplicaResponse
-	55,  // 154: pyairtable.permission.v1.PermissionService.ExportRelationships:output_type -> pyairtable.permission.v1.ExportRelationshipsResponse
-	57,  // 155: pyairtable.permission.v1.PermissionService.ImportRelationships:output_type -> pyairtable.permission.v1.ImportRelationshipsResponse
-	59,  // 156: pyairtable.permission.v1.PermissionService.GrantRole:output_type -> pyairtable.permission.v1.GrantRoleResponse
-	61,  // 157: pyairtable.permission.v1.PermissionService.ClaimOwnership:output_type -> pyairtable.permission.v1.ClaimOwnershipResponse
-	63,  // 158: pyairtable.permission.v1.PermissionService.RevokeRole:output_type -> pyairtable.permission.v1.RevokeRoleResponse
-	65,  // 159: pyairtable.permission.v1.PermissionService.ListRoleBindings:output_type -> pyairtable.permission.v1.ListRoleBindingsResponse
-	16,  // 160: pyairtable.permission.v1.PermissionService.GetRoleBinding:output_type -> pyairtable.permission.v1.RoleBinding
-	15,  // 161: pyairtable.permission.v1.PermissionService.CreateRole:output_type -> pyairtable.permission.v1.Role
-	15,  // 162: pyairtable.permission.v1.PermissionService.GetRole:output_type -> pyairtable.permission.v1.Role
-	70,  // 163: pyairtable.permission.v1.PermissionService.ListRoles:output_type -> pyairtable.permission.v1.ListRolesResponse
-	15,  // 164: pyairtable.permission.v1.PermissionService.UpdateRole:output_type -> pyairtable.permission.v1.Role
-	73,  // 165: pyairtable.permission.v1.PermissionService.DeleteRole:output_type -> pyairtable.permission.v1.DeleteRoleResponse
-	76,  // 166: pyairtable.permission.v1.PermissionService.SetInheritance:output_type -> pyairtable.permission.v1.SetInheritanceResponse
-	79,  // 167: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:output_type -> pyairtable.permission.v1.GetEffectivePermissionsResponse
-	80,  // 168: pyairtable.permission.v1.PermissionService.CreateModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
-	80,  // 169: pyairtable.permission.v1.PermissionService.GetModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
-	85,  // 170: pyairtable.permission.v1.PermissionService.ListModelSpaces:output_type -> pyairtable.permission.v1.ListModelSpacesResponse
-	81,  // 171: pyairtable.permission.v1.PermissionService.GetSchema:output_type -> pyairtable.permission.v1.Schema
-	88,  // 172: pyairtable.permission.v1.PermissionService.ListSchemaVersions:output_type -> pyairtable.permission.v1.ListSchemaVersionsResponse
-	90,  // 173: pyairtable.permission.v1.PermissionService.WriteSchema:output_type -> pyairtable.permission.v1.WriteSchemaResponse
-	94,  // 174: pyairtable.permission.v1.PermissionService.DiffSchemas:output_type -> pyairtable.permission.v1.DiffSchemasResponse
-	98,  // 175: pyairtable.permission.v1.PermissionService.TestSchema:output_type -> pyairtable.permission.v1.TestSchemaResponse
-	142, // [142:176] is the sub-list for method output_type
-	108, // [108:142] is the sub-list for method input_type
-	108, // [108:108] is the sub-list for extension type_name
-	108, // [108:108] is the sub-list for extension extendee
-	0,   // [0:108] is the sub-list for field type_name
+	79,  // 90: pyairtable.permission.v1.FieldPermissions.conditional_permissions:type_name -> pyairtable.permission.v1.ConditionalPermission
+	78,  // 91: pyairtable.permission.v1.GetEffectivePermissionsResponse.field_permissions:type_name -> pyairtable.permission.v1.FieldPermissions
+	79,  // 92: pyairtable.permission.v1.GetEffectivePermissionsResponse.conditional_permissions:type_name -> pyairtable.permission.v1.ConditionalPermission
+	101, // 93: pyairtable.permission.v1.ModelSpace.create_time:type_name -> google.protobuf.Timestamp
+	101, // 94: pyairtable.permission.v1.Schema.create_time:type_name -> google.protobuf.Timestamp
+	81,  // 95: pyairtable.permission.v1.CreateModelSpaceRequest.model_space:type_name -> pyairtable.permission.v1.ModelSpace
+	81,  // 96: pyairtable.permission.v1.ListModelSpacesResponse.model_spaces:type_name -> pyairtable.permission.v1.ModelSpace
+	82,  // 97: pyairtable.permission.v1.ListSchemaVersionsResponse.schemas:type_name -> pyairtable.permission.v1.Schema
+	82,  // 98: pyairtable.permission.v1.WriteSchemaResponse.schema:type_name -> pyairtable.permission.v1.Schema
+	92,  // 99: pyairtable.permission.v1.DiffSchemasRequest.before:type_name -> pyairtable.permission.v1.SchemaSource
+	92,  // 100: pyairtable.permission.v1.DiffSchemasRequest.after:type_name -> pyairtable.permission.v1.SchemaSource
+	8,   // 101: pyairtable.permission.v1.SchemaDifference.kind:type_name -> pyairtable.permission.v1.SchemaDifference.Kind
+	94,  // 102: pyairtable.permission.v1.DiffSchemasResponse.differences:type_name -> pyairtable.permission.v1.SchemaDifference
+	23,  // 103: pyairtable.permission.v1.SchemaAssertion.check:type_name -> pyairtable.permission.v1.CheckItem
+	4,   // 104: pyairtable.permission.v1.SchemaAssertion.expected:type_name -> pyairtable.permission.v1.Decision.Result
+	92,  // 105: pyairtable.permission.v1.TestSchemaRequest.schema:type_name -> pyairtable.permission.v1.SchemaSource
+	11,  // 106: pyairtable.permission.v1.TestSchemaRequest.relationships:type_name -> pyairtable.permission.v1.Relationship
+	96,  // 107: pyairtable.permission.v1.TestSchemaRequest.assertions:type_name -> pyairtable.permission.v1.SchemaAssertion
+	24,  // 108: pyairtable.permission.v1.AssertionResult.actual:type_name -> pyairtable.permission.v1.CheckResult
+	98,  // 109: pyairtable.permission.v1.TestSchemaResponse.results:type_name -> pyairtable.permission.v1.AssertionResult
+	21,  // 110: pyairtable.permission.v1.PermissionService.CheckPermission:input_type -> pyairtable.permission.v1.CheckPermissionRequest
+	25,  // 111: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:input_type -> pyairtable.permission.v1.BatchCheckPermissionsRequest
+	27,  // 112: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:input_type -> pyairtable.permission.v1.StreamCheckPermissionsRequest
+	29,  // 113: pyairtable.permission.v1.PermissionService.ExplainPermission:input_type -> pyairtable.permission.v1.ExplainPermissionRequest
+	31,  // 114: pyairtable.permission.v1.PermissionService.ExpandPermission:input_type -> pyairtable.permission.v1.ExpandPermissionRequest
+	34,  // 115: pyairtable.permission.v1.PermissionService.LookupResources:input_type -> pyairtable.permission.v1.LookupResourcesRequest
+	38,  // 116: pyairtable.permission.v1.PermissionService.LookupSubjects:input_type -> pyairtable.permission.v1.LookupSubjectsRequest
+	41,  // 117: pyairtable.permission.v1.PermissionService.WriteRelationships:input_type -> pyairtable.permission.v1.WriteRelationshipsRequest
+	43,  // 118: pyairtable.permission.v1.PermissionService.ReadRelationships:input_type -> pyairtable.permission.v1.ReadRelationshipsRequest
+	45,  // 119: pyairtable.permission.v1.PermissionService.DeleteRelationships:input_type -> pyairtable.permission.v1.DeleteRelationshipsRequest
+	47,  // 120: pyairtable.permission.v1.PermissionService.WatchRelationships:input_type -> pyairtable.permission.v1.WatchRelationshipsRequest
+	50,  // 121: pyairtable.permission.v1.PermissionService.StreamReplica:input_type -> pyairtable.permission.v1.StreamReplicaRequest
+	54,  // 122: pyairtable.permission.v1.PermissionService.ExportRelationships:input_type -> pyairtable.permission.v1.ExportRelationshipsRequest
+	56,  // 123: pyairtable.permission.v1.PermissionService.ImportRelationships:input_type -> pyairtable.permission.v1.ImportRelationshipsRequest
+	58,  // 124: pyairtable.permission.v1.PermissionService.GrantRole:input_type -> pyairtable.permission.v1.GrantRoleRequest
+	60,  // 125: pyairtable.permission.v1.PermissionService.ClaimOwnership:input_type -> pyairtable.permission.v1.ClaimOwnershipRequest
+	62,  // 126: pyairtable.permission.v1.PermissionService.RevokeRole:input_type -> pyairtable.permission.v1.RevokeRoleRequest
+	64,  // 127: pyairtable.permission.v1.PermissionService.ListRoleBindings:input_type -> pyairtable.permission.v1.ListRoleBindingsRequest
+	66,  // 128: pyairtable.permission.v1.PermissionService.GetRoleBinding:input_type -> pyairtable.permission.v1.GetRoleBindingRequest
+	67,  // 129: pyairtable.permission.v1.PermissionService.CreateRole:input_type -> pyairtable.permission.v1.CreateRoleRequest
+	68,  // 130: pyairtable.permission.v1.PermissionService.GetRole:input_type -> pyairtable.permission.v1.GetRoleRequest
+	69,  // 131: pyairtable.permission.v1.PermissionService.ListRoles:input_type -> pyairtable.permission.v1.ListRolesRequest
+	71,  // 132: pyairtable.permission.v1.PermissionService.UpdateRole:input_type -> pyairtable.permission.v1.UpdateRoleRequest
+	72,  // 133: pyairtable.permission.v1.PermissionService.DeleteRole:input_type -> pyairtable.permission.v1.DeleteRoleRequest
+	75,  // 134: pyairtable.permission.v1.PermissionService.SetInheritance:input_type -> pyairtable.permission.v1.SetInheritanceRequest
+	77,  // 135: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:input_type -> pyairtable.permission.v1.GetEffectivePermissionsRequest
+	83,  // 136: pyairtable.permission.v1.PermissionService.CreateModelSpace:input_type -> pyairtable.permission.v1.CreateModelSpaceRequest
+	84,  // 137: pyairtable.permission.v1.PermissionService.GetModelSpace:input_type -> pyairtable.permission.v1.GetModelSpaceRequest
+	85,  // 138: pyairtable.permission.v1.PermissionService.ListModelSpaces:input_type -> pyairtable.permission.v1.ListModelSpacesRequest
+	87,  // 139: pyairtable.permission.v1.PermissionService.GetSchema:input_type -> pyairtable.permission.v1.GetSchemaRequest
+	88,  // 140: pyairtable.permission.v1.PermissionService.ListSchemaVersions:input_type -> pyairtable.permission.v1.ListSchemaVersionsRequest
+	90,  // 141: pyairtable.permission.v1.PermissionService.WriteSchema:input_type -> pyairtable.permission.v1.WriteSchemaRequest
+	93,  // 142: pyairtable.permission.v1.PermissionService.DiffSchemas:input_type -> pyairtable.permission.v1.DiffSchemasRequest
+	97,  // 143: pyairtable.permission.v1.PermissionService.TestSchema:input_type -> pyairtable.permission.v1.TestSchemaRequest
+	22,  // 144: pyairtable.permission.v1.PermissionService.CheckPermission:output_type -> pyairtable.permission.v1.CheckPermissionResponse
+	26,  // 145: pyairtable.permission.v1.PermissionService.BatchCheckPermissions:output_type -> pyairtable.permission.v1.BatchCheckPermissionsResponse
+	28,  // 146: pyairtable.permission.v1.PermissionService.StreamCheckPermissions:output_type -> pyairtable.permission.v1.StreamCheckPermissionsResponse
+	30,  // 147: pyairtable.permission.v1.PermissionService.ExplainPermission:output_type -> pyairtable.permission.v1.ExplainPermissionResponse
+	33,  // 148: pyairtable.permission.v1.PermissionService.ExpandPermission:output_type -> pyairtable.permission.v1.ExpandPermissionResponse
+	35,  // 149: pyairtable.permission.v1.PermissionService.LookupResources:output_type -> pyairtable.permission.v1.LookupResourcesResponse
+	39,  // 150: pyairtable.permission.v1.PermissionService.LookupSubjects:output_type -> pyairtable.permission.v1.LookupSubjectsResponse
+	42,  // 151: pyairtable.permission.v1.PermissionService.WriteRelationships:output_type -> pyairtable.permission.v1.WriteRelationshipsResponse
+	44,  // 152: pyairtable.permission.v1.PermissionService.ReadRelationships:output_type -> pyairtable.permission.v1.ReadRelationshipsResponse
+	46,  // 153: pyairtable.permission.v1.PermissionService.DeleteRelationships:output_type -> pyairtable.permission.v1.DeleteRelationshipsResponse
+	49,  // 154: pyairtable.permission.v1.PermissionService.WatchRelationships:output_type -> pyairtable.permission.v1.WatchRelationshipsResponse
+	53,  // 155: pyairtable.permission.v1.PermissionService.StreamReplica:output_type -> pyairtable.permission.v1.StreamReplicaResponse
+	55,  // 156: pyairtable.permission.v1.PermissionService.ExportRelationships:output_type -> pyairtable.permission.v1.ExportRelationshipsResponse
+	57,  // 157: pyairtable.permission.v1.PermissionService.ImportRelationships:output_type -> pyairtable.permission.v1.ImportRelationshipsResponse
+	59,  // 158: pyairtable.permission.v1.PermissionService.GrantRole:output_type -> pyairtable.permission.v1.GrantRoleResponse
+	61,  // 159: pyairtable.permission.v1.PermissionService.ClaimOwnership:output_type -> pyairtable.permission.v1.ClaimOwnershipResponse
+	63,  // 160: pyairtable.permission.v1.PermissionService.RevokeRole:output_type -> pyairtable.permission.v1.RevokeRoleResponse
+	65,  // 161: pyairtable.permission.v1.PermissionService.ListRoleBindings:output_type -> pyairtable.permission.v1.ListRoleBindingsResponse
+	16,  // 162: pyairtable.permission.v1.PermissionService.GetRoleBinding:output_type -> pyairtable.permission.v1.RoleBinding
+	15,  // 163: pyairtable.permission.v1.PermissionService.CreateRole:output_type -> pyairtable.permission.v1.Role
+	15,  // 164: pyairtable.permission.v1.PermissionService.GetRole:output_type -> pyairtable.permission.v1.Role
+	70,  // 165: pyairtable.permission.v1.PermissionService.ListRoles:output_type -> pyairtable.permission.v1.ListRolesResponse
+	15,  // 166: pyairtable.permission.v1.PermissionService.UpdateRole:output_type -> pyairtable.permission.v1.Role
+	73,  // 167: pyairtable.permission.v1.PermissionService.DeleteRole:output_type -> pyairtable.permission.v1.DeleteRoleResponse
+	76,  // 168: pyairtable.permission.v1.PermissionService.SetInheritance:output_type -> pyairtable.permission.v1.SetInheritanceResponse
+	80,  // 169: pyairtable.permission.v1.PermissionService.GetEffectivePermissions:output_type -> pyairtable.permission.v1.GetEffectivePermissionsResponse
+	81,  // 170: pyairtable.permission.v1.PermissionService.CreateModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
+	81,  // 171: pyairtable.permission.v1.PermissionService.GetModelSpace:output_type -> pyairtable.permission.v1.ModelSpace
+	86,  // 172: pyairtable.permission.v1.PermissionService.ListModelSpaces:output_type -> pyairtable.permission.v1.ListModelSpacesResponse
+	82,  // 173: pyairtable.permission.v1.PermissionService.GetSchema:output_type -> pyairtable.permission.v1.Schema
+	89,  // 174: pyairtable.permission.v1.PermissionService.ListSchemaVersions:output_type -> pyairtable.permission.v1.ListSchemaVersionsResponse
+	91,  // 175: pyairtable.permission.v1.PermissionService.WriteSchema:output_type -> pyairtable.permission.v1.WriteSchemaResponse
+	95,  // 176: pyairtable.permission.v1.PermissionService.DiffSchemas:output_type -> pyairtable.permission.v1.DiffSchemasResponse
+	99,  // 177: pyairtable.permission.v1.PermissionService.TestSchema:output_type -> pyairtable.permission.v1.TestSchemaResponse
+	144, // [144:178] is the sub-list for method output_type
+	110, // [110:144] is the sub-list for method input_type
+	110, // [110:110] is the sub-list for extension type_name
+	110, // [110:110] is the sub-list for extension extendee
+	0,   // [0:110] is the sub-list for field type_name
 }
 
 func init() { file_pyairtable_permission_v1_permission_proto_init() }
@@ -7874,7 +7957,7 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 		(*StreamReplicaResponse_Snapshot)(nil),
 		(*StreamReplicaResponse_Changes)(nil),
 	}
-	file_pyairtable_permission_v1_permission_proto_msgTypes[82].OneofWrappers = []any{
+	file_pyairtable_permission_v1_permission_proto_msgTypes[83].OneofWrappers = []any{
 		(*SchemaSource_Name)(nil),
 		(*SchemaSource_Text)(nil),
 	}
@@ -7884,7 +7967,7 @@ func file_pyairtable_permission_v1_permission_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pyairtable_permission_v1_permission_proto_rawDesc), len(file_pyairtable_permission_v1_permission_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   90,
+			NumMessages:   91,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

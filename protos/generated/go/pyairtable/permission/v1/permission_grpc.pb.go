@@ -279,7 +279,8 @@ type PermissionServiceClient interface {
 	// A retry is safe.
 	SetInheritance(ctx context.Context, in *SetInheritanceRequest, opts ...grpc.CallOption) (*SetInheritanceResponse, error)
 	// Returns all that one subject may do on one resource; for a table also the
-	// fields whose answer differs from the table's.
+	// fields whose answer differs from the table's. What a condition decides for
+	// which the request has too little context stands apart, with what is missing.
 	//
 	// Permission: as CheckPermission.
 	// Errors: as CheckPermission.
@@ -338,7 +339,7 @@ type PermissionServiceClient interface {
 	// Permission: `tenant.read`; `tenant.manage_access` against stored
 	// relationships.
 	// Errors: INVALID_ARGUMENT with line and column, PERMISSION_DENIED,
-	// NOT_FOUND.
+	// NOT_FOUND, RESOURCE_EXHAUSTED when there is too much to try it with.
 	// A retry is safe.
 	TestSchema(ctx context.Context, in *TestSchemaRequest, opts ...grpc.CallOption) (*TestSchemaResponse, error)
 }
@@ -963,7 +964,8 @@ type PermissionServiceServer interface {
 	// A retry is safe.
 	SetInheritance(context.Context, *SetInheritanceRequest) (*SetInheritanceResponse, error)
 	// Returns all that one subject may do on one resource; for a table also the
-	// fields whose answer differs from the table's.
+	// fields whose answer differs from the table's. What a condition decides for
+	// which the request has too little context stands apart, with what is missing.
 	//
 	// Permission: as CheckPermission.
 	// Errors: as CheckPermission.
@@ -1022,7 +1024,7 @@ type PermissionServiceServer interface {
 	// Permission: `tenant.read`; `tenant.manage_access` against stored
 	// relationships.
 	// Errors: INVALID_ARGUMENT with line and column, PERMISSION_DENIED,
-	// NOT_FOUND.
+	// NOT_FOUND, RESOURCE_EXHAUSTED when there is too much to try it with.
 	// A retry is safe.
 	TestSchema(context.Context, *TestSchemaRequest) (*TestSchemaResponse, error)
 	mustEmbedUnimplementedPermissionServiceServer()

@@ -2814,25 +2814,59 @@ class FieldPermissions(_message.Message):
 
     FIELD_FIELD_NUMBER: _builtins.int
     PERMISSIONS_FIELD_NUMBER: _builtins.int
+    CONDITIONAL_PERMISSIONS_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """The field, `field:fld…`."""
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The verbs, in byte order."""
 
+    @_builtins.property
+    def conditional_permissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConditionalPermission]:
+        """What missing context decides."""
+
     def __init__(
         self,
         *,
         field: _builtins.str = ...,
         permissions: _abc.Iterable[_builtins.str] | None = ...,
+        conditional_permissions: _abc.Iterable[Global___ConditionalPermission] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "permissions", b"permissions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditional_permissions", b"conditional_permissions", "field", b"field", "permissions", b"permissions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FieldPermissions: _TypeAlias = FieldPermissions  # noqa: Y015
+
+@_typing.final
+class ConditionalPermission(_message.Message):
+    """A permission that is held or not as context decides that the request lacks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERMISSION_FIELD_NUMBER: _builtins.int
+    MISSING_CONTEXT_FIELD_NUMBER: _builtins.int
+    permission: _builtins.str
+    """The permission, `type.verb`."""
+    @_builtins.property
+    def missing_context(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the parameters that are missing, in byte order."""
+
+    def __init__(
+        self,
+        *,
+        permission: _builtins.str = ...,
+        missing_context: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_context", b"missing_context", "permission", b"permission"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConditionalPermission: _TypeAlias = ConditionalPermission  # noqa: Y015
 
 @_typing.final
 class GetEffectivePermissionsResponse(_message.Message):
@@ -2844,6 +2878,7 @@ class GetEffectivePermissionsResponse(_message.Message):
     INHERITED_PERMISSIONS_FIELD_NUMBER: _builtins.int
     FIELD_PERMISSIONS_FIELD_NUMBER: _builtins.int
     CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
+    CONDITIONAL_PERMISSIONS_FIELD_NUMBER: _builtins.int
     consistency_token: _builtins.str
     """Stands for the state of the data that the answer was made from."""
     @_builtins.property
@@ -2860,6 +2895,10 @@ class GetEffectivePermissionsResponse(_message.Message):
     def field_permissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldPermissions]:
         """For a table, its fields with bindings or a scope mode of their own."""
 
+    @_builtins.property
+    def conditional_permissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConditionalPermission]:
+        """What missing context decides, on the resource and below it, in byte order."""
+
     def __init__(
         self,
         *,
@@ -2867,10 +2906,11 @@ class GetEffectivePermissionsResponse(_message.Message):
         inherited_permissions: _abc.Iterable[_builtins.str] | None = ...,
         field_permissions: _abc.Iterable[Global___FieldPermissions] | None = ...,
         consistency_token: _builtins.str = ...,
+        conditional_permissions: _abc.Iterable[Global___ConditionalPermission] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_token", b"consistency_token", "field_permissions", b"field_permissions", "inherited_permissions", b"inherited_permissions", "permissions", b"permissions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditional_permissions", b"conditional_permissions", "consistency_token", b"consistency_token", "field_permissions", b"field_permissions", "inherited_permissions", b"inherited_permissions", "permissions", b"permissions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -563,7 +563,8 @@ class PermissionServiceServicer:
 
     def GetEffectivePermissions(self, request, context):
         """Returns all that one subject may do on one resource; for a table also the
-        fields whose answer differs from the table's.
+        fields whose answer differs from the table's. What a condition decides for
+        which the request has too little context stands apart, with what is missing.
 
         Permission: as CheckPermission.
         Errors: as CheckPermission.
@@ -662,7 +663,7 @@ class PermissionServiceServicer:
         Permission: `tenant.read`; `tenant.manage_access` against stored
         relationships.
         Errors: INVALID_ARGUMENT with line and column, PERMISSION_DENIED,
-        NOT_FOUND.
+        NOT_FOUND, RESOURCE_EXHAUSTED when there is too much to try it with.
         A retry is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

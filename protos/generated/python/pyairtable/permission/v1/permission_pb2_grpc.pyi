@@ -259,7 +259,8 @@ class PermissionServiceStub:
     """
     GetEffectivePermissions: _aio.UnaryUnaryMultiCallable[_permission_pb2.GetEffectivePermissionsRequest, _permission_pb2.GetEffectivePermissionsResponse]
     """Returns all that one subject may do on one resource; for a table also the
-    fields whose answer differs from the table's.
+    fields whose answer differs from the table's. What a condition decides for
+    which the request has too little context stands apart, with what is missing.
 
     Permission: as CheckPermission.
     Errors: as CheckPermission.
@@ -326,7 +327,7 @@ class PermissionServiceStub:
     Permission: `tenant.read`; `tenant.manage_access` against stored
     relationships.
     Errors: INVALID_ARGUMENT with line and column, PERMISSION_DENIED,
-    NOT_FOUND.
+    NOT_FOUND, RESOURCE_EXHAUSTED when there is too much to try it with.
     A retry is safe.
     """
 
@@ -704,7 +705,8 @@ class PermissionServiceServicer:
         context: _aio.ServicerContext[_permission_pb2.GetEffectivePermissionsRequest, _abc.Awaitable[_permission_pb2.GetEffectivePermissionsResponse]],
     ) -> _abc.Awaitable[_permission_pb2.GetEffectivePermissionsResponse]:
         """Returns all that one subject may do on one resource; for a table also the
-        fields whose answer differs from the table's.
+        fields whose answer differs from the table's. What a condition decides for
+        which the request has too little context stands apart, with what is missing.
 
         Permission: as CheckPermission.
         Errors: as CheckPermission.
@@ -811,7 +813,7 @@ class PermissionServiceServicer:
         Permission: `tenant.read`; `tenant.manage_access` against stored
         relationships.
         Errors: INVALID_ARGUMENT with line and column, PERMISSION_DENIED,
-        NOT_FOUND.
+        NOT_FOUND, RESOURCE_EXHAUSTED when there is too much to try it with.
         A retry is safe.
         """
 
