@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,10 +28,10 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from pyairtable_mesh.runtime import auditing, engines, idempotency, ids, outbox
+from pyairtable_mesh.runtime import auditing, engines, idempotency, ids, outbox, sqlite
 from pyairtable_mesh.runtime.columns import by_key
 from pyairtable_mesh.runtime.context import Actor, RequestContext
-from pyairtable_mesh.runtime.database_faults import reaching, translated
+from pyairtable_mesh.runtime.database_faults import translated
 from pyairtable_mesh.runtime.errors import Unavailable
 from pyairtable_mesh.runtime.moments import utc_now
 from pyairtable_mesh.runtime.signals import PostgresRelay, Signal
@@ -132,23 +132,25 @@ class Transaction:
                 await self.connection.execute(_LOCK, {"key": tenant_id})
 
     async def begin(self, clock: Callable[[], datetime]) -> None:
-        """Take the tenant's turn; `idempotency.Replayed` when the request was answered before."""
+        """Take the tenant's turn."""
         if self.connection.dialect.name == "postgresql":
             scope = _scope(self.caller)
             await self.connection.execute(_ENTER if self.caller.tenant_id else _SCOPE, {"tenant": scope})
-        elif not self.caller.request_id:
-            # On SQLite the first statement is what waits for the one writer before us.
-            await self.connection.execute(_ONE)
-        await idempotency.require_first(self.connection, self.caller)
+        else:
+            await self.connection.run_sync(sqlite.take_turn)
         self.now = clock()
 
     async def finish(self) -> None:
-        """Write what was published and remembered; the commit follows."""
+        """Write what was published and remembered; the commit follows. `idempotency.Replayed` when the request was
+        answered before: to ask in the beginning would cost each change a statement, for the sake of few repetitions.
+        """
         if self.events:
             await outbox.append(self.connection, self.events)
         key = idempotency.Key.of(self.caller)
         if key is not None and self.response is not None:
             await idempotency.remember(self.connection, key, self.response, self.now)
+        else:
+            await idempotency.require_first(self.connection, self.caller)
 
 
 class Database:
@@ -183,7 +185,7 @@ class Database:
     async def read(self, caller: RequestContext) -> AsyncIterator[AsyncConnection]:
         """A read-only snapshot as `caller` may see it; `idempotency.Replayed` as for `transaction`."""
         with translated():
-            async with _entered(self._reader.connect()) as connection:
+            async with self._reader.connect() as connection:
                 if self.dialect == "postgresql":
                     await connection.execute(_SCOPE, {"tenant": _scope(caller)})
                 await idempotency.require_first(connection, caller)
@@ -193,15 +195,24 @@ class Database:
     async def transaction(self, caller: RequestContext) -> AsyncIterator[Transaction]:
         """A change of `caller`'s tenant, committed when the block ends and rolled back when it raises.
 
-        `idempotency.Replayed` when the request was answered before.
+        `idempotency.Replayed` when the request was answered before, in the place of what the block raises, too: a
+        repetition may fail for what the first one has changed.
         """
-        with translated():
-            # Without this queue a tenant's burst of changes would wait for the lock on all of the pool's connections.
-            async with self._turn(caller.tenant_id), _entered(self._writer.begin()) as connection:
-                transaction = Transaction(connection, caller, self._source)
-                await transaction.begin(self._clock)
-                yield transaction
-                await transaction.finish()
+        try:
+            with translated():
+                # Without this queue a tenant's burst of changes would wait for the lock on all of the connections.
+                async with self._turn(caller.tenant_id), self._writer.begin() as connection:
+                    transaction = Transaction(connection, caller, self._source)
+                    await transaction.begin(self._clock)
+                    yield transaction
+                    await transaction.finish()
+        except idempotency.Replayed:
+            raise
+        except Exception:
+            if caller.request_id:
+                async with self.read(caller):
+                    raise
+            raise
         if transaction.events or transaction.waking:
             self.changed.notify()
             if self._relay is not None:
@@ -218,7 +229,7 @@ class Database:
     async def ping(self) -> None:
         """The health check: `Unavailable` when the database does not answer."""
         with translated():
-            async with _entered(self._reader.connect()) as connection:
+            async with self._reader.connect() as connection:
                 await connection.execute(_ONE)
 
     async def above_row_security(self) -> bool:
@@ -228,14 +239,6 @@ class Database:
         with translated():
             async with self._reader.connect() as connection:
                 return bool((await connection.execute(_ABOVE_ROW_SECURITY)).scalar_one())
-
-
-@asynccontextmanager
-async def _entered(connecting: AbstractAsyncContextManager[AsyncConnection]) -> AsyncIterator[AsyncConnection]:
-    async with AsyncExitStack() as stack:
-        with reaching():
-            connection = await stack.enter_async_context(connecting)
-        yield connection
 
 
 @asynccontextmanager

@@ -8,13 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import NullPool
+from sqlalchemy import Dialect, NullPool
 from sqlalchemy import event as hooks
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pyairtable_mesh.runtime import sqlite
+from pyairtable_mesh.runtime.database_faults import reaching
 from pyairtable_mesh.runtime.errors import Unavailable
 
 _ASYNCPG = "postgresql+asyncpg"
@@ -85,7 +86,13 @@ def on_postgresql(url: URL, pool_size: int, statement_timeout: timedelta) -> tup
         hide_parameters=True,
         isolation_level="READ COMMITTED",
     )
+    hooks.listen(writer.sync_engine, "do_connect", _reach)
     return writer, writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _reach(dialect: Dialect, _: Any, arguments: Any, options: Any) -> Any:
+    with reaching():
+        return dialect.connect(*arguments, **options)
 
 
 def _pragmas(pragmas: Iterable[str]) -> Callable[[Any, Any], None]:

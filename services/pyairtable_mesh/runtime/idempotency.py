@@ -1,8 +1,9 @@
 """Safe retries (AIP-155): a change that carries a `request_id` happens once and answers every repetition alike.
 
 The record is a row in the change's own transaction, so there is no moment at which one exists without the other.
-`Database.transaction` looks for it on entry and writes it on exit; `Database.read`, where a change reads before, looks
-too. What a change asks of its peers before either carries ids that come from its own (`client.with_request_id`).
+`Database.transaction` finds it when it writes its own on exit, and is rolled back; `Database.read`, where a change
+reads before, looks for it on entry. What a change asks of its peers carries ids that come from its own
+(`client.with_request_id`).
 """
 
 from dataclasses import dataclass

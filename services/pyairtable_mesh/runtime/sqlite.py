@@ -9,17 +9,19 @@ committed is not rolled back.
 
 import contextlib
 import sqlite3
-from asyncio import wrap_future
+from asyncio import shield, wrap_future
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import AsyncAdaptedQueuePool, Pool
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.util import await_
 
 from pyairtable_mesh.runtime.columns import BY_KEY
@@ -166,15 +168,20 @@ class Connection:
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function on the thread."""
-        called = self._away = self._thread.submit(function)
-        result: T = await_(wrap_future(called))
+        result: T = await_(wrap_future(self._submit(function)))
         return result
+
+    def _submit(self, function: Callable[[], T]) -> Future[T]:
+        submitted = self._thread.submit(function)
+        self._away = submitted
+        return submitted
 
     def commit(self) -> None:
         """Commit, where anything has begun."""
         self._due = False
         if self._open:
-            self.call(self.driven.commit)
+            # Who is cancelled from here on has committed: what the block did is not done again.
+            await_(shield(wrap_future(self._submit(self.driven.commit))))
             self._open = False
 
     def rollback(self) -> None:
@@ -207,6 +214,20 @@ class Connection:
     def _at_hand(self) -> bool:
         """Whether the thread has nothing to do with the connection: nobody was cancelled while waiting for it."""
         return self._away is None or self._away.done()
+
+
+def take_turn(connection: SyncConnection) -> None:
+    """Begin the transaction now, for which one that writes waits for the writer before it."""
+    driven = connection.connection.driver_connection
+    assert isinstance(driven, Connection)
+    try:
+        driven.run(_nothing, at_once=True)
+    except sqlite3.OperationalError as error:
+        raise OperationalError("BEGIN", (), error) from error
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Nothing(Awaitable[None]):

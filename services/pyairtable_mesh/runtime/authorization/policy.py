@@ -5,10 +5,13 @@ takes is a verb of its own type, and what a child takes is the child's permissio
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from pyairtable_mesh.runtime.authorization.facts import refused
 from pyairtable_mesh.runtime.authorization.language.syntax import Indirect, Schema, leaves
 from pyairtable_mesh.runtime.authorization.names import Slots
+
+_MASKS_NAMED = 1_000
 
 
 class Policy:
@@ -31,6 +34,8 @@ class Policy:
         self.permissions = tuple(f"{name}.{verb}" for name, verbs in self.verbs.items() for verb in verbs)
         self.bits = {name: 1 << index for index, name in enumerate(self.permissions)}
         self.width = len(self.permissions)
+        self.names = lru_cache(_MASKS_NAMED)(self._names)
+        """The permissions of a mask, in byte order; there are about as many masks as roles."""
 
     def below(self, type_name: str) -> frozenset[str]:
         """A type and all that inherit from it."""
@@ -48,9 +53,8 @@ class Policy:
             mask |= self.bits[each]
         return mask
 
-    def names(self, mask: int) -> list[str]:
-        """The permissions of a mask, in byte order."""
-        return sorted(name for name, bit in self.bits.items() if mask & bit)
+    def _names(self, mask: int) -> tuple[str, ...]:
+        return tuple(sorted(name for name, bit in self.bits.items() if mask & bit))
 
     def verb_bits(self, slots: Slots) -> list[dict[str, int]]:
         """For each type's index its verbs' bits."""

@@ -99,7 +99,7 @@ class _Reasons:
         self._permission = permission
         self._known = engine.identities.within(view, subject)
         self._texts = engine.graph.names.texts
-        self._name = engine.policy.names(permission)[0]
+        self._bound: dict[int, list[Bound]] = {}
 
     def of(self, resource: int, verb: str, *, surroundings: bool) -> ScopedExplanation:
         engine, subject, target = self._engine, self._texts[self._subject], self._texts[resource]
@@ -126,9 +126,16 @@ class _Reasons:
     def _allows(self, resource: int) -> bool:
         return self._engine.verdict(self._view, self._subject, resource, self._permission) is True
 
+    @property
+    def _name(self) -> str:
+        return self._engine.policy.names(self._permission)[0]
+
     def _own(self, resource: int) -> list[Bound]:
-        found = self._engine.own(resource, self._known, self._view.now, self._view.context)
-        return [bound for bound, holds in found if holds is True]
+        found = self._bound.get(resource)
+        if found is None:
+            own = self._engine.own(resource, self._known, self._view.now, self._view.context)
+            found = self._bound[resource] = [bound for bound, holds in own if holds is True]
+        return found
 
     def _parent(self, resource: int) -> int | None:
         return self._view.parents.get(resource, self._engine.parent(resource))

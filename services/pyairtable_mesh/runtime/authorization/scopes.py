@@ -129,7 +129,7 @@ class ScopedEngine(ScopedState):
 
     def effective(
         self, resource: str, subject: str, given: Circumstances
-    ) -> tuple[list[str], dict[str, frozenset[str]]]:
+    ) -> tuple[Sequence[str], dict[str, frozenset[str]]]:
         """Every permission that the subject holds at the resource or, where nothing else is said, below it: those
         held surely, and those that missing context decides with its names, as ``type.verb`` in byte order.
         """

@@ -8,8 +8,8 @@ from pyairtable_mesh.runtime.interceptors.call import Call, Method, Proceed
 
 
 def replay(method: Method, proceed: Proceed) -> Proceed:
-    """Have unary requests that carry a `request_id` known to the database, which tells of an answer when it is first
-    asked for anything: to look before would cost every change a snapshot of its own.
+    """Have unary requests that carry a `request_id` known to the database, which raises `Replayed` in their use case:
+    to look before would cost every change a snapshot of its own.
     """
     identified = "request_id" in method.descriptor.input_type.fields_by_name
     if method.row is None or method.request_streaming or not identified:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from pyairtable_mesh.runtime import idempotency, maintenance
+from pyairtable_mesh.runtime import idempotency, maintenance, outbox
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import InvalidArgument
@@ -33,6 +33,26 @@ async def test_a_repetition_gets_the_first_answer_and_changes_nothing(database: 
         await _change(database, REQUEST, b"second")
     assert replayed.value.response == b"first"
     assert await _answered(database, REQUEST) == Record(b"first")
+
+
+async def test_a_repetition_that_fails_for_what_the_first_has_changed_gets_its_answer(database: Database) -> None:
+    await _change(database, REQUEST, b"first")
+    with pytest.raises(Replayed) as replayed:
+        async with database.transaction(REQUEST):
+            raise LookupError
+    assert replayed.value.response == b"first"
+    with pytest.raises(LookupError):
+        async with database.transaction(caller("ten1", request_id="r2", digest=b"d1")):
+            raise LookupError
+
+
+async def test_no_further_change_of_an_answered_request_is_made(database: Database) -> None:
+    await _change(database, REQUEST, b"first")
+    with pytest.raises(Replayed):
+        async with database.transaction(REQUEST) as tx:
+            tx.audit("base:app1", action="a.v1.Service/Make")
+    async with database.read(background()) as connection:
+        assert await outbox.end(connection) == outbox.Position()
 
 
 @pytest.mark.parametrize(

@@ -42,13 +42,13 @@ async def database(file: Path) -> AsyncIterator[Database]:
 def hops(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The functions that connections call on their threads, by name."""
     found: list[str] = []
-    call = sqlite.Connection.call
+    submit = sqlite.Connection._submit
 
     def counting(self: sqlite.Connection, function: Any) -> Any:
         found.append(getattr(function, "func", function).__name__)
-        return call(self, function)
+        return submit(self, function)
 
-    monkeypatch.setattr(sqlite.Connection, "call", counting)
+    monkeypatch.setattr(sqlite.Connection, "_submit", counting)
     return found
 
 
