@@ -100,6 +100,7 @@ class _Reasons:
         self._known = engine.identities.within(view, subject)
         self._texts = engine.graph.names.texts
         self._bound: dict[int, list[Bound]] = {}
+        self._allowed: dict[int, bool] = {}
 
     def of(self, resource: int, verb: str, *, surroundings: bool) -> ScopedExplanation:
         engine, subject, target = self._engine, self._texts[self._subject], self._texts[resource]
@@ -124,7 +125,10 @@ class _Reasons:
         return ScopedExplanation(decision, f"{subject} may not {verb} {target}: {words}.", (), missing, failed)
 
     def _allows(self, resource: int) -> bool:
-        return self._engine.verdict(self._view, self._subject, resource, self._permission) is True
+        if resource not in self._allowed:
+            along = self._engine.held_along(self._view, self._subject, resource)
+            self._allowed |= {each: held.sure & self._permission != 0 for each, held in along}
+        return self._allowed[resource]
 
     @property
     def _name(self) -> str:

@@ -133,9 +133,13 @@ class ScopedEngine(ScopedState):
         """Every permission that the subject holds at the resource or, where nothing else is said, below it: those
         held surely, and those that missing context decides with its names, as ``type.verb`` in byte order.
         """
+        who, place = self.graph.names.subject(subject, "subject"), self.graph.names.object(resource, "resource")
+        if not given.contextual and not given.context:
+            plain = self.held(who, place, given.now)
+            if plain.sure == plain.possible:
+                return self.policy.names(plain.sure), {}
         with self.view(given) as view:
-            names = self.graph.names
-            held, missing = self.held_in(view, names.subject(subject, "subject"), names.object(resource, "resource"))
+            held, missing = self.held_in(view, who, place)
         unsure = self.policy.names(held.possible & ~held.sure)
         return self.policy.names(held.sure), {each: missing(self.policy.mask([each])) for each in unsure}
 
@@ -181,13 +185,21 @@ class ScopedEngine(ScopedState):
 
     def held_in(self, view: View, subject: int, resource: int) -> tuple[Held, Missing]:
         """What a subject holds at a resource in a view, and what names the missing context of a permission."""
+        held, missing = NOTHING, Missing()
+        for _, held in self.held_along(view, subject, resource, missing):  # noqa: B007 # the last is the resource's
+            pass
+        return held, missing
+
+    def held_along(
+        self, view: View, subject: int, resource: int, missing: Missing | None = None
+    ) -> Iterator[tuple[int, Held]]:
+        """What a subject holds in a view at all that the resource inherits from, farthest first, and at itself."""
         known = self.identities.within(view, subject)
-        missing = Missing()
         held = NOTHING
         for each in reversed(self.chain_in(view, resource)):
             if each in self._own:
                 held = self._combined(each, known, held, view.now, view.context, missing)
-        return held, missing
+            yield each, held
 
     def chain_in(self, view: View, resource: int) -> list[int]:
         """The resource and all that it inherits from in a view, nearest first."""
