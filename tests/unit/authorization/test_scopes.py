@@ -18,8 +18,9 @@ from pyairtable_mesh.runtime.authorization.facts import (
 )
 from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing
-from pyairtable_mesh.runtime.authorization.roles import Binding, BindingChange, ModeChange, ScopeMode
+from pyairtable_mesh.runtime.authorization.roles import Binding, BindingChange, ModeChange, ScopedChange, ScopeMode
 from pyairtable_mesh.runtime.authorization.scope_expansion import expand_scoped
+from pyairtable_mesh.runtime.authorization.scope_explanation import explain_scoped
 from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
 from pyairtable_mesh.runtime.authorization.scope_rules import Held, Missing, combine
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
@@ -87,6 +88,54 @@ def test_scope_modes(mode: str, own: str, above: str, subject: str, *, may_read:
     engine.apply(1, [*START, *bound, joined, ModeChange("table:a", ScopeMode(mode))])
     assert engine.check(("record:1", "read", "user:a"), Circumstances(NOW)).allowed == may_read
     assert engine.check(("record:1", "delete", "user:a"), Circumstances(NOW)).allowed == may_delete
+
+
+OFFICE = Term("in_network", {"network": "10.0.0.0/8"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "context", "failed"),
+    [
+        (
+            [
+                BindingChange(Binding("1", "viewer", WORKSPACE, "user:a")),
+                BindingChange(Binding("2", "rol2", "base:a", "user:a", OFFICE)),
+                ModeChange("base:a", ScopeMode.OVERRIDE),
+            ],
+            {},
+            {"2": {"address"}},
+        ),
+        (
+            [
+                BindingChange(Binding("1", "viewer", WORKSPACE, "group:h#member")),
+                Change(Relationship("group:h", "member", "user:a", Term(expires=NOW - 1))),
+                Change(Relationship("group:h", "member", "group:g#member")),
+                Change(Relationship("group:g", "member", "user:a", OFFICE)),
+            ],
+            {},
+            {"group:g#member@user:a": {"address"}},
+        ),
+        (
+            [
+                BindingChange(Binding("1", "viewer", WORKSPACE, "group:h#member")),
+                Change(Relationship("group:h", "member", "user:a", OFFICE)),
+                Change(Relationship("group:h", "member", "group:g#member")),
+                Change(Relationship("group:g", "member", "user:a", Term("in_network"))),
+            ],
+            {"address": "192.168.0.1"},
+            {"group:h#member@user:a": set(), "group:g#member@user:a": {"network"}},
+        ),
+    ],
+    ids=["what may override", "behind an expired membership", "on every way"],
+)
+def test_an_explanation_tells_of_every_condition_that_the_answer_hangs_on(
+    changes: list[ScopedChange], context: dict[str, str], failed: dict[str, set[str]]
+) -> None:
+    engine = ScopedEngine(product.policy(), TENANT)
+    engine.apply(1, [*START, *changes])
+    explained = explain_scoped(engine, ("base:a", "read", "user:a"), Circumstances(NOW, context))
+    assert explained.decision.missing == set[str]().union(*failed.values())
+    assert {each.carrier: each.missing for each in explained.failed} == failed
 
 
 @pytest.mark.parametrize("mode", ScopeMode)
