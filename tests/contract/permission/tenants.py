@@ -86,16 +86,11 @@ values: st.SearchStrategy[Mapping[str, Any]] = st.sampled_from(
 unconditional = moments.map(lambda moment: Term(expires=moment))
 terms = st.one_of(unconditional, st.builds(Term, st.just("in_network"), values, moments))
 """What a role binding or the membership of a user may carry."""
-memberships = st.one_of(
-    st.builds(Relationship, st.sampled_from(GROUPS), st.just("member"), st.sampled_from(USERS), terms),
-    st.builds(
-        Relationship,
-        st.sampled_from(GROUPS),
-        st.just("member"),
-        st.sampled_from([*map(members, (1, 2))]),
-        unconditional,
-    ),
+of_users, of_groups = (
+    st.builds(Relationship, st.sampled_from(GROUPS), st.just("member"), st.sampled_from(subjects), held_under)
+    for subjects, held_under in ((USERS, terms), ([members(1), members(2)], unconditional))
 )
+memberships = st.one_of(of_users, of_users, of_groups)
 links = st.sampled_from(
     [
         *LINKS,
@@ -134,7 +129,7 @@ changes: st.SearchStrategy[ScopedChange] = st.one_of(
 # What makes answers hang on each other comes first, so that few examples are worth something.
 histories: st.SearchStrategy[list[ScopedChange]] = st.tuples(
     st.lists(granted, min_size=4, max_size=6),
-    st.lists(joined, min_size=1, max_size=2),
+    st.lists(joined, min_size=2, max_size=3),
     st.lists(moded, min_size=1, max_size=3),
     st.lists(changes, max_size=8),
 ).map(lambda parts: [each for part in parts for each in part])
