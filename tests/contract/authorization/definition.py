@@ -5,6 +5,7 @@ Nothing here is shared with the engine but the kinds of facts. It is slow, and m
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pyairtable_mesh.runtime.authorization.facts import Change, Relationship, Term, Verdict
@@ -31,13 +32,16 @@ class Definition:
     bindings: dict[str, Binding] = field(default_factory=dict)
     modes: dict[str, ScopeMode] = field(default_factory=dict)
     roles: dict[str, frozenset[str]] = field(default_factory=dict)
+    assumed: Sequence[Relationship] = ()
+    """Memberships that count beside the stored ones, also beside one of the same group and member."""
     _identities: dict[str, dict[str, Verdict]] = field(default_factory=dict, init=False, repr=False)
+    _bound: dict[tuple[str, str], list[tuple[Binding, Verdict]]] = field(default_factory=dict, init=False, repr=False)
 
     def at(self, now: float, context: Mapping[str, Any], contextual: Sequence[Relationship] = ()) -> "Definition":
         """The same facts and more, asked at another moment with other context."""
-        asked = replace(self, now=now, context=context, links=dict(self.links), members=dict(self.members))
-        for each in contextual:
-            asked.apply(Change(each))
+        joined = [each for each in contextual if each.relation == "member"]
+        asked = replace(self, now=now, context=context, links=dict(self.links), assumed=joined)
+        asked.links.update((each.object, each.subject) for each in contextual if each.relation != "member")
         return asked
 
     def copy(self) -> "Definition":
@@ -47,6 +51,7 @@ class Definition:
 
     def apply(self, change: ScopedChange) -> None:
         self._identities.clear()
+        self._bound.clear()
         match change:
             case Change(each, removed) if each.relation == "member":
                 self.members.pop((each.object, each.subject), None)
@@ -72,9 +77,21 @@ class Definition:
         if not term.condition:
             return True
         values = {**self.context, **term.context}
-        if "address" not in values:
-            return frozenset({"address"})
-        return values["address"].startswith("10.")
+        if missing := {"address", "network"} - values.keys():
+            return frozenset(missing)
+        try:
+            return ip_address(values["address"]) in ip_network(values["network"])
+        except ValueError:
+            return False  # what cannot be answered grants nothing
+
+    def memberships(self) -> Iterable[tuple[str, str, Term]]:
+        """Groups, their members, and what each membership holds under."""
+        yield from ((group, member, term) for (group, member), term in self.members.items())
+        yield from ((each.object, each.subject, each.term) for each in self.assumed)
+
+    def terms(self) -> list[Term]:
+        """What memberships and bindings hold under."""
+        return [*(each.term for each in self.bindings.values()), *(term for *_, term in self.memberships())]
 
     def counts_as(self, subject: str, other: str) -> Verdict:
         if subject not in self._identities:
@@ -83,20 +100,29 @@ class Definition:
 
     def _followed(self, subject: str) -> dict[str, Verdict]:
         found: dict[str, Verdict] = {subject: True, f"{subject.partition(':')[0]}:*": "#" not in subject}
-        for _ in range(len(self.members) + 1):
-            for (group, member), term in self.members.items():
-                holds = both(found.get(member, False) if member != "user:*" else False, self.term(term))
+        joined = [(group, member, self.term(term)) for group, member, term in self.memberships()]
+        for _ in range(len(joined) + 1):
+            for group, member, verdict in joined:
+                holds = both(found.get(member, False) if member != "user:*" else False, verdict)
                 found[f"{group}#member"] = either(found.get(f"{group}#member", False), holds)
         return found
 
-    def bound(self, subject: str, resource: str) -> Iterable[tuple[Binding, Verdict]]:
-        for each in self.bindings.values():
-            if each.resource == resource:
-                yield each, both(self.counts_as(subject, each.subject), self.term(each.term))
+    def bound(self, subject: str, resource: str) -> list[tuple[Binding, Verdict]]:
+        if (subject, resource) not in self._bound:
+            here = [each for each in self.bindings.values() if each.resource == resource]
+            self._bound[subject, resource] = [
+                (each, both(self.counts_as(subject, each.subject), self.term(each.term))) for each in here
+            ]
+        return self._bound[subject, resource]
 
     def parent(self, resource: str) -> str | None:
         kind = resource.partition(":")[0]
         return None if kind == "tenant" else self.tenant if kind == "workspace" else self.links.get(resource)
+
+    def chain(self, resource: str) -> list[str]:
+        """A resource and what is above it, nearest first."""
+        parent = self.parent(resource)
+        return [resource] if parent is None else [resource, *self.chain(parent)]
 
     def owns(self, subject: str, resource: str | None) -> Verdict:
         owner: Verdict = False

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from google.protobuf.struct_pb2 import Struct
 
 from pyairtable.permission.v1 import permission_pb2 as pb
@@ -15,6 +16,7 @@ from tests.contract.permission.serving import Metadata
 
 Question = tuple[str, str, str]
 """Resource, permission, subject."""
+_REFUSED = {grpc.StatusCode.PERMISSION_DENIED.value[0], grpc.StatusCode.NOT_FOUND.value[0]}
 _MOST_IN_ONE_PAGE = 3
 """Small, so that lists are cut and taken up again."""
 
@@ -92,9 +94,17 @@ class Asking:
         return verdict(answer.decision)
 
     async def batch(self, questions: Sequence[Question], under: Under) -> list[Verdict]:
+        return list(map(_result, await self._batch(questions, under)))
+
+    async def tried(self, questions: Sequence[Question], under: Under) -> list[Verdict | None]:
+        """As `batch`, with None for each question that is not for who asks."""
+        results = await self._batch(questions, under)
+        return [None if each.error.code in _REFUSED else _result(each) for each in results]
+
+    async def _batch(self, questions: Sequence[Question], under: Under) -> Sequence[pb.CheckResult]:
         request = pb.BatchCheckPermissionsRequest(items=_items(questions, under), space=self.space, **under.fields())
         answer = await self.stub.BatchCheckPermissions(request, metadata=self.metadata)
-        return list(map(_result, answer.results))
+        return answer.results
 
     async def stream(self, questions: Sequence[Question], under: Under) -> list[Verdict]:
         given = under.fields(assuming=False)

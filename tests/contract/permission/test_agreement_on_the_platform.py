@@ -6,7 +6,7 @@ Each example is a tenant of its own. The clock stands still, and is turned forwa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from pyairtable.permission.v1 import permission_pb2 as pb
 from pyairtable.permission.v1 import permission_pb2_grpc
 from pyairtable_mesh.permission import schema
-from pyairtable_mesh.runtime.authorization.facts import Relationship, Term, Verdict
-from pyairtable_mesh.runtime.authorization.roles import Binding, BindingChange, ScopedChange
-from pyairtable_mesh.runtime.authorizer import PeerAuthorizer
+from pyairtable_mesh.runtime.authorization.facts import Circumstances, Relationship, Verdict
+from pyairtable_mesh.runtime.authorization.roles import OWNER, Binding, BindingChange, ScopedChange
+from pyairtable_mesh.runtime.authorizer import PeerAuthorizer, Undecided
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.replica.authorizer import HERE, ReplicaAuthorizer, claimed_revision
 from pyairtable_mesh.runtime.replica.follower import Follower, Wanted
 from pyairtable_mesh.runtime.replica.replicas import Bounds, Replicas
+from tests.contract.authorization.definition import Definition
 from tests.contract.permission.asking import Asking, Listed, Question, Under, agree, message, verdict
 from tests.contract.permission.serving import bearer, few
 from tests.contract.permission.tenants import (
@@ -55,13 +56,12 @@ def clock() -> Clock:
 
 
 @few
-@given(st.data(), histories, contexts)
+@given(st.data(), histories)
 async def test_every_rpc_says_what_the_definition_says_at_every_revision(
     service: permission_pb2_grpc.PermissionServiceStub,
     clock: Clock,
     data: st.DataObject,
     history: list[ScopedChange],
-    context: Mapping[str, Any],
 ) -> None:
     clock.now = datetime.fromtimestamp(WRITTEN, UTC)
     tenant = await Tenant.make(service)
@@ -69,7 +69,7 @@ async def test_every_rpc_says_what_the_definition_says_at_every_revision(
     for change in history:
         await tenant.attempt([change])
         states.append((tenant.token, tenant.definition.copy()))
-        under = Under(pb.Consistency(at_least_as_fresh=tenant.token), context)
+        under = Under(pb.Consistency(at_least_as_fresh=tenant.token), data.draw(contexts))
         world = World.of(tenant.definition, WRITTEN, under)
         some = world.questions(len(states), 3)
         for question, found in zip(some, await tenant.asking.batch(some, under), strict=True):
@@ -77,13 +77,15 @@ async def test_every_rpc_says_what_the_definition_says_at_every_revision(
     for now in (WRITTEN, EXPIRED):
         clock.now = datetime.fromtimestamp(now, UTC)
         for token, definition in [states[-1], *data.draw(st.lists(st.sampled_from(states), max_size=2))]:
-            under = Under(pb.Consistency(at_exact_snapshot=token), context)
+            under = Under(pb.Consistency(at_exact_snapshot=token), data.draw(contexts))
             world = World.of(definition, now, under)
             await questions_agree(tenant.asking, world, data)
             some = world.questions(data.draw(st.integers(0, 4)), 5)
             for question, found in zip(some, await tenant.asking.stream(some, under), strict=True):
                 world.hold(found, question, "StreamCheckPermissions")
             await own_questions_agree(tenant, world, data.draw(st.sampled_from(USERS)))
+            for user in USERS:
+                await questions_about_others_agree(tenant, world, user)
             await expansion_agrees(tenant.asking, world, data)
             await relationships_are_those(tenant.asking, world)
             contextual = replace(under, contextual=[data.draw(st.one_of(links, memberships.map(unending)))])
@@ -91,7 +93,7 @@ async def test_every_rpc_says_what_the_definition_says_at_every_revision(
 
 
 def unending(each: Relationship) -> Relationship:
-    return replace(each, term=Term())
+    return replace(each, term=replace(each.term, expires=None))
 
 
 async def questions_agree(asking: Asking, world: World, data: st.DataObject) -> None:
@@ -99,7 +101,9 @@ async def questions_agree(asking: Asking, world: World, data: st.DataObject) -> 
     some = world.questions(data.draw(st.integers(0, 1)), 2)
     for question, found in zip(some, await asking.batch(some, world.under), strict=True):
         world.hold(found, question, "BatchCheckPermissions")
-    for question in data.draw(st.lists(st.sampled_from(some), min_size=2, max_size=3)):
+    unsure = [each for each in some if not isinstance(world.answer(each), bool)]
+    drawn = data.draw(st.lists(st.sampled_from(some), min_size=1, max_size=2))
+    for question in [*drawn, data.draw(st.sampled_from(unsure or some))]:
         world.hold(await asking.check(question, world.under), question, "CheckPermission")
         await explanation_agrees(asking, world, question)
     await lists_agree(asking, world, data.draw(st.sampled_from([*USERS, members(1)])))
@@ -117,6 +121,18 @@ async def own_questions_agree(tenant: Tenant, world: World, user: str) -> None:
         world.hold(found, question, "BatchCheckPermissions about oneself")
 
 
+async def questions_about_others_agree(tenant: Tenant, world: World, user: str) -> None:
+    """Who asks about another manages access there by what is stored: no context that it gives can do that for it."""
+    asking = replace(tenant.asking, metadata=bearer(user, tenant.id))
+    stored = world.definition.at(world.definition.now, {})
+    questions = [each for each in QUESTIONS if each[2] != user][::6]
+    for question, found in zip(questions, await asking.tried(questions, world.under), strict=True):
+        manages = stored.holds(user, question[0], f"{kind_of(question[0])}.manage_access") is True
+        assert (found is not None) == manages, f"{user} is told {found} of {question}{world.case()}"
+        if found is not None:
+            world.hold(found, question, "BatchCheckPermissions about another")
+
+
 async def explanation_agrees(asking: Asking, world: World, question: Question) -> None:
     explained = await asking.explain(question, world.under)
     world.hold(verdict(explained.decision), question, "ExplainPermission")
@@ -126,7 +142,11 @@ async def explanation_agrees(asking: Asking, world: World, question: Question) -
     for step in explained.path:
         match step.kind:
             case kinds.KIND_MEMBERSHIP:
-                is_so = definition.term(definition.members[step.object, step.subject]) is True
+                is_so = any(
+                    definition.term(term) is True
+                    for *membership, term in definition.memberships()
+                    if membership == [step.object, step.subject]
+                )
             case kinds.KIND_ROLE_BINDING:
                 is_so = definition.counts_as(subject, step.subject) is True and any(
                     definition.term(each.term) is True
@@ -136,7 +156,10 @@ async def explanation_agrees(asking: Asking, world: World, question: Question) -
             case _:
                 is_so = definition.parent(step.object) == step.subject
         assert is_so, f"ExplainPermission leads through {step}{world.case()}"
-    if explained.missing_grants:
+    failures_agree(explained, world, question)
+    denied = explained.decision.result == pb.Decision.RESULT_DENIED
+    assert bool(explained.missing_grants) == denied, f"ExplainPermission misses nothing for a denial{world.case()}"
+    if denied:
         more = definition.copy()
         for number, each in enumerate(explained.missing_grants):
             grant = Binding(f"more{number}", each.role.removeprefix("roles/"), each.resource, subject)
@@ -145,70 +168,114 @@ async def explanation_agrees(asking: Asking, world: World, question: Question) -
         assert turned is True, f"ExplainPermission misses {explained.missing_grants}{world.case()}"
 
 
+def failures_agree(explained: pb.ExplainPermissionResponse, world: World, question: Question) -> None:
+    """The conditions that are told of were not met, and lack whatever the answer lacks."""
+    definition, lacked = world.definition, set[str]()
+    chain = definition.chain(question[0])
+    unmet = [(f"{group}#member@{member}", term) for group, member, term in definition.memberships()]
+    unmet += [("", each.term) for each in definition.bindings.values() if each.resource in chain]
+    for failed in explained.failed_conditions:
+        carrier = "" if failed.carrier.startswith("roleBindings/") else failed.carrier
+        verdict: Verdict = frozenset(failed.missing_context)
+        assert any(
+            each == (carrier, failed.condition, verdict or False)
+            for each in ((where, term.condition, definition.term(term)) for where, term in unmet)
+        ), f"ExplainPermission tells of {failed}{world.case()}"
+        lacked.update(failed.missing_context)
+    lacking = set(explained.decision.missing_context) - lacked
+    assert not lacking, f"ExplainPermission does not tell what lacks {lacking} for {question}{world.case()}"
+
+
 async def lists_agree(asking: Asking, world: World, subject: str) -> None:
     for kind, places in (("record", RECORDS), ("table", TABLES)):
         listed = await asking.resources(kind, "read", subject, world.under)
         assert listed.keys() <= set(places)
+        assert all(each.verdict is not False for each in listed.values())
         for place in places:
             world.hold(listed.get(place, Listed(False)).verdict, (place, "read", subject), "LookupResources")
         place = next((each for each in places if each in world.managed), "")
-        if not place:
-            continue
-        users = await asking.subjects(place, "read", "user", world.under)
-        for user in [*USERS, ALICE, ref("user", "nobody")]:
-            everyone = users.get("user:*", Listed(False))
-            entry = users.get(user, Listed(False) if user in everyone.excluded else everyone)
-            world.hold(entry.verdict, (place, "read", user), "LookupSubjects")
+        if place:
+            await subjects_agree(asking, world, place)
+
+
+async def subjects_agree(asking: Asking, world: World, place: str) -> None:
+    users = await asking.subjects(place, "read", "user", world.under)
+    assert all(each.verdict is not False for each in users.values())
+    everyone = users.get("user:*", Listed(False))
+    for user in [*USERS, ALICE, ref("user", "nobody")]:
+        question = place, "read", user
+        if user in users or user in everyone.excluded:
+            world.hold(users.get(user, Listed(False)).verdict, question, "LookupSubjects")
+        else:  # What a wildcard lacks is named, and not what each whom it stands for may lack besides.
+            expected = world.answer(question)
+            assert agree(everyone.verdict, expected), f"LookupSubjects: {question} is {expected}{world.case()}"
+    if kind_of(place) == "table":
+        groups = await asking.subjects(place, "read", "group#member", world.under)
+        assert all(each.verdict is not False for each in groups.values())
+        for group in map(members, (1, 2)):
+            world.hold(groups.get(group, Listed(False)).verdict, (place, "read", group), "LookupSubjects")
 
 
 async def effective_permissions_agree(asking: Asking, world: World, resource: str, subject: str) -> None:
     found = await asking.effective(resource, subject, world.under)
-    kind, definition = kind_of(resource), world.definition
+    definition, kind = world.definition, kind_of(resource)
 
-    def held(place: str, types: set[str] | frozenset[str]) -> list[str]:
-        wanted = sorted(each for each in schema.PERMISSIONS if each.partition(".")[0] in types)
-        return [each for each in wanted if definition.holds(subject, place, each) is True]
+    def held(place: str) -> dict[str, Verdict]:
+        """What is held at a place, and below it where nothing else is said."""
+        types = schema.descendants(kind_of(place))
+        wanted = [each for each in schema.PERMISSIONS if each.partition(".")[0] in types]
+        verdicts = {each: definition.holds(subject, place, each) for each in wanted}
+        return {each: verdict for each, verdict in verdicts.items() if verdict is not False}
 
-    def verbs(place: str, of: str) -> list[str]:
-        return [each.partition(".")[2] for each in held(place, {of})]
+    def told(place: str, answer: Any, below: Sequence[str] = ()) -> dict[str, Verdict]:
+        unsure = {each.permission: frozenset(each.missing_context) for each in answer.conditional_permissions}
+        for listed in (answer.permissions, below, unsure):
+            assert list(listed) == sorted(set(listed)), world.case()
+        sure = [*(f"{kind_of(place)}.{verb}" for verb in answer.permissions), *below]
+        assert unsure.keys().isdisjoint(sure), world.case()
+        return {**dict.fromkeys(sure, True), **unsure}
 
-    def unsure_agree(told: Iterable[pb.ConditionalPermission], place: str) -> None:
-        missing: dict[str, Verdict] = {each.permission: frozenset(each.missing_context) for each in told}
-        assert all(missing.values()), world.case()
-        for permission in schema.PERMISSIONS:
-            if permission.partition(".")[0] in schema.descendants(kind_of(place)):
-                expected = definition.holds(subject, place, permission)
-                found = missing.pop(permission, expected is True)
-                assert agree(found, expected), world.case()
-        assert not missing, world.case()
-
-    unsure_agree(found.conditional_permissions, resource)
-    assert list(found.permissions) == verbs(resource, kind), world.case()
-    assert list(found.inherited_permissions) == held(resource, schema.descendants(kind) - {kind}), world.case()
-    masks = {each.field: list(each.permissions) for each in found.field_permissions}
-    for each in found.field_permissions:
-        unsure_agree(each.conditional_permissions, each.field)
-    if kind == "table":
-        for field in FIELDS:
-            if definition.parent(field) == resource:
-                assert masks.get(field, verbs(resource, "field")) == verbs(field, "field"), world.case()
-    else:
-        assert not masks
+    everything = held(resource)
+    assert told(resource, found, found.inherited_permissions) == everything, world.case()
+    assert kind not in {each.partition(".")[0] for each in found.inherited_permissions}
+    fields = [each for each in FIELDS if definition.parent(each) == resource]
+    masks = {each.field: told(each.field, each) for each in found.field_permissions}
+    assert masks.keys() <= set(fields)
+    usual = {each: verdict for each, verdict in everything.items() if each.startswith("field.")}
+    for field in fields:
+        assert masks.get(field, usual) == held(field), world.case()
 
 
 async def expansion_agrees(asking: Asking, world: World, data: st.DataObject) -> None:
-    if any(each.term.condition for each in world.definition.bindings.values()):
-        return  # A tree is asked for without context, and does not tell which of its subjects are conditional.
-    resource, verb, _ = data.draw(st.sampled_from(world.questions(0, 1)))
-    tree = await asking.expand(resource, verb, world.under)
+    """A tree is asked for without context, and does not tell which of its subjects are conditional."""
+    bare = World.of(world.definition, world.definition.now, replace(world.under, context={}))
+    resource, verb, _ = data.draw(st.sampled_from(bare.questions(0, 1)))
+    tree = await asking.expand(resource, verb, bare.under)
+    is_sure = all(isinstance(bare.definition.term(each), bool) for each in bare.definition.terms())
     for user in USERS:
 
-        def has(leaf: pb.ExpansionNode, user: str = user) -> bool:
-            return any(world.definition.counts_as(user, each) is True for each in leaf.subjects)
+        def has(leaf: pb.ExpansionNode, user: str = user) -> bool | None:
+            found = [listed(bare.definition, leaf, each, user) for each in leaf.subjects]
+            return True if True in found else None if None in found else False
 
         found = says(tree, has)
-        assert found is not None
-        world.hold(found, (resource, verb, user), "ExpandPermission")
+        assert found is not None or not is_sure
+        if found is not None:
+            bare.hold(found, (resource, verb, user), "ExpandPermission")
+
+
+def listed(definition: Definition, leaf: pb.ExpansionNode, subject: str, user: str) -> bool | None:
+    """Whether a user is what a leaf names; None where only one of the bindings that may have put it there holds."""
+    above = definition.chain(leaf.resource)
+    held = {
+        definition.term(each.term)
+        for each in definition.bindings.values()
+        if each.subject == subject
+        and (each.resource == leaf.resource or (each.role == OWNER and each.resource in above))
+    } - {False}
+    assert held, f"ExpandPermission names {subject}, to whom nothing is bound at {leaf.resource}"
+    counts = definition.counts_as(user, subject)
+    return counts if counts is False or (counts is True and held == {True}) else None
 
 
 async def relationships_are_those(asking: Asking, world: World) -> None:
@@ -252,9 +319,13 @@ async def following(
 
 
 @few
-@given(histories, st.sampled_from(USERS))
+@given(histories, st.sampled_from(USERS), contexts)
 async def test_the_embedded_replica_says_what_the_definition_says_at_every_revision(
-    service: permission_pb2_grpc.PermissionServiceStub, clock: Clock, history: list[ScopedChange], user: str
+    service: permission_pb2_grpc.PermissionServiceStub,
+    clock: Clock,
+    history: list[ScopedChange],
+    user: str,
+    context: Mapping[str, Any],
 ) -> None:
     clock.now = datetime.fromtimestamp(WRITTEN, UTC)
     tenant = await Tenant.make(service)
@@ -262,10 +333,10 @@ async def test_the_embedded_replica_says_what_the_definition_says_at_every_revis
     async with following(Workload(service, user, tenant.id), tenant.id, clock) as (follower, authorizer):
         for number, change in enumerate(history):
             await tenant.attempt([change])
-            await replica_agrees(follower, authorizer, tenant, user, own[number % 3 :: 3])
+            await replica_agrees(follower, authorizer, tenant, context, own[number % 3 :: 3])
         for now in (WRITTEN, EXPIRED):
             clock.now = datetime.fromtimestamp(now, UTC)
-            await replica_agrees(follower, authorizer, tenant, user, own)
+            await replica_agrees(follower, authorizer, tenant, context, own)
         assert authorizer.answers[HERE] + authorizer.answers["denied"] == authorizer.answers.total()
         assert follower.copy.loads == 1
 
@@ -274,16 +345,23 @@ async def replica_agrees(
     follower: Follower,
     authorizer: ReplicaAuthorizer,
     tenant: Tenant,
-    user: str,
+    context: Mapping[str, Any],
     questions: Sequence[Question],
 ) -> None:
+    """The authorizer, which knows no context, and the engine that it holds."""
     revision = claimed_revision(tenant.token)
     assert revision is not None
     assert await follower.copy.reaches(revision, 10.0), "the stream did not bring the change"
-    world = World.of(tenant.definition, authorizer._clock().timestamp(), Under())
+    now = authorizer._clock().timestamp()
+    bare, world = (World.of(tenant.definition, now, Under(context=each)) for each in ({}, context))
+    user = questions[0][2]
     caller = RequestContext(
         "/t.v1.Test/Do", actor=Actor("user", user), tenant_id=tenant.id, consistency_token=tenant.token
     )
+    engine = follower.copy.engine
+    assert engine is not None
     for question in questions:
         (found,) = await authorizer.check(caller, [question[:2]])
-        world.hold(found, question, "the embedded replica")
+        bare.hold(found.missing if isinstance(found, Undecided) else found, question, "the embedded replica")
+        decision = engine.check(question, Circumstances(now, context))
+        world.hold(decision.missing or decision.allowed, question, "the embedded replica's engine")

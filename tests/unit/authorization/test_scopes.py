@@ -1,17 +1,30 @@
 """Roles and scope modes, case by case; tests/contract/authorization holds them to their definition."""
 
+from collections.abc import Iterable
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from pyairtable_mesh.runtime.authorization import product
-from pyairtable_mesh.runtime.authorization.facts import Change, Circumstances, Decision, Limits, Relationship
+from pyairtable_mesh.runtime.authorization.facts import (
+    Change,
+    Circumstances,
+    Decision,
+    Limits,
+    Relationship,
+    Term,
+    Verdict,
+)
 from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing
-from pyairtable_mesh.runtime.authorization.roles import Binding, BindingChange, ModeChange, ScopeMode
+from pyairtable_mesh.runtime.authorization.roles import Binding, BindingChange, ModeChange, ScopedChange, ScopeMode
 from pyairtable_mesh.runtime.authorization.scope_expansion import expand_scoped
+from pyairtable_mesh.runtime.authorization.scope_explanation import explain_scoped
 from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
+from pyairtable_mesh.runtime.authorization.scope_rules import Held, Missing, combine
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
+from pyairtable_mesh.runtime.authorization.verdicts import both, either, negation
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from tests.unit.authorization.estate import LINKS, NOW, START, TENANT, WORKSPACE, scope_modes
 
@@ -75,3 +88,84 @@ def test_scope_modes(mode: str, own: str, above: str, subject: str, *, may_read:
     engine.apply(1, [*START, *bound, joined, ModeChange("table:a", ScopeMode(mode))])
     assert engine.check(("record:1", "read", "user:a"), Circumstances(NOW)).allowed == may_read
     assert engine.check(("record:1", "delete", "user:a"), Circumstances(NOW)).allowed == may_delete
+
+
+OFFICE = Term("in_network", {"network": "10.0.0.0/8"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "context", "failed"),
+    [
+        (
+            [
+                BindingChange(Binding("1", "viewer", WORKSPACE, "user:a")),
+                BindingChange(Binding("2", "rol2", "base:a", "user:a", OFFICE)),
+                ModeChange("base:a", ScopeMode.OVERRIDE),
+            ],
+            {},
+            {"2": {"address"}},
+        ),
+        (
+            [
+                BindingChange(Binding("1", "viewer", WORKSPACE, "group:h#member")),
+                Change(Relationship("group:h", "member", "user:a", Term(expires=NOW - 1))),
+                Change(Relationship("group:h", "member", "group:g#member")),
+                Change(Relationship("group:g", "member", "user:a", OFFICE)),
+            ],
+            {},
+            {"group:g#member@user:a": {"address"}},
+        ),
+        (
+            [
+                BindingChange(Binding("1", "viewer", WORKSPACE, "group:h#member")),
+                Change(Relationship("group:h", "member", "user:a", OFFICE)),
+                Change(Relationship("group:h", "member", "group:g#member")),
+                Change(Relationship("group:g", "member", "user:a", Term("in_network"))),
+            ],
+            {"address": "192.168.0.1"},
+            {"group:h#member@user:a": set(), "group:g#member@user:a": {"network"}},
+        ),
+    ],
+    ids=["what may override", "behind an expired membership", "on every way"],
+)
+def test_an_explanation_tells_of_every_condition_that_the_answer_hangs_on(
+    changes: list[ScopedChange], context: dict[str, str], failed: dict[str, set[str]]
+) -> None:
+    engine = ScopedEngine(product.policy(), TENANT)
+    engine.apply(1, [*START, *changes])
+    explained = explain_scoped(engine, ("base:a", "read", "user:a"), Circumstances(NOW, context))
+    assert explained.decision.missing == set[str]().union(*failed.values())
+    assert {each.carrier: each.missing for each in explained.failed} == failed
+
+
+@pytest.mark.parametrize("mode", ScopeMode)
+def test_what_is_held_and_what_is_missing_for_it_is_what_the_definition_combines(mode: ScopeMode) -> None:
+    """Every two grants of a permission, of another or of the owner's role, on every verdict from above."""
+    verdicts: list[Verdict] = [True, frozenset("a"), frozenset("b")]
+    grants = [(mask, False, holds) for mask in (0b01, 0b10) for holds in verdicts] + [(0b11, True, frozenset("c"))]
+    aboves: list[Verdict] = [False, True, frozenset("d")]
+    for own in [[], *([each] for each in grants), *combinations(grants, 2)]:
+        for above in aboves:
+            missing = Missing()
+            missing.add(0b01, above)
+            held = combine(mode, own, Held(int(above is True), int(above is not False), False), 0b11, missing)
+            found = held.sure & 1 or missing(1) if held.possible & 1 else False
+            assert found == defined(mode, own, above), (own, above)
+
+
+def defined(mode: ScopeMode, own: Iterable[tuple[int, bool, Verdict]], above: Verdict) -> Verdict:
+    """The first permission by the definition of scopes.py."""
+    gives: Verdict = False
+    present: Verdict = False
+    owner: Verdict = False
+    for mask, owns, holds in own:
+        present = either(present, holds)
+        gives = either(gives, holds if mask & 1 else False)
+        owner = either(owner, holds if owns else False)
+    inherited = both(negation(present), above)
+    ways = {
+        ScopeMode.INHERIT: either(gives, above),
+        ScopeMode.RESTRICT: both(gives, above),
+        ScopeMode.OVERRIDE: either(both(present, gives), inherited),
+    }
+    return either(ways[mode], owner)

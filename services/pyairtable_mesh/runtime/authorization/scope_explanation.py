@@ -1,13 +1,13 @@
 """Why a subject holds a permission of the product, by the shortest way, or which grants are missing; in words too."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from pyairtable_mesh.runtime.authorization.bindings import Bound
 from pyairtable_mesh.runtime.authorization.explanation import FailedCondition
-from pyairtable_mesh.runtime.authorization.facts import ALWAYS, Circumstances, Decision, Term, Verdict
+from pyairtable_mesh.runtime.authorization.facts import Circumstances, Decision, Term, Verdict
 from pyairtable_mesh.runtime.authorization.identities import MEMBER, View
 from pyairtable_mesh.runtime.authorization.roles import OWNER, ScopeMode
 from pyairtable_mesh.runtime.authorization.scopes import Question, ScopedEngine
@@ -106,7 +106,8 @@ class _Reasons:
         engine, subject, target = self._engine, self._texts[self._subject], self._texts[resource]
         verdict = engine.verdict(self._view, self._subject, resource, self._permission)
         decision = Decision.of(verdict, engine.revision)
-        failed = tuple(self._failed(resource)) if surroundings and not decision.allowed else ()
+        unsure = bool(decision.missing)
+        failed = tuple(self._failed(resource, unsure=unsure)) if surroundings and not decision.allowed else ()
         if isinstance(verdict, frozenset):
             words = f"Whether {subject} may {verb} {target} depends on {', '.join(sorted(verdict))}."
             return ScopedExplanation(decision, words, failed=failed)
@@ -181,27 +182,30 @@ class _Reasons:
 
     def _usersets(self, goal: int) -> tuple[int, ...]:
         """The shortest way from the subject through groups to what a binding names, without the subject."""
-        came = self._reached(lambda holds: holds is True)
+        came = dict[int, int]()
+        for userset, member, *_ in self._memberships(lambda _, holds: holds is True):
+            came.setdefault(userset, member)
         path: list[int] = []
         while goal in came and goal != self._subject:
             path.append(goal)
-            goal = came[goal][0]
+            goal = came[goal]
         return tuple(reversed(path))
 
-    def _reached(self, counts: Callable[[Verdict], bool]) -> dict[int, tuple[int, Term, Verdict]]:
-        """All groups that the subject is in by memberships whose verdicts count, as their members' usersets: each with
-        the member, the term and the verdict of the last membership of the shortest way.
+    def _memberships(self, counts: Callable[[Term, Verdict], bool]) -> Iterator[tuple[int, int, Term, Verdict]]:
+        """The memberships that lead on from the subject and count, the fewest steps first: each with the group as its
+        members' userset, the member, the term and its verdict.
         """
-        came: dict[int, tuple[int, Term, Verdict]] = {self._subject: (-1, ALWAYS, True)}
-        queue = deque([self._subject])
+        seen, queue = {self._subject}, deque([self._subject])
         while queue:
-            here = queue.popleft()
-            for userset, term in self._engine.identities.groups(here, self._view):
+            member = queue.popleft()
+            for userset, term in self._engine.identities.groups(member, self._view):
                 holds = self._engine.identities.term(term, self._view.now, self._view.context)
-                if userset not in came and counts(holds):
-                    came[userset] = here, term, holds
+                if not counts(term, holds):
+                    continue
+                yield userset, member, term, holds
+                if userset not in seen:
+                    seen.add(userset)
                     queue.append(userset)
-        return came
 
     def _grants(self, resource: int) -> tuple[MissingGrant, ...]:
         places = self._missing(resource)
@@ -225,27 +229,41 @@ class _Reasons:
         here = any(map(self._gives, self._own(resource)))
         return [*([] if here else [resource]), *self._missing(parent)]
 
-    def _failed(self, resource: int) -> Iterator[FailedCondition]:
-        """The conditions that were not true of bindings that would give the permission, and of memberships on the way
-        to these.
+    def _failed(self, resource: int, *, unsure: bool) -> Iterator[FailedCondition]:
+        """The conditions that were not true of bindings that would give the permission, and of memberships on the ways
+        to these; where the answer is `unsure`, also of bindings that may override what is held above.
         """
         engine, view = self._engine, self._view
-        came = self._reached(lambda _: True)
+        ways = dict[int, list[tuple[int, Term, Verdict]]]()
+        for userset, member, term, verdict in self._memberships(lambda term, holds: holds is True or self._lives(term)):
+            ways.setdefault(userset, []).append((member, term, verdict))
         shown = set[int]()
         for each in engine.chain_in(view, resource):
+            overrides = unsure and self._mode(each) is ScopeMode.OVERRIDE
             for bound in engine.bindings.here(each):
-                if not self._gives(bound) or (bound.subject not in came and bound.subject not in self._known):
+                if bound.subject not in ways and bound.subject not in self._known:
                     continue
                 holds = engine.identities.term(bound.term, view.now, view.context)
+                if not self._gives(bound) and not (overrides and holds is not False):
+                    continue
                 if holds is not True and self._lives(bound.term):
                     yield _failed(bound.term, bound.id, holds)
-                here = bound.subject
-                while here in came and here != self._subject and here not in shown:
-                    shown.add(here)
-                    member, term, holds = came[here]
-                    if holds is not True and self._lives(term):
-                        yield _failed(term, f"{self._texts[here]}@{self._texts[member]}", holds)
-                    here = member
+                yield from self._failed_on(ways, bound.subject, shown)
+
+    def _failed_on(
+        self, ways: Mapping[int, Sequence[tuple[int, Term, Verdict]]], goal: int, shown: set[int]
+    ) -> Iterator[FailedCondition]:
+        """The conditions that were not true on all ways to a group, which are only shown once."""
+        waiting = deque([goal])
+        while waiting:
+            here = waiting.popleft()
+            if here in shown or self._known.get(here) is True:
+                continue
+            shown.add(here)
+            for member, term, holds in ways.get(here, ()):
+                if holds is not True:
+                    yield _failed(term, f"{self._texts[here]}@{self._texts[member]}", holds)
+                waiting.append(member)
 
     def _lives(self, term: Term) -> bool:
         """Whether a term is a condition that has not expired."""

@@ -214,6 +214,13 @@ async def test_what_is_not_sure_is_no_authority(permissions: Permissions, give: 
         await permissions.set_mode(BOB, BASE, ScopeMode.RESTRICT)
 
 
+async def test_no_context_that_one_brings_lets_one_ask_about_others(permissions: Permissions) -> None:
+    await permissions.grant(ALICE, "creator", BASE, BOB, **HERE)
+    await permissions.grant(ALICE, "viewer", BASE, CAROL)
+    with pytest.raises((PermissionDenied, NotFound)):
+        await permissions.checks.check(caller(BOB), Question(BASE, "read", CAROL, INSIDE), Circumstances())
+
+
 async def test_what_may_override_takes_authority_away(permissions: Permissions) -> None:
     await permissions.grant(ALICE, "creator", WORKSPACE, BOB)
     await permissions.set_mode(ALICE, BASE, ScopeMode.OVERRIDE)
