@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -210,8 +210,9 @@ class Database:
             raise
         except Exception:
             if caller.request_id:
-                async with self.read(caller):
-                    raise
+                with suppress(Unavailable):
+                    async with self.read(caller):
+                        pass  # it raises for an answered request
             raise
         if transaction.events or transaction.waking:
             self.changed.notify()

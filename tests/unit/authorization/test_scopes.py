@@ -20,7 +20,7 @@ from pyairtable_mesh.runtime.authorization.language.parser import parse
 from pyairtable_mesh.runtime.authorization.lookup import Found, Listing
 from pyairtable_mesh.runtime.authorization.roles import Binding, BindingChange, ModeChange, ScopedChange, ScopeMode
 from pyairtable_mesh.runtime.authorization.scope_expansion import expand_scoped
-from pyairtable_mesh.runtime.authorization.scope_explanation import explain_scoped
+from pyairtable_mesh.runtime.authorization.scope_explanation import explain_scoped, granting
 from pyairtable_mesh.runtime.authorization.scope_lookup import ScopedLookup
 from pyairtable_mesh.runtime.authorization.scope_rules import Held, Missing, combine
 from pyairtable_mesh.runtime.authorization.scopes import ScopedEngine
@@ -42,6 +42,20 @@ def test_a_list_whose_steps_are_spent_ends_there_and_can_be_resumed() -> None:
     assert first == Listing((Found("record:1"),), complete=False, resume="record:1")
     rest = lookup.resources("record", "read", "user:a", Circumstances(NOW), after=first.resume)
     assert [each.reference for each in rest.entries] == ["record:2"]
+
+
+def test_questions_about_what_is_not_known_leave_nothing_behind() -> None:
+    engine, given = ScopedEngine(product.policy(), TENANT), Circumstances(NOW)
+    engine.apply(1, START)
+    names = len(engine.graph.names)
+    for who, where in (("user:new", "base:new"), ("user:new", "base:a"), ("user:a", "base:new")):
+        question = (where, "read", who)
+        assert not engine.check(question, given).allowed
+        assert engine.effective(where, who, given) == ((), {})
+        assert granting(engine, question, given) == ""
+        assert not explain_scoped(engine, question, given).decision.allowed
+        assert not ScopedLookup(engine).resources("record", "read", who, given).entries
+    assert len(engine.graph.names) == names
 
 
 def test_a_move_is_one_write_and_children_move_along() -> None:

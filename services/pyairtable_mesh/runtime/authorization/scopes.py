@@ -133,13 +133,14 @@ class ScopedEngine(ScopedState):
         """Every permission that the subject holds at the resource or, where nothing else is said, below it: those
         held surely, and those that missing context decides with its names, as ``type.verb`` in byte order.
         """
-        who, place = self.graph.names.subject(subject, "subject"), self.graph.names.object(resource, "resource")
-        if not given.contextual and not given.context:
+        names = self.graph.names
+        who, place = names.handles.get(subject), names.handles.get(resource)
+        if who is not None and place is not None and not given.contextual and not given.context:
             plain = self.held(who, place, given.now)
             if plain.sure == plain.possible:
                 return self.policy.names(plain.sure), {}
         with self.view(given) as view:
-            held, missing = self.held_in(view, who, place)
+            held, missing = self.held_in(view, names.subject(subject, "subject"), names.object(resource, "resource"))
         unsure = self.policy.names(held.possible & ~held.sure)
         return self.policy.names(held.sure), {each: missing(self.policy.mask([each])) for each in unsure}
 
