@@ -124,8 +124,9 @@ class PermissionServicer(StreamingRpcs, SchemaRpcs, permission_pb2_grpc.Permissi
         self, request: pb.GetEffectivePermissionsRequest, context: Any
     ) -> pb.GetEffectivePermissionsResponse:
         given = messages.circumstances(request.contextual_relationships, request.consistency)
-        asked = (request.resource, request.subject, given, messages.context(request))
-        effective, token = await self._checks.effective(current(), *asked)
+        effective, token = await self._checks.effective(
+            current(), request.resource, request.subject, given, messages.context(request)
+        )
         return messages.from_effective(effective, token)
 
     async def WriteRelationships(

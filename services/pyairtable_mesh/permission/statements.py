@@ -6,6 +6,7 @@ What is read is text and not Core: it runs for every check, and Core would take 
 from sqlalchemy import BigInteger, BindParameter, TextClause, bindparam, delete, insert, text
 
 from pyairtable_mesh.permission import schema
+from pyairtable_mesh.permission.changelog import PLATFORM
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
 from pyairtable_mesh.runtime.columns import Timestamp, by_key, insert_missing
 
@@ -85,10 +86,12 @@ RAISE = by_key(
         UPDATE revision SET revision = revision + 1 WHERE tenant_id = :tenant
         RETURNING revision, (
           SELECT c.create_time FROM changelog AS c
-          WHERE c.tenant_id = revision.tenant_id AND c.space = 'platform'
+          WHERE c.tenant_id = revision.tenant_id AND c.space = :space
           AND c.revision = revision.revision - 1 AND c.ordinal = 0
         ) AS made
-    """).columns(revision=BigInteger(), made=Timestamp())
+    """)
+    .bindparams(space=PLATFORM)
+    .columns(revision=BigInteger(), made=Timestamp())
 )
 """Takes a tenant's next revision, and tells when the one before was made."""
 INSERT = {table: by_key(insert(table)) for table in (INHERITANCE, RELATIONSHIP, REVISION, ROLE)}

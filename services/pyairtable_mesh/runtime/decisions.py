@@ -43,9 +43,13 @@ def recorded(
     engine: "ScopedEngine", question: tuple[str, str, str], decision: "Decision", given: "Circumstances"
 ) -> auditing.Decision:
     """A decision of an engine about (resource, verb, subject), with the grant that it came through."""
+    return as_audited(question, decision, _grant(engine, question, given) if decision.allowed else "")
+
+
+def as_audited(question: tuple[str, str, str], decision: "Decision", grant: str) -> auditing.Decision:
+    """A decision about (resource, verb, subject) as the audit log takes it; `grant` is what it came through."""
     resource, verb, subject = question
     permission = f"{resource.partition(':')[0]}.{verb}"
-    grant = _grant(engine, question, given) if decision.allowed else ""
     return auditing.Decision(subject, resource, permission, answer_of(decision), grant, str(decision.revision))
 
 

@@ -202,10 +202,12 @@ class Checks:
 
             return answer
 
-        with RefusalsRecorded(self._log, caller):
-            seen = self._seen(caller, given)
-            found, revision = await answered(self._states, caller.tenant_id, seen, questions, asking)
-        self._log.take(caller, audited)
+        try:
+            with RefusalsRecorded(self._log, caller):
+                seen = self._seen(caller, given)
+                found, revision = await answered(self._states, caller.tenant_id, seen, questions, asking)
+        finally:
+            self._log.take(caller, audited)
         return found, self._tokens.of(caller.tenant_id, revision)
 
     def _record(self, caller: RequestContext, sight: Sight, question: Question, decision: Decision) -> None:

@@ -31,7 +31,7 @@ from pyairtable_mesh.runtime.authorization import (
 from pyairtable_mesh.runtime.authorization.explanation import Explanation, Node
 from pyairtable_mesh.runtime.authorization.lookup import Listing
 from pyairtable_mesh.runtime.context import RequestContext
-from pyairtable_mesh.runtime.decisions import DecisionLog, answer_of
+from pyairtable_mesh.runtime.decisions import DecisionLog, as_audited
 from pyairtable_mesh.runtime.errors import MeshError, ResourceExhausted
 
 _DEPTH = 10
@@ -93,8 +93,10 @@ class SpaceQuestions:
             return answer
 
         seen = self._states.seen(scope, given.consistency)
-        found, revision = await answered(self._states, scope, seen, questions, asking)
-        self._log.take(caller, audited, f"modelSpaces/{space}")
+        try:
+            found, revision = await answered(self._states, scope, seen, questions, asking)
+        finally:
+            self._log.take(caller, audited, f"modelSpaces/{space}")
         return found, self._tokens.of(scope, revision)
 
     def _record(
@@ -221,10 +223,7 @@ class SpaceQuestions:
 def _recorded(
     engine: RelationEngine, key: tuple[str, str, str], decision: Decision, given: facts.Circumstances
 ) -> auditing.Decision:
-    resource, permission, subject = key
-    kind, answer, revision = resource.partition(":")[0], answer_of(decision), str(decision.revision)
-    grant = _grant(engine, key, given) if decision.allowed else ""
-    return auditing.Decision(subject, resource, f"{kind}.{permission}", answer, grant, revision)
+    return as_audited(key, decision, _grant(engine, key, given) if decision.allowed else "")
 
 
 def _grant(engine: RelationEngine, key: tuple[str, str, str], given: facts.Circumstances) -> str:

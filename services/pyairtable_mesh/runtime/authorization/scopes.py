@@ -186,10 +186,9 @@ class ScopedEngine(ScopedState):
 
     def held_in(self, view: View, subject: int, resource: int) -> tuple[Held, Missing]:
         """What a subject holds at a resource in a view, and what names the missing context of a permission."""
-        held, missing = NOTHING, Missing()
-        for _, held in self.held_along(view, subject, resource, missing):  # noqa: B007 # the last is the resource's
-            pass
-        return held, missing
+        missing = Missing()
+        along = dict(self.held_along(view, subject, resource, missing))
+        return along[resource], missing
 
     def held_along(
         self, view: View, subject: int, resource: int, missing: Missing | None = None

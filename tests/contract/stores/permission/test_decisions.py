@@ -16,6 +16,7 @@ from pyairtable_mesh.permission.evaluator import NaiveEvaluator
 from pyairtable_mesh.permission.maintenance import Maintenance
 from pyairtable_mesh.permission.platform import Loader
 from pyairtable_mesh.permission.streams import StreamingRpcs
+from pyairtable_mesh.permission.usecases import turns
 from pyairtable_mesh.permission.usecases.authority import Authority, DeniedError, HiddenError
 from pyairtable_mesh.permission.usecases.checks import Circumstances, Question
 from pyairtable_mesh.permission.usecases.consistency import NEAREST
@@ -111,6 +112,18 @@ async def test_what_one_call_asked_for_leaves_together(permissions: Permissions)
     sent = [audit_pb2.AuditDecisions.FromString(each.data) for each in events]
     assert [len(each.decisions) for each in sent] == [100, 100, 50, 1]
     assert [each.resource for each in await _refusals(permissions)] == [*(each.resource for each in asked), TABLE]
+
+
+async def test_what_a_batch_that_takes_too_long_has_denied_is_audited(
+    permissions: Permissions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await permissions.log.write()
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "MOST_SECONDS", 0.0)
+    with pytest.raises(ResourceExhausted):
+        await permissions.checks.batch(caller(CAROL), [Question(TABLE, "read")] * 3, Circumstances())
+    await permissions.log.write()
+    assert [each.resource for each in await _refusals(permissions)] == [TABLE]
 
 
 async def test_what_was_written_without_an_answer_is_written_again_under_the_same_ids(
