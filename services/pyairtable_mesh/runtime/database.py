@@ -28,7 +28,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from pyairtable_mesh.runtime import auditing, engines, idempotency, ids, outbox, sqlite
+from pyairtable_mesh.runtime import auditing, engines, idempotency, ids, outbox, sqlite_engine
 from pyairtable_mesh.runtime.columns import by_key
 from pyairtable_mesh.runtime.context import Actor, RequestContext
 from pyairtable_mesh.runtime.database_faults import translated
@@ -70,6 +70,8 @@ class Transaction:
     source: str
     now: datetime = field(init=False)
     """When it began: no earlier than what it sees was committed."""
+    traceparent: str = field(init=False)
+    """The call that makes it, for who follows its events."""
     events: list[outbox.Event] = field(default_factory=list)
     response: bytes | None = None
     waking: bool = False
@@ -95,7 +97,7 @@ class Transaction:
                 aggregate=aggregate or subject,
                 data_type=data.DESCRIPTOR.full_name,
                 data=payload,
-                traceparent=traceparent_of(trace.get_current_span()),
+                traceparent=self.traceparent,
                 correlation_id=self.caller.correlation_id,
             )
         )
@@ -136,9 +138,8 @@ class Transaction:
         if self.connection.dialect.name == "postgresql":
             scope = _scope(self.caller)
             await self.connection.execute(_ENTER if self.caller.tenant_id else _SCOPE, {"tenant": scope})
-        else:
-            await self.connection.run_sync(sqlite.take_turn)
         self.now = clock()
+        self.traceparent = traceparent_of(trace.get_current_span())
 
     async def finish(self) -> None:
         """Write what was published and remembered; the commit follows. `idempotency.Replayed` when the request was
@@ -158,7 +159,7 @@ class Database:
 
     def __init__(
         self,
-        writer: AsyncEngine,
+        writer: AsyncEngine | sqlite_engine.Writer,
         reader: AsyncEngine,
         *,
         source: str,
@@ -259,8 +260,9 @@ async def opened(
     `Unavailable` in words. ValueError when the URL is of another kind.
     """
     target = engines.parsed(url)
+    writer: AsyncEngine | sqlite_engine.Writer
     if target.get_backend_name() == "sqlite":
-        writer, reader = engines.on_sqlite(target, pool_size)
+        writer, reader = sqlite_engine.engines(target, pool_size)
         relay = None
     else:
         writer, reader = engines.on_postgresql(target, pool_size, statement_timeout)

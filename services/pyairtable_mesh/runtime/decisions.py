@@ -43,7 +43,7 @@ def recorded(
     engine: "ScopedEngine", question: tuple[str, str, str], decision: "Decision", given: "Circumstances"
 ) -> auditing.Decision:
     """A decision of an engine about (resource, verb, subject), with the grant that it came through."""
-    return as_audited(question, decision, _grant(engine, question, given) if decision.allowed else "")
+    return as_audited(question, decision, grant_behind(engine, question, given) if decision.allowed else "")
 
 
 def as_audited(question: tuple[str, str, str], decision: "Decision", grant: str) -> auditing.Decision:
@@ -53,8 +53,10 @@ def as_audited(question: tuple[str, str, str], decision: "Decision", grant: str)
     return auditing.Decision(subject, resource, permission, answer_of(decision), grant, str(decision.revision))
 
 
-def _grant(engine: "ScopedEngine", question: tuple[str, str, str], given: "Circumstances") -> str:
-    """Empty where it takes longer to say than to check: what was answered is not to fail for that."""
+def grant_behind(engine: "ScopedEngine", question: tuple[str, str, str], given: "Circumstances") -> str:
+    """The grant that an allowed answer came through. Empty where it takes longer to say than to check: what was
+    answered is not to fail for that.
+    """
     from pyairtable_mesh.runtime.authorization import granting  # noqa: PLC0415 # with the first engine
 
     try:

@@ -3,9 +3,7 @@
 Statements' parameters are hidden from the texts of errors: they are what people wrote, and would come into the log.
 """
 
-from collections.abc import Callable, Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Dialect, NullPool
@@ -14,19 +12,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from pyairtable_mesh.runtime import sqlite
 from pyairtable_mesh.runtime.database_faults import reaching
-from pyairtable_mesh.runtime.errors import Unavailable
 
 _ASYNCPG = "postgresql+asyncpg"
 _QUEUE_SECONDS = 10.0
 """How long a task waits for a free connection."""
-_SQLITE_PRAGMAS = (
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "foreign_keys = ON",
-    "temp_store = MEMORY",
-)
 _POSTGRES_SETTINGS = {
     "lock_timeout": "5000",
     "idle_in_transaction_session_timeout": "60000",
@@ -48,25 +38,6 @@ def parsed(url: str) -> URL:
     if kind == "sqlite" and target.database in {None, "", ":memory:"}:
         raise ValueError("SQLite needs a file: sqlite:///folder/name.db")
     return target
-
-
-def on_sqlite(url: URL, readers: int) -> tuple[AsyncEngine, AsyncEngine]:
-    """One writing connection and a pool of reading ones; a transaction that writes is BEGIN IMMEDIATE."""
-    path = url.database or ""
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"the folder of {path} cannot be made", reason="DATABASE_UNAVAILABLE") from error
-    options: dict[str, Any] = {"max_overflow": 0, "pool_timeout": _QUEUE_SECONDS, "hide_parameters": True}
-    target = url.set(drivername=sqlite.DRIVER)
-
-    def engine(size: int, *pragmas: str, writes: bool) -> AsyncEngine:
-        made = create_async_engine(target, pool_size=size, connect_args={"writes": writes}, **options)
-        hooks.listen(made.sync_engine, "connect", _pragmas(pragmas))
-        return made
-
-    writer = engine(1, *_SQLITE_PRAGMAS, writes=True)
-    return writer, engine(readers, *_SQLITE_PRAGMAS, "query_only = ON", writes=False)
 
 
 def unpooled(url: URL) -> AsyncEngine:
@@ -93,13 +64,3 @@ def on_postgresql(url: URL, pool_size: int, statement_timeout: timedelta) -> tup
 def _reach(dialect: Dialect, _: Any, arguments: Any, options: Any) -> Any:
     with reaching():
         return dialect.connect(*arguments, **options)
-
-
-def _pragmas(pragmas: Iterable[str]) -> Callable[[Any, Any], None]:
-    def apply(connection: Any, _: Any) -> None:
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    return apply

@@ -1,8 +1,11 @@
 """Instants: aware UTC datetimes inside, protobuf timestamps on the wire."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = timedelta(days=1) // timedelta(seconds=1)
 
 
 def utc_now() -> datetime:
@@ -12,9 +15,8 @@ def utc_now() -> datetime:
 
 def to_timestamp(moment: datetime) -> Timestamp:
     """`moment` on the wire, to the microsecond."""
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * _DAY + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def from_timestamp(timestamp: Timestamp) -> datetime:

@@ -6,7 +6,6 @@ encrypted: payloads hold what their holder has seen anyway. Replicas of a servic
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 import secrets
@@ -63,11 +62,9 @@ class Sealer:
         return _opened(token)[1]
 
     def _mac(self, kind: str, payload: bytes, binding: Sequence[str | bytes]) -> bytes:
-        mac = hmac.new(self._key, digestmod=hashlib.sha256)
-        for part in (kind, *binding, payload):
-            data = part.encode() if isinstance(part, str) else part
-            mac.update(len(data).to_bytes(8) + data)
-        return mac.digest()[:_MAC_BYTES]
+        parts = (part.encode() if isinstance(part, str) else part for part in (kind, *binding, payload))
+        message = b"".join(len(part).to_bytes(8) + part for part in parts)
+        return hmac.digest(self._key, message, "sha256")[:_MAC_BYTES]
 
 
 def _opened(token: str) -> tuple[bytes, bytes]:

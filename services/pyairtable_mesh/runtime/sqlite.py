@@ -1,17 +1,15 @@
-"""SQLite as SQLAlchemy's asyncio engine drives it: what takes microseconds on the event loop, the rest on a thread.
+"""A driver of SQLite for SQLAlchemy's asyncio: what takes microseconds on the event loop, the rest on a thread.
 
 A hop to a thread and back takes ten times as long as SQLite does for a row by its key. So a statement that says of
-itself that it finds a few rows by an index (`columns.by_key`) runs where it stands. All others, what waits for the
-writer before, and what syncs to the disk go to the connection's thread: once for a statement, which brings its rows
-with it, or its first ones where they are streamed. The first statement of a transaction begins it, and what was
-committed is not rolled back.
+itself that it finds a few rows by an index (`columns.by_key`) runs where it stands, and fails as busy if it would have
+to wait there; `sqlite_engine` asks again then. All others, and what syncs to the disk, go to the connection's thread:
+once for a statement, which brings its rows with it, or its first ones where they are streamed. The first statement of
+a transaction begins it, and what was committed is not rolled back.
 """
 
 import contextlib
 import sqlite3
-from asyncio import shield, wrap_future
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,10 +19,11 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.util import await_
 
 from pyairtable_mesh.runtime.columns import BY_KEY
+from pyairtable_mesh.runtime.worker import Worker
 
 T = TypeVar("T")
 DRIVER = "sqlite+pyairtable"
@@ -32,8 +31,6 @@ _ROWS_AHEAD = 1_000
 """How many rows come with their statement where they are streamed."""
 WAIT_MILLISECONDS = 5_000
 """How long a change waits for the writer before it."""
-_FEW = 20
-"""How many times a statement by key is run on the event loop at once."""
 
 
 class Cursor:
@@ -119,16 +116,19 @@ class Connection:
     """
 
     def __init__(self, path: str, *, writes: bool) -> None:
-        self._thread = ThreadPoolExecutor(1, "sqlite")
+        self._worker = Worker("sqlite")
         self._writes = writes
         self._begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
         self._wait = WAIT_MILLISECONDS
         self._due = False
         self._open = False
-        self._away: Future[Any] | None = None
         # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
         connect = partial(sqlite3.connect, path, self._wait / 1e3, isolation_level=None, check_same_thread=False)
-        self.driven: sqlite3.Connection = self.call(connect)
+        try:
+            self.driven: sqlite3.Connection = self.call(connect)
+        except BaseException:
+            self._worker.end(_nothing)
+            raise
 
     def begin(self) -> None:
         """Let the next statement begin a transaction."""
@@ -139,20 +139,21 @@ class Connection:
         return Cursor(self, streamed=server_side)
 
     def run(self, function: Callable[[], T], *, at_once: bool) -> T:
-        """Run a statement, on the event loop if it may and need not wait there."""
+        """Run a statement; `at_once` on the event loop, where it fails as busy rather than wait."""
         due, self._due = self._due, False
         # Before the hop, not behind it: whoever is cancelled meanwhile leaves a transaction to roll back.
         self._open = True
         statement = partial(self._begun, function) if due else function
-        if at_once and self._at_hand():
-            # SQLAlchemy takes a statement that waited for nothing for a mistake.
-            await_(_Nothing())
-            try:
-                return self._waiting(0, statement)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
-        return self.call(partial(self._waiting, WAIT_MILLISECONDS, statement))
+        if not at_once:
+            return self.call(partial(self._waiting, WAIT_MILLISECONDS, statement))
+        if not self._worker.idle:
+            self._due = due
+            raise _busy("the connection's thread is in the midst of a statement")
+        try:
+            return self._waiting(0, statement)
+        except sqlite3.OperationalError:
+            self._due = due
+            raise
 
     def _begun(self, function: Callable[[], T]) -> T:
         if not self.driven.in_transaction:
@@ -168,27 +169,22 @@ class Connection:
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function on the thread."""
-        result: T = await_(wrap_future(self._submit(function)))
+        result: T = await_(self._worker.do(function))
         return result
-
-    def _submit(self, function: Callable[[], T]) -> Future[T]:
-        submitted = self._thread.submit(function)
-        self._away = submitted
-        return submitted
 
     def commit(self) -> None:
         """Commit, where anything has begun."""
         self._due = False
         if self._open:
             # Who is cancelled from here on has committed: what the block did is not done again.
-            await_(shield(wrap_future(self._submit(self.driven.commit))))
+            self.call(self.driven.commit)
             self._open = False
 
     def rollback(self) -> None:
         """Roll back, where anything has begun."""
         self._due = False
         if self._open:
-            if self._writes or not self._at_hand():
+            if self._writes or not self._worker.idle:
                 self.call(self.driven.rollback)
             else:
                 self.driven.rollback()
@@ -197,12 +193,11 @@ class Connection:
     def close(self) -> None:
         """Close it, behind what the thread is still doing."""
         self.call(self._end)
-        self._thread.shutdown(wait=False)
+        self._worker.end(_nothing)
 
     def terminate(self) -> None:
         """The same, without waiting for it."""
-        self._thread.submit(self._end)
-        self._thread.shutdown(wait=False)
+        self._worker.end(self._end)
 
     def _end(self) -> None:
         # In the midst of its transaction when a client cancels its call. SQLite itself would keep the transaction, and
@@ -211,31 +206,30 @@ class Connection:
             self.driven.rollback()
         self.driven.close()
 
-    def _at_hand(self) -> bool:
-        """Whether the thread has nothing to do with the connection: nobody was cancelled while waiting for it."""
-        return self._away is None or self._away.done()
 
-
-def take_turn(connection: SyncConnection) -> None:
-    """Begin the transaction now, for which one that writes waits for the writer before it."""
+def begin(connection: SyncConnection, *, at_once: bool) -> None:
+    """Begin the transaction now, for which one that writes waits for the writer before it; errors as of a statement."""
     driven = connection.connection.driver_connection
     assert isinstance(driven, Connection)
     try:
-        driven.run(_nothing, at_once=True)
+        driven.run(_nothing, at_once=at_once)
     except sqlite3.OperationalError as error:
         raise OperationalError("BEGIN", (), error) from error
 
 
+def is_busy(error: DBAPIError) -> bool:
+    """Whether something else holds what was wanted."""
+    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _busy(why: str) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError(why)
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_BUSY, "SQLITE_BUSY"
+    return error
+
+
 def _nothing() -> None:
     pass
-
-
-class _Nothing(Awaitable[None]):
-    """There before it is awaited."""
-
-    def __await__(self) -> Generator[None]:
-        return
-        yield
 
 
 def _executed(
@@ -287,7 +281,7 @@ class Dialect(SQLiteDialect_pysqlite):
 
     def do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         """See `Cursor.executemany`."""
-        cursor.executemany(statement, parameters, at_once=_says_by_key(context) and len(parameters) <= _FEW)
+        cursor.executemany(statement, parameters, at_once=_says_by_key(context))
 
 
 def _says_by_key(context: Any) -> bool:

@@ -17,7 +17,7 @@ from pyairtable_mesh.permission.store import Change, View
 from pyairtable_mesh.runtime import auditing
 from pyairtable_mesh.runtime.authorization import Circumstances, ScopedEngine
 from pyairtable_mesh.runtime.context import RequestContext
-from pyairtable_mesh.runtime.decisions import DecisionLog, recorded
+from pyairtable_mesh.runtime.decisions import DecisionLog, grant_behind
 from pyairtable_mesh.runtime.errors import NotFound, PermissionDenied
 
 _MOST_PENDING = 20
@@ -80,8 +80,7 @@ class _FromEngine:
         return self.engine.revision
 
     def grant_of(self, subject: str, resource: str, permission: str) -> str:
-        question = (resource, permission.partition(".")[2], subject)
-        return recorded(self.engine, question, self.engine.check(question, self.given), self.given).grant
+        return grant_behind(self.engine, (resource, permission.partition(".")[2], subject), self.given)
 
 
 class DeniedError(PermissionDenied):

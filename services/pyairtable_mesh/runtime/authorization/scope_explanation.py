@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 from pyairtable_mesh.runtime.authorization.bindings import Bound
@@ -159,7 +160,7 @@ class _Reasons:
         parent = self._parent(resource)
         above = None if parent is None else self.way(parent)
         ways = list(self._owning(resource))
-        nearest = min((self._by(each, resource) for each in own if self._gives(each)), key=_steps, default=None)
+        nearest = min((self._by(each, [resource]) for each in own if self._gives(each)), key=_steps, default=None)
         mode = self._mode(resource)
         if nearest and mode is not ScopeMode.RESTRICT:
             ways.append(nearest)
@@ -170,26 +171,31 @@ class _Reasons:
         return min(ways, key=_steps, default=None)
 
     def _owning(self, resource: int) -> Iterator[_Way]:
-        for each in self._engine.chain_in(self._view, resource):
+        chain = self._engine.chain_in(self._view, resource)
+        for place, each in enumerate(chain):
             for bound in self._own(each):
                 if bound.role == OWNER and self._gives(bound):
-                    yield self._by(bound, resource, each)
+                    yield self._by(bound, chain[: place + 1])
 
-    def _by(self, bound: Bound, resource: int, place: int | None = None) -> _Way:
-        chain = self._engine.chain_in(self._view, resource)
-        through = chain[: chain.index(resource if place is None else place) + 1]
+    def _by(self, bound: Bound, through: Sequence[int]) -> _Way:
+        """The way of a binding through some resources, nearest first, the last of which has it."""
         return _Way(bound, self._usersets(bound.subject), tuple(reversed(through)))
 
     def _usersets(self, goal: int) -> tuple[int, ...]:
         """The shortest way from the subject through groups to what a binding names, without the subject."""
+        path: list[int] = []
+        while goal != self._subject and goal in self._came:
+            path.append(goal)
+            goal = self._came[goal]
+        return tuple(reversed(path))
+
+    @cached_property
+    def _came(self) -> Mapping[int, int]:
+        """The userset or subject before each userset on the shortest way to it from the subject."""
         came = dict[int, int]()
         for userset, member, *_ in self._memberships(lambda _, holds: holds is True):
             came.setdefault(userset, member)
-        path: list[int] = []
-        while goal in came and goal != self._subject:
-            path.append(goal)
-            goal = came[goal]
-        return tuple(reversed(path))
+        return came
 
     def _memberships(self, counts: Callable[[Term, Verdict], bool]) -> Iterator[tuple[int, int, Term, Verdict]]:
         """The memberships that lead on from the subject and count, the fewest steps first: each with the group as its

@@ -7,17 +7,21 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, text
+from sqlalchemy.exc import IntegrityError
 
 from pyairtable_mesh.runtime import database as databases
-from pyairtable_mesh.runtime import sqlite
+from pyairtable_mesh.runtime import sqlite, sqlite_engine
 from pyairtable_mesh.runtime.columns import by_key
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import Unavailable
+from pyairtable_mesh.runtime.sqlite_engine import Connection, _Engine
 from pyairtable_mesh.runtime.tables import RUNTIME_VALUES
+from pyairtable_mesh.runtime.worker import Worker
 from tests.contract.runtime.permission_server import until
 from tests.databases import caller
 
 NAMES = select(RUNTIME_VALUES.c.name).order_by(RUNTIME_VALUES.c.name)
+SLOW = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT max(i) FROM n")
 MANY = [f"{number:04}" for number in range(2_500)]
 
 
@@ -42,13 +46,13 @@ async def database(file: Path) -> AsyncIterator[Database]:
 def hops(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The functions that connections call on their threads, by name."""
     found: list[str] = []
-    submit = sqlite.Connection._submit
+    do = Worker.do
 
-    def counting(self: sqlite.Connection, function: Any) -> Any:
+    def counting(self: Worker, function: Any) -> Any:
         found.append(getattr(function, "func", function).__name__)
-        return submit(self, function)
+        return do(self, function)
 
-    monkeypatch.setattr(sqlite.Connection, "_submit", counting)
+    monkeypatch.setattr(Worker, "do", counting)
     return found
 
 
@@ -106,22 +110,56 @@ async def test_many_rows_are_not_written_on_the_event_loop(database: Database, h
         assert hops == ["_waiting"]
 
 
-async def test_nothing_runs_on_the_event_loop_beside_what_the_thread_was_left_with(database: Database) -> None:
-    slow = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT max(i) FROM n")
+async def test_nothing_runs_on_the_event_loop_beside_what_the_thread_is_doing(
+    database: Database, hops: list[str]
+) -> None:
+    await _put(database, "1")
     async with database.read(background()) as connection:
         await connection.execute(NAMES)
-        raw: sqlite.Connection = (await connection.get_raw_connection()).driver_connection
-        assert raw._at_hand()
-        asking = asyncio.create_task(connection.execute(slow))
+        hops.clear()
+        asking = asyncio.create_task(connection.execute(SLOW))
         await asyncio.sleep(0)
-        assert not raw._at_hand()
+        assert (await connection.execute(by_key(NAMES))).scalars().all() == ["1"]
+        assert asking.done()
+        assert hops == ["_waiting", "_waiting"]
+        assert (await connection.execute(by_key(NAMES))).scalars().all() == ["1"]
+        assert hops == ["_waiting", "_waiting"]
         assert (await asking).scalar_one() == 300_000
-        assert raw._at_hand()
 
 
-async def test_a_transaction_without_a_statement_locks_nobody_out(file: Path, database: Database) -> None:
-    async with database._writer.begin(), databases.opened(f"sqlite:///{file}", service="test") as other:
-        await _put(other, "1")
+async def test_a_change_that_failed_gives_its_connection_back_and_one_that_did_not_keeps_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[_Engine] = []
+    connect = _Engine.connect
+
+    def counting(engine: _Engine) -> Connection:
+        made.append(engine)
+        return connect(engine)
+
+    monkeypatch.setattr(_Engine, "connect", counting)
+    for name in ("1", "2", "3"):
+        await _put(database, name)
+    assert len(made) <= 1
+    made.clear()
+    with pytest.raises(IntegrityError):
+        await _put(database, "4", "4")
+    await _put(database, "5")
+    assert len(made) == 1
+    async with database.read(background()) as reading:
+        assert (await reading.execute(NAMES)).scalars().all() == ["1", "2", "3", "5"]
+
+
+async def test_a_change_is_told_when_those_before_it_do_not_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_engine, "QUEUE_SECONDS", 0.01)
+    async with database.transaction(caller("ten1")):
+        with pytest.raises(Unavailable, match="busy"):
+            async with database.transaction(caller("ten2")):
+                pass
+    async with database.transaction(caller("ten2")):
+        pass
 
 
 async def test_a_writer_that_does_not_come_to_its_turn_is_told(
