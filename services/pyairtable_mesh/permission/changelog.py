@@ -30,6 +30,7 @@ from pyairtable_mesh.permission.domain import (
 )
 from pyairtable_mesh.permission.tables import CHANGELOG, MODEL_SPACE, REVISION
 from pyairtable_mesh.runtime.columns import Timestamp, by_key
+from pyairtable_mesh.runtime.writes import Write
 
 PLATFORM = "platform"
 """The space of the product's schema."""
@@ -154,7 +155,7 @@ _MADE_AT = {
     for dialect, keys in _KEYS.items()
 }
 """When some revisions were made, as text: there may be hundreds, and Core would take longer to put them into an IN."""
-_APPEND = by_key(insert(CHANGELOG))
+_APPEND = Write(insert(CHANGELOG))
 
 
 async def append(
@@ -168,7 +169,7 @@ async def append(
         for number, each in enumerate(changes, ordinal)
     ]
     if rows:
-        await connection.execute(_APPEND, rows)
+        await _APPEND(connection, rows)
 
 
 async def newest(connection: AsyncConnection, scope: str) -> int:

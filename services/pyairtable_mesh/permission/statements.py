@@ -9,6 +9,7 @@ from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.changelog import PLATFORM
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
 from pyairtable_mesh.runtime.columns import Timestamp, by_key, insert_missing
+from pyairtable_mesh.runtime.writes import Write
 
 LISTED = {
     "sqlite": "json_each(:{0}) AS listed",
@@ -94,9 +95,9 @@ RAISE = by_key(
     .columns(revision=BigInteger(), made=Timestamp())
 )
 """Takes a tenant's next revision, and tells when the one before was made."""
-INSERT = {table: by_key(insert(table)) for table in (INHERITANCE, RELATIONSHIP, REVISION, ROLE)}
-INSERT_BINDING = by_key(insert_missing(ROLE_BINDING))
-DELETE_BY_KEY = by_key(
+INSERT = {table: Write(insert(table)) for table in (INHERITANCE, RELATIONSHIP, REVISION, ROLE)}
+INSERT_BINDING = Write(insert_missing(ROLE_BINDING))
+DELETE_BY_KEY = Write(
     delete(RELATIONSHIP).where(
         RELATIONSHIP.c.tenant_id == _TENANT,
         *(RELATIONSHIP.c[name] == bindparam(f"at_{name}") for name in ("resource", "relation", "subject")),

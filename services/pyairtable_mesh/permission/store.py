@@ -229,7 +229,7 @@ class Change(View):
         raised = (await connection.execute(statements.RAISE, {"tenant": tenant_id})).one_or_none()
         if raised is not None:
             return cls(connection, tenant_id, now, raised.revision, raised.made)
-        await connection.execute(statements.INSERT[REVISION], {"tenant_id": tenant_id, "revision": 1})
+        await statements.INSERT[REVISION](connection, [{"tenant_id": tenant_id, "revision": 1}])
         return cls(connection, tenant_id, now, 1, None)
 
     async def put_role(self, role: Role) -> None:
@@ -273,13 +273,13 @@ class Change(View):
             "creator": binding.creator,
         }
         # Almost always there is none, and the index says so without being asked first.
-        if (await self.connection.execute(statements.INSERT_BINDING, values)).rowcount == 0:
+        if await statements.INSERT_BINDING(self.connection, [values]) == 0:
             there = await self._bound(binding)
             if there.expire_time is None or there.expire_time > self.now:
                 return there
             await self._record([Changed(there, kept=False, before=there)])
             await self._delete(ROLE_BINDING, ROLE_BINDING.c.binding_id == there.id)
-            await self.connection.execute(statements.INSERT_BINDING, values)
+            await statements.INSERT_BINDING(self.connection, [values])
         await self._record([Changed(binding)])
         return None
 
@@ -315,9 +315,7 @@ class Change(View):
     async def _delete_by_key(self, relationships: Sequence[Relationship]) -> None:
         if relationships:
             keys = [{f"at_{name}": value for name, value in _key(each).items()} for each in relationships]
-            await self.connection.execute(
-                statements.DELETE_BY_KEY, [{"tenant": self.tenant_id, **each} for each in keys]
-            )
+            await statements.DELETE_BY_KEY(self.connection, [{"tenant": self.tenant_id, **each} for each in keys])
 
     async def set_mode(self, resource: str, mode: ScopeMode) -> None:
         """Set the scope mode of a resource."""
@@ -338,7 +336,7 @@ class Change(View):
 
     async def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         common = {"tenant_id": self.tenant_id, "revision": self.at}
-        await self.connection.execute(statements.INSERT[table], [{**common, **row} for row in rows])
+        await statements.INSERT[table](self.connection, [{**common, **row} for row in rows])
 
 
 def _display_key(display_name: str) -> str:

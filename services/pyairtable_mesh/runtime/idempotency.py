@@ -16,6 +16,7 @@ from pyairtable_mesh.runtime.columns import by_key, delete_older, insert_missing
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from pyairtable_mesh.runtime.tables import IDEMPOTENCY
+from pyairtable_mesh.runtime.writes import Write
 
 
 class Replayed(Exception):
@@ -57,7 +58,7 @@ _BY_KEY = by_key(
         *(IDEMPOTENCY.c[name] == bindparam(name) for name in _PRIMARY_KEY)
     )
 )
-_INSERT = by_key(insert_missing(IDEMPOTENCY))
+_INSERT = Write(insert_missing(IDEMPOTENCY))
 
 
 async def require_first(connection: AsyncConnection, caller: RequestContext) -> None:
@@ -85,10 +86,8 @@ async def lookup(connection: AsyncConnection, key: Key) -> Record | None:
 async def remember(connection: AsyncConnection, key: Key, response: bytes, now: datetime) -> None:
     """Write the answer down; `Replayed` when a concurrent twin of the request was faster (and is committed)."""
     values = {name: getattr(key, name) for name in _PRIMARY_KEY}
-    result = await connection.execute(
-        _INSERT, {**values, "request_digest": key.digest, "response": response, "create_time": now}
-    )
-    if result.rowcount == 0 and (record := await lookup(connection, key)) is not None:
+    row = {**values, "request_digest": key.digest, "response": response, "create_time": now}
+    if await _INSERT(connection, [row]) == 0 and (record := await lookup(connection, key)) is not None:
         raise Replayed(record.response)
 
 

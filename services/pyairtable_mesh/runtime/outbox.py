@@ -34,9 +34,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from pyairtable_mesh.runtime.columns import by_key, insert_missing
+from pyairtable_mesh.runtime.columns import insert_missing
 from pyairtable_mesh.runtime.errors import InvalidArgument, OutOfRange
 from pyairtable_mesh.runtime.tables import OUTBOX, RUNTIME_VALUES
+from pyairtable_mesh.runtime.writes import Write
 
 _TRIMMED = "outbox.trimmed"
 MAX_DATA_BYTES = 256 * 1024
@@ -120,7 +121,7 @@ async def append(connection: AsyncConnection, events: Sequence[Event]) -> None:
         }
         for event in events
     ]
-    await connection.execute(_APPEND[connection.dialect.name], rows)
+    await _APPEND[connection.dialect.name](connection, rows)
 
 
 async def read(connection: AsyncConnection, after: Position, types: Sequence[str] = (), limit: int = 256) -> Page:
@@ -177,8 +178,8 @@ def _number(xid8: ColumnElement[Any]) -> ColumnElement[int]:
 
 
 _APPEND = {
-    "sqlite": by_key(insert(OUTBOX)),
-    "postgresql": insert(OUTBOX).values(xid=_number(func.pg_current_xact_id())),
+    "sqlite": Write(insert(OUTBOX)),
+    "postgresql": Write(insert(OUTBOX).values(xid=_number(func.pg_current_xact_id()))),
 }
 _MARK = select(RUNTIME_VALUES.c.value).where(RUNTIME_VALUES.c.name == _TRIMMED)
 _SET_MARK = update(RUNTIME_VALUES).where(RUNTIME_VALUES.c.name == _TRIMMED).values(value=bindparam("mark"))

@@ -155,6 +155,19 @@ class Connection:
             self._due = due
             raise
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether its transaction has begun, and its thread has nothing to do with it."""
+        return self._worker.idle and self.driven.in_transaction
+
+    def write(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Run a statement for each of some rows on the event loop, in a transaction that is `at_hand`; how many rows
+        were changed.
+        """
+        if len(rows) == 1:
+            return self.driven.execute(sql, rows[0]).rowcount
+        return self.driven.executemany(sql, rows).rowcount
+
     def _begun(self, function: Callable[[], T]) -> T:
         if not self.driven.in_transaction:
             self.driven.execute(self._begin)

@@ -1,7 +1,7 @@
 """SQLAlchemy engines on SQLite: one connection that writes, where changes take turns, and a pool of reading ones."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,20 @@ class Connection(AsyncConnection):
         """Begin a transaction, when the writer before has ended; OperationalError when it does not."""
         self._proxied.begin()
         await self._run(sqlite.begin, at_once=True)
+
+    def may_write_at_once(self, rows: int) -> bool:
+        """Whether `write_at_once` may be called: for few rows, in a transaction beside which nothing runs."""
+        return rows <= _FEW and self._driven.at_hand
+
+    def write_at_once(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Run a statement for each of `rows`, past SQLAlchemy; how many were changed. Errors are the driver's."""
+        return self._driven.write(sql, rows)
+
+    @property
+    def _driven(self) -> sqlite.Connection:
+        driven = self._proxied.connection.driver_connection
+        assert isinstance(driven, sqlite.Connection)
+        return driven
 
     async def _run(self, step: _Step[T_co], *, at_once: bool) -> T_co:
         if at_once:
