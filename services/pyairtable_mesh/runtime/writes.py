@@ -46,7 +46,9 @@ class Write:
         self._spelt: dict[tuple[str, ...], _Spelt] = {}
 
     async def __call__(self, connection: AsyncConnection, rows: Sequence[Values]) -> int:
-        """Run it for each of `rows`, one at least, of the same names; how many it changed. Errors are SQLAlchemy's."""
+        """Run it for each of `rows`, one at least, of the same names. How many rows one has changed; of several rows
+        asyncpg does not say it. Errors are SQLAlchemy's.
+        """
         if not isinstance(connection, sqlite_engine.Connection) or not connection.may_write_at_once(len(rows)):
             return (await connection.execute(self._statement, rows if len(rows) > 1 else rows[0])).rowcount
         spelt = self._on(connection.dialect, tuple(rows[0]))

@@ -1,0 +1,102 @@
+"""A `Write` leaves what SQLAlchemy would have left, says how many rows it was, and fails with SQLAlchemy's errors."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy.exc import DataError, IntegrityError, StatementError
+
+from pyairtable_mesh.runtime import sqlite, sqlite_engine
+from pyairtable_mesh.runtime.columns import insert_missing
+from pyairtable_mesh.runtime.database import Database, background
+from pyairtable_mesh.runtime.moments import utc_now
+from pyairtable_mesh.runtime.tables import CONSUMERS
+from pyairtable_mesh.runtime.writes import Write
+from tests.databases import caller
+
+NOW = utc_now()
+INSERT = Write(insert(CONSUMERS))
+INSERT_MISSING = Write(insert_missing(CONSUMERS))
+UPDATE = Write(update(CONSUMERS).where(CONSUMERS.c.name == bindparam("at")).values(cursor=bindparam("to")))
+DELETE = Write(delete(CONSUMERS).where(CONSUMERS.c.name == bindparam("at")))
+
+
+def row(name: str, cursor: str = "0.0", time: datetime = NOW) -> dict[str, Any]:
+    return {"name": name, "cursor": cursor, "update_time": time}
+
+
+async def write(database: Database, what: Write, *rows: dict[str, Any]) -> int:
+    async with database.transaction(background()) as transaction:
+        return await what(transaction.connection, rows)
+
+
+async def stored(database: Database) -> Sequence[tuple[str, str, datetime]]:
+    async with database.read(background()) as connection:
+        rows = await connection.execute(select(CONSUMERS).order_by(CONSUMERS.c.name))
+        return [(each.name, each.cursor, each.update_time) for each in rows]
+
+
+async def test_rows_are_written_with_the_types_of_their_columns(database: Database) -> None:
+    await write(database, INSERT, row("a"), row("b", "1.1"))
+    assert await stored(database) == [("a", "0.0", NOW), ("b", "1.1", NOW)]
+
+
+async def test_it_says_how_many_rows_it_has_changed(database: Database) -> None:
+    await write(database, INSERT, row("a"), row("b"))
+    assert await write(database, INSERT_MISSING, row("a", "2.2")) == 0
+    assert await write(database, INSERT_MISSING, row("c")) == 1
+    assert await write(database, UPDATE, {"at": "a", "to": "3.3"}) == 1
+    assert await write(database, UPDATE, {"at": "z", "to": "3.3"}) == 0
+    assert await write(database, DELETE, {"at": "b"}) == 1
+    assert await stored(database) == [("a", "3.3", NOW), ("c", "0.0", NOW)]
+
+
+async def test_names_may_come_in_another_order_and_number(database: Database) -> None:
+    values = Write(update(CONSUMERS).where(CONSUMERS.c.name == bindparam("at")))
+    await write(database, INSERT, row("a"))
+    await write(database, values, {"at": "a", "cursor": "1.1"})
+    await write(database, values, {"update_time": datetime.fromisoformat("2030-01-01T00:00Z"), "at": "a"})
+    await write(database, INSERT, dict(reversed(row("b").items())))
+    assert await stored(database) == [
+        ("a", "1.1", datetime.fromisoformat("2030-01-01T00:00Z")),
+        ("b", "0.0", NOW),
+    ]
+
+
+@pytest.mark.parametrize("rows", [1, 2, sqlite_engine._FEW + 1])
+async def test_what_breaks_a_constraint_is_sqlalchemys_error_and_leaves_nothing(database: Database, rows: int) -> None:
+    await write(database, INSERT, row("a"))
+    with pytest.raises(IntegrityError):
+        await write(database, INSERT, *(row(f"{number:02}") for number in range(rows - 1)), row("a"))
+    assert await stored(database) == [("a", "0.0", NOW)]
+
+
+async def test_a_value_of_another_type_is_refused(database: Database) -> None:
+    naive = datetime(2030, 1, 1)
+    with pytest.raises((ValueError, StatementError, DataError)):
+        await write(database, INSERT, row("a", time=naive))
+    assert await stored(database) == []
+
+
+async def test_many_rows_are_not_written_on_the_event_loop(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once: list[int] = []
+    written = sqlite.Connection.write
+
+    def counting(connection: sqlite.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        at_once.append(len(rows))
+        return written(connection, sql, rows)
+
+    monkeypatch.setattr(sqlite.Connection, "write", counting)
+    assert await write(database, INSERT, row("few")) == 1
+    many = [row(f"{number:02}") for number in range(sqlite_engine._FEW + 1)]
+    await write(database, INSERT, *many)
+    assert at_once == ([1] if database.dialect == "sqlite" else [])
+    assert len(await stored(database)) == len(many) + 1
+
+
+async def test_what_only_reads_writes_nothing(database: Database) -> None:
+    async with database.read(caller("ten1")) as connection:
+        with pytest.raises(Exception, match=r"(?i)read.?only"):
+            await INSERT(connection, [row("a")])
