@@ -24,6 +24,8 @@ from sqlalchemy.types import TypeEngine
 S = TypeVar("S", bound=Executable)
 BY_KEY = "by_key"
 """The execution option of a statement that finds a few rows by an index."""
+FEW = 20
+"""How many times such a statement is run on SQLite without a hop to a thread."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 

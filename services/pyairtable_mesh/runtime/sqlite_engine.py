@@ -1,7 +1,7 @@
 """SQLAlchemy engines on SQLite: one connection that writes, where changes take turns, and a pool of reading ones."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from pyairtable_mesh.runtime import sqlite
-from pyairtable_mesh.runtime.columns import BY_KEY
+from pyairtable_mesh.runtime.columns import BY_KEY, FEW
 from pyairtable_mesh.runtime.errors import Unavailable
 
 T_co = TypeVar("T_co", covariant=True)
 QUEUE_SECONDS = 10.0
 """How long a task waits for a free connection."""
-_FEW = 20
-"""How many times a statement by key is run on the event loop at once."""
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -50,26 +48,12 @@ class Connection(AsyncConnection):
             options = {**(execution_options or {}), BY_KEY: at_once}
             return connection.execute(statement, parameters, execution_options=options)
 
-        return await self._run(executed, at_once=not isinstance(parameters, list) or len(parameters) <= _FEW)
+        return await self._run(executed, at_once=not isinstance(parameters, list) or len(parameters) <= FEW)
 
     async def take_turn(self) -> None:
         """Begin a transaction, when the writer before has ended; OperationalError when it does not."""
         self._proxied.begin()
         await self._run(sqlite.begin, at_once=True)
-
-    def may_write_at_once(self, rows: int) -> bool:
-        """Whether `write_at_once` may be called: for few rows, in a transaction beside which nothing runs."""
-        return rows <= _FEW and self._driven.at_hand
-
-    def write_at_once(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Run a statement for each of `rows`, past SQLAlchemy; how many were changed. Errors are the driver's."""
-        return self._driven.write(sql, rows)
-
-    @property
-    def _driven(self) -> sqlite.Connection:
-        driven = self._proxied.connection.driver_connection
-        assert isinstance(driven, sqlite.Connection)
-        return driven
 
     async def _run(self, step: _Step[T_co], *, at_once: bool) -> T_co:
         if at_once:

@@ -1,16 +1,18 @@
 """A `Write` leaves what SQLAlchemy would have left, says how many rows it was, and fails with SQLAlchemy's errors."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, text, update
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
-from pyairtable_mesh.runtime import sqlite, sqlite_engine
-from pyairtable_mesh.runtime.columns import insert_missing
+from pyairtable_mesh.runtime import sqlite
+from pyairtable_mesh.runtime.columns import FEW, insert_missing
 from pyairtable_mesh.runtime.database import Database, background
+from pyairtable_mesh.runtime.errors import Unavailable
 from pyairtable_mesh.runtime.moments import utc_now
 from pyairtable_mesh.runtime.tables import CONSUMERS
 from pyairtable_mesh.runtime.writes import Write
@@ -65,7 +67,7 @@ async def test_names_may_come_in_another_order_and_number(database: Database) ->
     ]
 
 
-@pytest.mark.parametrize("rows", [1, 2, sqlite_engine._FEW + 1])
+@pytest.mark.parametrize("rows", [1, 2, FEW + 1])
 async def test_what_breaks_a_constraint_is_sqlalchemys_error_and_leaves_nothing(database: Database, rows: int) -> None:
     await write(database, INSERT, row("a"))
     with pytest.raises(IntegrityError):
@@ -80,6 +82,47 @@ async def test_a_value_of_another_type_is_refused(database: Database) -> None:
     assert await stored(database) == []
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+async def test_a_connection_that_breaks_is_said_to_be_away_and_the_next_one_works(
+    database: Database, rows: int
+) -> None:
+    if database.dialect == "sqlite":
+        return  # has none
+
+    async def change() -> None:
+        async with database.transaction(background()) as transaction:
+            mine = (await transaction.connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            async with database.read(background()) as other:
+                await other.execute(text("SELECT pg_terminate_backend(:mine, 5000)"), {"mine": mine})
+            await INSERT(transaction.connection, [row(f"{number}") for number in range(rows)])
+
+    with pytest.raises(Unavailable, match="away"):
+        await change()
+    await write(database, INSERT, row("a"))
+    assert await stored(database) == [("a", "0.0", NOW)]
+
+
+async def test_who_is_cancelled_leaves_nothing_and_the_next_one_works(database: Database) -> None:
+    held = asyncio.Event()
+
+    async def change() -> None:
+        async with database.transaction(caller("ten1")) as transaction:
+            await INSERT(transaction.connection, [row("a")])
+            held.set()
+            while True:
+                await INSERT_MISSING(transaction.connection, [row("a")])
+                await asyncio.sleep(0)
+
+    changing = asyncio.create_task(change())
+    await held.wait()
+    changing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await changing
+    async with database.transaction(caller("ten1")) as transaction:
+        await INSERT(transaction.connection, [row("a", "1.1")])
+    assert await stored(database) == [("a", "1.1", NOW)]
+
+
 async def test_many_rows_are_not_written_on_the_event_loop(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once: list[int] = []
     written = sqlite.Connection.write
@@ -90,7 +133,7 @@ async def test_many_rows_are_not_written_on_the_event_loop(database: Database, m
 
     monkeypatch.setattr(sqlite.Connection, "write", counting)
     assert await write(database, INSERT, row("few")) == 1
-    many = [row(f"{number:02}") for number in range(sqlite_engine._FEW + 1)]
+    many = [row(f"{number:02}") for number in range(FEW + 1)]
     await write(database, INSERT, *many)
     assert at_once == ([1] if database.dialect == "sqlite" else [])
     assert len(await stored(database)) == len(many) + 1
