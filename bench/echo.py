@@ -3,10 +3,15 @@
 Prints the port.
 """
 
+import os
 from collections.abc import AsyncIterator
 
-import grpc
-import uvloop
+from pyairtable_mesh.runtime import polling
+
+polling.choose(os.environ)
+
+import grpc  # noqa: E402 - it asks when it is imported
+import uvloop  # noqa: E402
 
 METHOD = "/bench.Echo/Echo"
 STREAM = "/bench.Echo/Stream"

@@ -5,9 +5,8 @@ import sys
 
 import uvloop
 
-from pyairtable_mesh.runtime import log
+from pyairtable_mesh.runtime import log, polling
 from pyairtable_mesh.runtime.settings import SettingsError, load
-from pyairtable_operator import app
 from pyairtable_operator.settings import Settings
 
 
@@ -18,6 +17,9 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
         return 2
+    polling.choose(os.environ)
+    from pyairtable_operator import app  # noqa: PLC0415 - gRPC comes with it
+
     log.configure("operator", form=settings.log_format, level=settings.log_level)
     try:
         uvloop.run(app.run(settings))
