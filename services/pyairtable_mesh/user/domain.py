@@ -180,6 +180,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Membership:
+    """That a group has a direct member."""
+
+    group_id: str
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
 class Slice(Generic[T]):
     """Part of a list; `last` is the sort key of its last row when more follow, else None."""
 

@@ -18,13 +18,13 @@ class PermissionMemberships:
     def __init__(self, permission: permission_pb2_grpc.PermissionServiceStub) -> None:
         self._permission = permission
 
-    async def add(self, group_id: str, member: Member, request_id: str) -> None:
+    async def add(self, group_id: str, member: Member) -> None:
         """Put a member in; nothing happens when it is there."""
-        await self._write(permission_pb2.RelationshipUpdate.OPERATION_TOUCH, group_id, member, request_id)
+        await self._write(permission_pb2.RelationshipUpdate.OPERATION_TOUCH, group_id, member)
 
-    async def remove(self, group_id: str, member: Member, request_id: str) -> None:
+    async def remove(self, group_id: str, member: Member) -> None:
         """Take a direct member out; nothing happens when it is not there."""
-        await self._write(permission_pb2.RelationshipUpdate.OPERATION_DELETE, group_id, member, request_id)
+        await self._write(permission_pb2.RelationshipUpdate.OPERATION_DELETE, group_id, member)
 
     async def clear(self, group_id: str) -> None:
         """Take all members out of a group, and the group out of all others."""
@@ -51,13 +51,12 @@ class PermissionMemberships:
         operation: permission_pb2.RelationshipUpdate.Operation.ValueType,
         group_id: str,
         member: Member,
-        request_id: str,
     ) -> None:
         relationship = permission_pb2.Relationship(
             resource=f"group:{group_id}", relation=_MEMBER, subject=_subject(member)
         )
         update = permission_pb2.RelationshipUpdate(operation=operation, relationship=relationship)
-        request = permission_pb2.WriteRelationshipsRequest(updates=[update], request_id=request_id)
+        request = permission_pb2.WriteRelationshipsRequest(updates=[update])
         await self._permission.WriteRelationships(request)
 
 

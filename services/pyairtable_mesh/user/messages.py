@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pyairtable.user.v1 import user_pb2
 from pyairtable_mesh.runtime.errors import InvalidArgument
 from pyairtable_mesh.runtime.moments import to_timestamp
-from pyairtable_mesh.user.domain import Group, Member, Preferences, Settings, Status, Stored, User
+from pyairtable_mesh.user.domain import Group, Member, Membership, Preferences, Settings, Status, Stored, User
 
 CHANGEABLE: Mapping[type[Stored], tuple[str, ...]] = {
     User: ("display_name", "given_name", "family_name", "job_title", "avatar_uri"),
@@ -107,8 +107,8 @@ def from_group(group: Group) -> user_pb2.Group:
     )
 
 
-def from_stored(resource: Stored) -> Message:
-    """The message of whatever is stored."""
+def from_stored(resource: Stored | Membership) -> Message:
+    """The message of whatever is stored, here or as a relationship."""
     match resource:
         case User():
             return from_user(resource)
@@ -118,6 +118,8 @@ def from_stored(resource: Stored) -> Message:
             return from_settings(resource)
         case Group():
             return from_group(resource)
+        case Membership(group_id, member):
+            return from_member(f"groups/{group_id}", member)
 
 
 def from_member(group: str, member: Member) -> user_pb2.GroupMember:

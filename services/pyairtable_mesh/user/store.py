@@ -32,7 +32,18 @@ from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.database import Database, Transaction
 from pyairtable_mesh.runtime.filters import All, Either, Filter, Not, Operator, Restriction
 from pyairtable_mesh.user import messages, search
-from pyairtable_mesh.user.domain import Group, Key, Preferences, Settings, Slice, Stored, StoredT, User, display_key
+from pyairtable_mesh.user.domain import (
+    Group,
+    Key,
+    Membership,
+    Preferences,
+    Settings,
+    Slice,
+    Stored,
+    StoredT,
+    User,
+    display_key,
+)
 from pyairtable_mesh.user.filters import Order, Text
 from pyairtable_mesh.user.tables import GROUPS, PREFERENCES, SETTINGS, TERMS, USERS
 
@@ -104,7 +115,7 @@ class StoredChange:
         self._transaction.publish(f"user.{kind}.{verb}", resource.name, messages.from_stored(resource))
         self._transaction.audit(f"{owner}:{_key(resource)}", details=details)
 
-    def answer(self, resource: Stored | None) -> None:
+    def answer(self, resource: Stored | Membership | None) -> None:
         """Keep the answer for repetitions of this request; None stands for the empty message."""
         answer = b"" if resource is None else messages.from_stored(resource).SerializeToString()
         self._transaction.remember(answer)

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from pyairtable.common.v1 import audit_pb2, audit_pb2_grpc, events_pb2
+from pyairtable_mesh.audit import app
 from pyairtable_mesh.audit.servicer import ACCESS, AuditServicer
 from pyairtable_mesh.audit.store import Store
 from pyairtable_mesh.audit.usecases import AuditLog
@@ -21,6 +22,7 @@ from pyairtable_mesh.runtime.pagination import Sealer
 from pyairtable_mesh.runtime.server import bind, new_server
 from pyairtable_mesh.runtime.settings import Settings
 from pyairtable_mesh.runtime.validation import SchemaValidator
+from tests.contract import repeating
 from tests.contract.runtime.serving import ALICE, TENANT, FakeAuthenticator, FakeAuthorizer
 
 SERVICE = "pyairtable.common.v1.AuditService"
@@ -233,3 +235,7 @@ async def test_a_verified_chain_names_its_head_and_knows_it_again(audit: Served)
         2,
         "the event is not the one that was noted",
     )
+
+
+def test_no_rpc_has_a_request_id() -> None:
+    assert repeating.identified(app.service) == set()  # one that does needs an example, as in permission and user

@@ -58,9 +58,10 @@ class Roles:
 
 @dataclass
 class Relationships(permission_pb2_grpc.PermissionServiceServicer):
-    """The relationships of one tenant, and the tokens that calls came with."""
+    """The relationships of one tenant, the writes under their request ids, and the tokens that calls came with."""
 
     stored: list[tuple[str, str, str]] = field(default_factory=list)
+    written: dict[str, permission_pb2.WriteRelationshipsRequest] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
 
     def _seen(self, context: Any) -> None:
@@ -72,6 +73,7 @@ class Relationships(permission_pb2_grpc.PermissionServiceServicer):
     ) -> permission_pb2.WriteRelationshipsResponse:
         self._seen(context)
         VALIDATOR.check(request)
+        assert self.written.setdefault(request.request_id, request) == request, "an id for two contents"
         for update in request.updates:
             row = (update.relationship.resource, update.relationship.relation, update.relationship.subject)
             self.stored = [each for each in self.stored if each != row]

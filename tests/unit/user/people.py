@@ -15,6 +15,7 @@ from pyairtable_mesh.user.domain import (
     Group,
     Key,
     Member,
+    Membership,
     Preferences,
     Settings,
     Slice,
@@ -106,7 +107,7 @@ class FakeChange:
     tenant: str
     now: datetime
     announced: list[tuple[str, Stored, Mapping[str, str] | None]] = field(default_factory=list)
-    answers: list[Stored | None] = field(default_factory=list)
+    answers: list[Stored | Membership | None] = field(default_factory=list)
 
     async def find(self, kind: type[StoredT], key: str) -> StoredT | None:
         return self.rows.get((self.tenant, kind, key))
@@ -129,7 +130,7 @@ class FakeChange:
     def announce(self, verb: str, resource: Stored, details: Mapping[str, str] | None = None) -> None:
         self.announced.append((verb, resource, details))
 
-    def answer(self, resource: Stored | None) -> None:
+    def answer(self, resource: Stored | Membership | None) -> None:
         self.answers.append(resource)
 
 
@@ -204,21 +205,12 @@ class FakeMemberships:
 
     members: dict[str, list[Member]] = field(default_factory=dict)
     failure: Exception | None = None
-    seen: set[str] = field(default_factory=set)
 
-    async def add(self, group_id: str, member: Member, request_id: str) -> None:
-        if self._again(request_id) or member in self.members.setdefault(group_id, []):
-            return
-        self.members[group_id].append(member)
+    async def add(self, group_id: str, member: Member) -> None:
+        if member not in self.members.setdefault(group_id, []):
+            self.members[group_id].append(member)
 
-    def _again(self, request_id: str) -> bool:
-        known = request_id in self.seen
-        self.seen |= {request_id} if request_id else set()
-        return known
-
-    async def remove(self, group_id: str, member: Member, request_id: str) -> None:
-        if self._again(request_id):
-            return
+    async def remove(self, group_id: str, member: Member) -> None:
         self.members[group_id] = [each for each in self.members.get(group_id, []) if each != member]
 
     async def clear(self, group_id: str) -> None:
@@ -226,7 +218,7 @@ class FakeMemberships:
             raise self.failure
         self.members.pop(group_id, None)
         for group in self.members:
-            await self.remove(group, Member("group", group_id), "")
+            await self.remove(group, Member("group", group_id))
 
     async def page(self, group_id: str, size: int, token: str) -> tuple[Sequence[Member], str]:
         begin, found = int(token or 0), self.members.get(group_id, [])

@@ -89,19 +89,11 @@ async def test_users_and_groups_become_members_and_leave(groups: Groups) -> None
     assert await groups.members(CALLER, ENGINES.id, 10, "") == ([nested], "")
 
 
-async def test_a_late_repetition_of_joining_does_not_undo_leaving(groups: Groups, memberships: FakeMemberships) -> None:
-    joining = replace(CALLER, request_id="1")
-    await groups.add_member(joining, ENGINES.id, ADA)
-    await groups.remove_member(replace(CALLER, request_id="2"), ENGINES.id, ADA)
-    await groups.add_member(joining, ENGINES.id, ADA)
-    assert memberships.members == {ENGINES.id: []}
-
-
 async def test_a_group_deleted_while_somebody_joins_keeps_no_member(store: FakeStore) -> None:
     class Slow(FakeMemberships):
-        async def add(self, group_id: str, member: Member, request_id: str) -> None:
+        async def add(self, group_id: str, member: Member) -> None:
             await Groups(store, self).delete(CALLER, group_id, "")
-            await super().add(group_id, member, request_id)
+            await super().add(group_id, member)
 
     memberships = Slow()
     with pytest.raises(NotFound):

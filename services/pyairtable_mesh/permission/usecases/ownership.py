@@ -41,7 +41,10 @@ class Ownership:
         """
         expected = await self._code()
         if not expected:
-            raise _refused("CLAIM_CODE_MISSING", "installation", "this installation has no code for an administrator")
+            async with self._database.read(caller):  # it knows of a claim from before the code was taken away
+                raise _refused(
+                    "CLAIM_CODE_MISSING", "installation", "this installation has no code for an administrator"
+                )
         if not hmac.compare_digest(_digest(code), _digest(expected)):
             await self._count_failure(caller)
             raise PermissionDenied("this is not the code for the first administrator", reason="CLAIM_CODE_WRONG")

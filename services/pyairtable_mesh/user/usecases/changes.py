@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.filters import Filter
 from pyairtable_mesh.user import domain
-from pyairtable_mesh.user.domain import Group, Key, Slice, Stored, StoredT, User
+from pyairtable_mesh.user.domain import Group, Key, Membership, Slice, Stored, StoredT, User
 from pyairtable_mesh.user.filters import Order
 
 Changes = Mapping[str, Any]
@@ -37,8 +37,8 @@ class Change(Protocol):
     def announce(self, verb: str, resource: Stored, details: Mapping[str, str] | None = None) -> None:
         """Tell subscribers and the audit log: `verb` in the past tense."""
 
-    def answer(self, resource: Stored | None) -> None:
-        """Keep the answer for repetitions of this request."""
+    def answer(self, resource: Stored | Membership | None) -> None:
+        """Keep the answer for repetitions of this request; None stands for the empty message."""
 
 
 class Store(Protocol):

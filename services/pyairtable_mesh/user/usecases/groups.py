@@ -7,7 +7,7 @@ from pyairtable_mesh.runtime.context import RequestContext
 from pyairtable_mesh.runtime.errors import FailedPrecondition, NotFound, PreconditionViolation
 from pyairtable_mesh.runtime.filters import Filter
 from pyairtable_mesh.runtime.ids import new_id
-from pyairtable_mesh.user.domain import Group, Key, Member, Slice, User, check_etag
+from pyairtable_mesh.user.domain import Group, Key, Member, Membership, Slice, User, check_etag
 from pyairtable_mesh.user.filters import Order
 from pyairtable_mesh.user.usecases.changes import Changes, Store, done, updated
 from pyairtable_mesh.user.usecases.users import present_user
@@ -18,13 +18,13 @@ _TYPE = "user.pyairtable.io/Group"
 class Memberships(Protocol):
     """Who is in which group: relationships of the permission service, changed with the caller's own rights.
 
-    A change with the `request_id` of an earlier one (empty: none) changes nothing any more.
+    Asked again by a repetition of the request that asked first, a change changes nothing any more.
     """
 
-    async def add(self, group_id: str, member: Member, request_id: str) -> None:
+    async def add(self, group_id: str, member: Member) -> None:
         """Put a member in; nothing happens when it is there."""
 
-    async def remove(self, group_id: str, member: Member, request_id: str) -> None:
+    async def remove(self, group_id: str, member: Member) -> None:
         """Take a direct member out; nothing happens when it is not there."""
 
     async def clear(self, group_id: str) -> None:
@@ -35,7 +35,9 @@ class Memberships(Protocol):
 
 
 class Groups:
-    """Groups and their members."""
+    """Groups and their members. The answers to changes of members are kept here, though the changes are elsewhere: a
+    repetition gets them also when the group is gone.
+    """
 
     def __init__(self, store: Store, memberships: Memberships) -> None:
         self._store = store
@@ -91,15 +93,21 @@ class Groups:
             await self.get(caller, member.id)
         else:
             present_user(await self._store.find(caller, User, member.id), member.id)
-        await self._memberships.add(group_id, member, caller.request_id)
-        if await self._store.find(caller, Group, group_id) is None:  # deleted after we looked: it may keep no member
-            await self._memberships.remove(group_id, member, "")
-            raise _unknown(group_id)
+        await self._memberships.add(group_id, member)
+        try:
+            async with self._store.change(caller) as change:
+                _known(await change.find(Group, group_id), group_id)
+                change.answer(Membership(group_id, member))
+        except NotFound:  # deleted after we looked: it may keep no member
+            await self._memberships.remove(group_id, member)
+            raise
 
     async def remove_member(self, caller: RequestContext, group_id: str, member: Member) -> None:
         """Take a direct member, which may be gone itself, out of a group; NotFound GROUP_NOT_FOUND."""
         await self.get(caller, group_id)
-        await self._memberships.remove(group_id, member, caller.request_id)
+        await self._memberships.remove(group_id, member)
+        async with self._store.change(caller) as change:
+            change.answer(None)
 
     async def members(
         self, caller: RequestContext, group_id: str, size: int, token: str
@@ -111,10 +119,6 @@ class Groups:
 
 def _known(group: Group | None, group_id: str) -> Group:
     if group is None:
-        raise _unknown(group_id)
+        name = f"groups/{group_id}"
+        raise NotFound(_TYPE, name, reason="GROUP_NOT_FOUND", metadata={"name": name})
     return group
-
-
-def _unknown(group_id: str) -> NotFound:
-    name = f"groups/{group_id}"
-    return NotFound(_TYPE, name, reason="GROUP_NOT_FOUND", metadata={"name": name})
