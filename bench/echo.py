@@ -3,15 +3,10 @@
 Prints the port.
 """
 
-import os
 from collections.abc import AsyncIterator
 
-from pyairtable_mesh.runtime import polling
-
-polling.choose(os.environ)
-
-import grpc  # noqa: E402 - it asks when it is imported
-import uvloop  # noqa: E402
+import grpc
+import uvloop
 
 METHOD = "/bench.Echo/Echo"
 STREAM = "/bench.Echo/Stream"

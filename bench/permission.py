@@ -76,8 +76,8 @@ def measure(*, quick: bool) -> Iterator[Figure]:
                     "echo": load.Contender(echoes, echoing),
                 }
                 samples = load.alternate(contenders, calls, rounds)
-            bare = asyncio.run(_bare(echo.address, folder, 10 * rounds))
-            grant = asyncio.run(_grants(permission.address, folder, 10 * rounds))
+            bare = asyncio.run(_bare(echo.address, folder, 50 * rounds))
+            grant = asyncio.run(_grants(permission.address, folder, 50 * rounds))
             batches = {
                 what: asyncio.run(_batches(permission.address, folder, verbs, 10 * rounds))
                 for what, verbs in (("all allowed", ALLOWED), ("half denied and audited", HALF_DENIED))
@@ -105,7 +105,7 @@ def _on_postgresql(rounds: int) -> Iterator[Figure]:
         with running(on_postgres) as started:
             wait_until_serving(started, on_postgres.ports.health)
             asyncio.run(_prepare(on_postgres.address, folder))
-            grant = asyncio.run(_grants(on_postgres.address, folder, 10 * rounds))
+            grant = asyncio.run(_grants(on_postgres.address, folder, 50 * rounds))
     yield Figure("GrantRole at the client, durable on PostgreSQL, median", grant * 1_000, "ms", goal=Goal("at most", 5))
 
 

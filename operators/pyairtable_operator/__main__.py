@@ -5,8 +5,9 @@ import sys
 
 import uvloop
 
-from pyairtable_mesh.runtime import log, polling
+from pyairtable_mesh.runtime import log
 from pyairtable_mesh.runtime.settings import SettingsError, load
+from pyairtable_operator import polling
 from pyairtable_operator.settings import Settings
 
 

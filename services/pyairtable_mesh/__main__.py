@@ -1,12 +1,9 @@
 """``python -m pyairtable_mesh <service>``: one process, one service."""
 
 import gc
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
-
-from pyairtable_mesh.runtime import polling
 
 
 def names() -> list[str]:
@@ -21,7 +18,6 @@ def main() -> None:
         sys.exit(f"usage: python -m pyairtable_mesh {{{','.join(names())}}} [serve | migrate]")
     # What is imported and built at start is no garbage; `garbage.settle` turns the collector on when that is done.
     gc.disable()
-    polling.choose(os.environ)
     run = import_module("pyairtable_mesh.runtime.process").run
     run(import_module(f"pyairtable_mesh.{name}.app").service, arguments)
 
