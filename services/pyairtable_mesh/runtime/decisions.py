@@ -175,10 +175,11 @@ class DecisionLog:
             for each in part:
                 written[each.caller.tenant_id] += len(each.decisions)
             dropped = Counter({tenant_id: self.dropped[tenant_id] for tenant_id in written})
-            told = await _messages(part, dropped.copy())
+            untold, lost = dropped.copy(), written.copy()
+            told = await _messages(part, untold)
             async with self._database.transaction(background()) as transaction:
-                for each, message in zip(part, told, strict=True):
-                    tenant_id = each.caller.tenant_id
+                for tenant_id, message in told:
+                    lost[tenant_id] -= len(message.decisions)
                     transaction.publish(
                         auditing.DECISIONS_TYPE,
                         f"tenant:{tenant_id}",
@@ -189,18 +190,27 @@ class DecisionLog:
             del self._waiting[: len(part)]
             self._held -= written
             self._count -= written.total()
-            self.dropped -= dropped
+            self._lost += lost.total()
+            self.dropped += lost
+            self.dropped -= dropped - untold
             more = self._count > leave
         self._full.clear()
 
 
-async def _messages(recorded: Sequence[Recorded], untold: Counter[str]) -> list[AuditDecisions]:
-    """What the audit log gets; `untold` decisions of each tenant did not fit before the first of its."""
-    made = list[AuditDecisions]()
-    for event_id, caller, time, space, decisions in recorded:
-        message = auditing.decisions_message(decisions, caller, time, {"space": space} if space else {})
-        message.event_id, message.dropped_before = event_id, untold.pop(caller.tenant_id, 0)
-        made.append(message)
-        if len(made) % _IN_ONE_TURN == 0:
+async def _messages(recorded: Sequence[Recorded], untold: Counter[str]) -> list[tuple[str, AuditDecisions]]:
+    """What the audit log gets, each with its tenant; `untold` decisions of a tenant did not fit before its first.
+
+    What no message can be made of, which is a mistake in the service, is left out: others are not to wait for it.
+    """
+    made = list[tuple[str, AuditDecisions]]()
+    for number, (event_id, caller, time, space, decisions) in enumerate(recorded, 1):
+        try:
+            message = auditing.decisions_message(decisions, caller, time, {"space": space} if space else {})
+        except Exception:
+            _logger.exception("%d decisions of %s cannot be written to the audit log", len(decisions), caller.method)
+        else:
+            message.event_id, message.dropped_before = event_id, untold.pop(caller.tenant_id, 0)
+            made.append((caller.tenant_id, message))
+        if number % _IN_ONE_TURN == 0:
             await asyncio.sleep(0)
     return made

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from pyairtable_mesh.permission.usecases.roles import Wanted
 from pyairtable_mesh.permission.usecases.space_questions import SpaceCircumstances
 from pyairtable_mesh.permission.usecases.watching import Watching
 from pyairtable_mesh.runtime import auditing, authorization, decisions
-from pyairtable_mesh.runtime.context import RequestContext, enter
+from pyairtable_mesh.runtime.context import Actor, RequestContext, enter
 from pyairtable_mesh.runtime.database import Transaction, background
 from pyairtable_mesh.runtime.decisions import DecisionLog
 from pyairtable_mesh.runtime.errors import ResourceExhausted, Unavailable
@@ -95,6 +96,18 @@ async def test_what_does_not_fit_is_counted(permissions: Permissions) -> None:
     assert not permissions.log.dropped
     _denied(permissions, TENANT_ID, 20)
     assert not permissions.log.dropped
+
+
+async def test_decisions_that_no_message_can_be_made_of_hold_up_no_others(
+    permissions: Permissions, caplog: pytest.LogCaptureFixture
+) -> None:
+    nobodys = replace(caller(BOB), actor=Actor("user", ""))
+    permissions.log.take(nobodys, [auditing.Decision(BOB, TABLE, "table.read", "denied")])
+    _denied(permissions, TENANT_ID, 2)
+    await permissions.log.write()
+    assert [each.authorization.subject for each in await _refusals(permissions)] == [CAROL, CAROL]
+    assert (permissions.log._lost, permissions.log.dropped) == (1, {TENANT_ID: 1})
+    assert "1 decisions of /" in caplog.text
 
 
 async def test_what_one_call_asked_for_leaves_together(permissions: Permissions) -> None:
