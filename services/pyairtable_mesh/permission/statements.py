@@ -8,8 +8,8 @@ from sqlalchemy import BigInteger, BindParameter, TextClause, bindparam, delete,
 from pyairtable_mesh.permission import schema
 from pyairtable_mesh.permission.changelog import PLATFORM
 from pyairtable_mesh.permission.tables import INHERITANCE, RELATIONSHIP, REVISION, ROLE, ROLE_BINDING
-from pyairtable_mesh.runtime.columns import Timestamp, by_key, insert_missing
-from pyairtable_mesh.runtime.writes import Write
+from pyairtable_mesh.runtime.columns import Timestamp, insert_missing
+from pyairtable_mesh.runtime.writes import Returning, Write
 
 LISTED = {
     "sqlite": "json_each(:{0}) AS listed",
@@ -82,17 +82,15 @@ HELD = {dialect: _held(dialect) for dialect in LISTED}
 """By dialect: the grants of some subjects at some resources, the scope modes of these, and the revision."""
 
 _TENANT: BindParameter[str] = bindparam("tenant")
-RAISE = by_key(
-    text("""
+RAISE = Returning(
+    text(f"""
         UPDATE revision SET revision = revision + 1 WHERE tenant_id = :tenant
         RETURNING revision, (
           SELECT c.create_time FROM changelog AS c
-          WHERE c.tenant_id = revision.tenant_id AND c.space = :space
+          WHERE c.tenant_id = revision.tenant_id AND c.space = '{PLATFORM}'
           AND c.revision = revision.revision - 1 AND c.ordinal = 0
         ) AS made
-    """)
-    .bindparams(space=PLATFORM)
-    .columns(revision=BigInteger(), made=Timestamp())
+    """).columns(revision=BigInteger(), made=Timestamp())  # noqa: S608 - a constant
 )
 """Takes a tenant's next revision, and tells when the one before was made."""
 INSERT = {table: Write(insert(table)) for table in (INHERITANCE, RELATIONSHIP, REVISION, ROLE)}

@@ -226,9 +226,10 @@ class Change(View):
     @classmethod
     async def begin(cls, connection: AsyncConnection, tenant_id: str, now: datetime) -> "Change":
         """Take the tenant's next revision; writes of one tenant are serial, so no other change has the same."""
-        raised = (await connection.execute(statements.RAISE, {"tenant": tenant_id})).one_or_none()
+        raised = await statements.RAISE(connection, {"tenant": tenant_id})
         if raised is not None:
-            return cls(connection, tenant_id, now, raised.revision, raised.made)
+            revision, made = raised
+            return cls(connection, tenant_id, now, revision, made)
         await statements.INSERT[REVISION](connection, [{"tenant_id": tenant_id, "revision": 1}])
         return cls(connection, tenant_id, now, 1, None)
 

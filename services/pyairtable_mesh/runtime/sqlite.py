@@ -168,6 +168,10 @@ class Connection:
             return self.driven.execute(sql, rows[0]).rowcount
         return self.driven.executemany(sql, rows).rowcount
 
+    def returned(self, sql: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """The same of a statement that returns at most one row."""
+        return next(iter(self.driven.execute(sql, parameters).fetchall()), None)
+
     def _begun(self, function: Callable[[], T]) -> T:
         if not self.driven.in_transaction:
             self.driven.execute(self._begin)

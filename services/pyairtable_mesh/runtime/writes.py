@@ -5,11 +5,12 @@ PostgreSQL. What it is for, to spell a statement and to turn Python's values int
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Delete, Dialect, Insert, Update, exc
+from sqlalchemy import Delete, Dialect, Insert, TextualSelect, Update, exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -20,69 +21,113 @@ if TYPE_CHECKING:
     import asyncpg
 
 Values = Mapping[str, Any]
+Statement = Insert | Update | Delete | TextualSelect
+Maker = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Spelt:
-    """A statement for one database: its text, and its parameters in order, each with what makes its value for it."""
+    """A statement for one database: its text, its parameters in order, each with what makes its value for the database,
+    and what makes Python's values of the columns it returns.
+    """
 
     sql: str
-    parameters: Sequence[tuple[str, Callable[[Any], Any] | None]]
+    parameters: Sequence[tuple[str, Maker | None]]
+    columns: Sequence[Maker | None]
 
     @classmethod
-    def of(cls, statement: Insert | Update | Delete, dialect: Dialect, names: Sequence[str]) -> "_Spelt":
-        columns = None if isinstance(statement, Delete) else list(names)
+    def of(cls, statement: Statement, dialect: Dialect, names: Sequence[str]) -> "_Spelt":
+        columns = list(names) if isinstance(statement, Insert | Update) else None
         compiled = statement.compile(dialect=dialect, column_keys=columns)
         assert isinstance(compiled, SQLCompiler)
         makers = {bind.key: bind.type.dialect_impl(dialect).bind_processor(dialect) for bind in compiled.bind_names}
-        return cls(compiled.string, [(name, makers[name]) for name in compiled.positiontup or ()])
+        returned = statement.selected_columns if isinstance(statement, TextualSelect) else ()
+        return cls(
+            compiled.string,
+            [(name, makers[name]) for name in compiled.positiontup or ()],
+            [each.type.dialect_impl(dialect).result_processor(dialect, None) for each in returned],
+        )
 
     def row(self, values: Values) -> tuple[Any, ...]:
         return tuple([values[name] if maker is None else maker(values[name]) for name, maker in self.parameters])
 
+    def returned(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple([each if maker is None else maker(each) for each, maker in zip(row, self.columns, strict=True)])
 
-class Write:
+
+class _Prepared:
+    def __init__(self, statement: Statement) -> None:
+        self.statement = by_key(statement)
+        self._spelt: dict[tuple[str, tuple[str, ...]], _Spelt] = {}
+
+    def spelt(self, dialect: Dialect, names: Iterable[str]) -> _Spelt:
+        key = dialect.name, tuple(names)
+        spelt = self._spelt.get(key)
+        if spelt is None:
+            spelt = self._spelt[key] = _Spelt.of(self.statement, dialect, key[1])
+        return spelt
+
+
+class Write(_Prepared):
     """A statement that writes rows which it finds by an index, without RETURNING; called for each time it is run."""
 
     def __init__(self, statement: Insert | Update | Delete) -> None:
-        self._statement = by_key(statement)
-        self._spelt: dict[tuple[str, tuple[str, ...]], _Spelt] = {}
+        super().__init__(statement)
 
     async def __call__(self, connection: AsyncConnection, rows: Sequence[Values]) -> int:
         """Run it for each of `rows`, one at least, of the same names. How many rows one has changed; of several rows
         asyncpg does not say it. Errors are SQLAlchemy's.
         """
-        driven: Any = connection.sync_connection and connection.sync_connection.connection.driver_connection
-        if isinstance(driven, sqlite.Connection):
-            if len(rows) <= FEW and driven.at_hand:
-                return _on_sqlite(driven, *self._spell(connection.dialect, rows))
-        elif driven.is_in_transaction():
-            return await _on_postgresql(driven, *self._spell(connection.dialect, rows))
-        return (await connection.execute(self._statement, rows if len(rows) > 1 else rows[0])).rowcount
+        driven = _driven(connection)
+        if driven is None or (len(rows) > FEW and isinstance(driven, sqlite.Connection)):
+            return (await connection.execute(self.statement, rows if len(rows) > 1 else rows[0])).rowcount
+        spelt = self.spelt(connection.dialect, rows[0])
+        parameters = [spelt.row(each) for each in rows]
+        with _translated(spelt.sql):
+            if isinstance(driven, sqlite.Connection):
+                return driven.write(spelt.sql, parameters)
+            if len(rows) == 1:
+                # "INSERT 0 1", "DELETE 1"
+                return int((await driven.execute(spelt.sql, *parameters[0])).rpartition(" ")[2])
+            await driven.executemany(spelt.sql, parameters)
+            return -1
 
-    def _spell(self, dialect: Dialect, rows: Sequence[Values]) -> tuple[str, list[tuple[Any, ...]]]:
-        names = tuple(rows[0])
-        spelt = self._spelt.get((dialect.name, names))
-        if spelt is None:
-            spelt = self._spelt[dialect.name, names] = _Spelt.of(self._statement, dialect, names)
-        return spelt.sql, [spelt.row(each) for each in rows]
+
+class Returning(_Prepared):
+    """A text that writes at most one row, which it finds by an index, and returns it by columns that are typed."""
+
+    def __init__(self, statement: TextualSelect) -> None:
+        super().__init__(statement)
+
+    async def __call__(self, connection: AsyncConnection, values: Values) -> Sequence[Any] | None:
+        """Run it; None where it has found no row. Errors are SQLAlchemy's."""
+        driven = _driven(connection)
+        if driven is None:
+            return (await connection.execute(self.statement, values)).one_or_none()
+        spelt = self.spelt(connection.dialect, values)
+        parameters = spelt.row(values)
+        with _translated(spelt.sql):
+            if isinstance(driven, sqlite.Connection):
+                row = driven.returned(spelt.sql, parameters)
+            else:
+                row = next(iter(await driven.fetch(spelt.sql, *parameters)), None)
+        return None if row is None else spelt.returned(row)
 
 
-def _on_sqlite(driven: sqlite.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
+def _driven(connection: AsyncConnection) -> "sqlite.Connection | asyncpg.Connection | None":
+    """The driver's own connection; None where SQLAlchemy is to begin the transaction, or to wait for the thread."""
+    driven: Any = connection.sync_connection and connection.sync_connection.connection.driver_connection
+    ready = driven.at_hand if isinstance(driven, sqlite.Connection) else driven.is_in_transaction()
+    return driven if ready else None
+
+
+@contextmanager
+def _translated(sql: str) -> Iterator[None]:
     try:
-        return driven.write(sql, rows)
+        yield
     except sqlite3.Error as error:
         # They have the same names in both (PEP 249).
         raise getattr(exc, type(error).__name__)(sql, (), error) from error
-
-
-async def _on_postgresql(driven: "asyncpg.Connection", sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
-    try:
-        if len(rows) > 1:
-            await driven.executemany(sql, rows)
-            return -1
-        # "INSERT 0 1", "DELETE 1"
-        return int((await driven.execute(sql, *rows[0])).rpartition(" ")[2])
     except Exception as error:
         if (told := _told(sql, error)) is None:
             raise
@@ -90,7 +135,7 @@ async def _on_postgresql(driven: "asyncpg.Connection", sql: str, rows: Sequence[
 
 
 def _told(sql: str, error: Exception) -> exc.DBAPIError | None:
-    """What SQLAlchemy says where asyncpg says `error`."""
+    """What SQLAlchemy says where asyncpg says `error`; None where another has said it."""
     from asyncpg import IntegrityConstraintViolationError, InterfaceError, PostgresError  # noqa: PLC0415 # 50 ms
 
     if isinstance(error, IntegrityConstraintViolationError):

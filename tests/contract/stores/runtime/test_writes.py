@@ -1,4 +1,4 @@
-"""A `Write` leaves what SQLAlchemy would have left, says how many rows it was, and fails with SQLAlchemy's errors."""
+"""`Write` and `Returning` leave and tell what SQLAlchemy would, and fail with its errors."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,18 +10,23 @@ from sqlalchemy import bindparam, delete, insert, select, text, update
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from pyairtable_mesh.runtime import sqlite
-from pyairtable_mesh.runtime.columns import FEW, insert_missing
+from pyairtable_mesh.runtime.columns import FEW, Timestamp, insert_missing
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import Unavailable
 from pyairtable_mesh.runtime.moments import utc_now
 from pyairtable_mesh.runtime.tables import CONSUMERS
-from pyairtable_mesh.runtime.writes import Write
+from pyairtable_mesh.runtime.writes import Returning, Write
 from tests.databases import caller
 
 NOW = utc_now()
 INSERT = Write(insert(CONSUMERS))
 INSERT_MISSING = Write(insert_missing(CONSUMERS))
 UPDATE = Write(update(CONSUMERS).where(CONSUMERS.c.name == bindparam("at")).values(cursor=bindparam("to")))
+TOUCH = Returning(
+    text("UPDATE consumers SET cursor = :to WHERE name = :at RETURNING name, update_time, NULL AS absent").columns(
+        name=CONSUMERS.c.name.type, update_time=Timestamp(), absent=Timestamp()
+    )
+)
 DELETE = Write(delete(CONSUMERS).where(CONSUMERS.c.name == bindparam("at")))
 
 
@@ -53,6 +58,18 @@ async def test_it_says_how_many_rows_it_has_changed(database: Database) -> None:
     assert await write(database, UPDATE, {"at": "z", "to": "3.3"}) == 0
     assert await write(database, DELETE, {"at": "b"}) == 1
     assert await stored(database) == [("a", "3.3", NOW), ("c", "0.0", NOW)]
+
+
+async def test_a_row_that_is_returned_has_the_types_of_its_columns(database: Database) -> None:
+    await write(database, INSERT, row("a"), row("b"))
+    async with database.transaction(background()) as transaction:
+        for name, expected in (("a", ("a", NOW, None)), ("z", None)):
+            returned = await TOUCH(transaction.connection, {"at": name, "to": "4.4"})
+            assert (None if returned is None else tuple(returned)) == expected
+    assert [cursor for _, cursor, _ in await stored(database)] == ["4.4", "0.0"]
+    async with database.read(background()) as connection:
+        with pytest.raises(Exception, match=r"(?i)read.?only"):
+            await TOUCH(connection, {"at": "a", "to": "5.5"})
 
 
 async def test_names_may_come_in_another_order_and_number(database: Database) -> None:
