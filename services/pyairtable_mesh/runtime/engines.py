@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from pyairtable_mesh.runtime.database_faults import reaching
 
 _ASYNCPG = "postgresql+asyncpg"
-_QUEUE_SECONDS = 10.0
+QUEUE_SECONDS = 10.0
 """How long a task waits for a free connection."""
 _POSTGRES_SETTINGS = {
     "lock_timeout": "5000",
@@ -52,7 +52,7 @@ def on_postgresql(url: URL, pool_size: int, statement_timeout: timedelta) -> tup
         url.set(drivername=_ASYNCPG),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=_QUEUE_SECONDS,
+        pool_timeout=QUEUE_SECONDS,
         connect_args={"timeout": 5, "server_settings": settings},
         hide_parameters=True,
         isolation_level="READ COMMITTED",

@@ -17,11 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from pyairtable_mesh.runtime import sqlite
 from pyairtable_mesh.runtime.columns import BY_KEY, FEW
+from pyairtable_mesh.runtime.engines import QUEUE_SECONDS
 from pyairtable_mesh.runtime.errors import Unavailable
 
 T_co = TypeVar("T_co", covariant=True)
-QUEUE_SECONDS = 10.0
-"""How long a task waits for a free connection."""
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",

@@ -83,9 +83,10 @@ class Write(_Prepared):
             return (await connection.execute(self.statement, rows if len(rows) > 1 else rows[0])).rowcount
         spelt = self.spelt(connection.dialect, rows[0])
         parameters = [spelt.row(each) for each in rows]
-        with _translated(spelt.sql):
-            if isinstance(driven, sqlite.Connection):
+        if isinstance(driven, sqlite.Connection):
+            with _of_sqlite(spelt.sql):
                 return driven.write(spelt.sql, parameters)
+        with _of_asyncpg(spelt.sql):
             if len(rows) == 1:
                 # "INSERT 0 1", "DELETE 1"
                 return int((await driven.execute(spelt.sql, *parameters[0])).rpartition(" ")[2])
@@ -106,28 +107,39 @@ class Returning(_Prepared):
             return (await connection.execute(self.statement, values)).one_or_none()
         spelt = self.spelt(connection.dialect, values)
         parameters = spelt.row(values)
-        with _translated(spelt.sql):
-            if isinstance(driven, sqlite.Connection):
+        row: Sequence[Any] | None
+        if isinstance(driven, sqlite.Connection):
+            with _of_sqlite(spelt.sql):
                 row = driven.returned(spelt.sql, parameters)
-            else:
+        else:
+            with _of_asyncpg(spelt.sql):
                 row = next(iter(await driven.fetch(spelt.sql, *parameters)), None)
         return None if row is None else spelt.returned(row)
 
 
 def _driven(connection: AsyncConnection) -> "sqlite.Connection | asyncpg.Connection | None":
     """The driver's own connection; None where SQLAlchemy is to begin the transaction, or to wait for the thread."""
-    driven: Any = connection.sync_connection and connection.sync_connection.connection.driver_connection
+    assert connection.sync_connection is not None
+    driven: Any = connection.sync_connection.connection.driver_connection
     ready = driven.at_hand if isinstance(driven, sqlite.Connection) else driven.is_in_transaction()
     return driven if ready else None
 
 
 @contextmanager
-def _translated(sql: str) -> Iterator[None]:
+def _of_sqlite(sql: str) -> Iterator[None]:
+    """Tell the driver's errors in SQLAlchemy's words."""
     try:
         yield
     except sqlite3.Error as error:
         # They have the same names in both (PEP 249).
         raise getattr(exc, type(error).__name__)(sql, (), error) from error
+
+
+@contextmanager
+def _of_asyncpg(sql: str) -> Iterator[None]:
+    """The same."""
+    try:
+        yield
     except Exception as error:
         if (told := _told(sql, error)) is None:
             raise
@@ -135,8 +147,7 @@ def _translated(sql: str) -> Iterator[None]:
 
 
 def _told(sql: str, error: Exception) -> exc.DBAPIError | None:
-    """What SQLAlchemy says where asyncpg says `error`; None where another has said it."""
-    from asyncpg import IntegrityConstraintViolationError, InterfaceError, PostgresError  # noqa: PLC0415 # 50 ms
+    from asyncpg import IntegrityConstraintViolationError, InterfaceError, PostgresError  # noqa: PLC0415 # an extra
 
     if isinstance(error, IntegrityConstraintViolationError):
         return exc.IntegrityError(sql, (), error)
