@@ -192,7 +192,7 @@ class Engines(Generic[S]):
                 _logger.exception("an engine could not take over a change, and will be loaded anew")
                 self._forget(scope, held, "fault")
         if self._misses(scope, before):
-            # On SQLite nobody else tells `follow` to look.
+            # It may be heard of later than this one is asked about.
             self._database.changed_elsewhere.notify()
 
     def _misses(self, scope: str, revision: int) -> bool:

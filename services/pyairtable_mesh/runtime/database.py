@@ -175,7 +175,7 @@ class Database:
         self.changed = Signal()
         """Set when events, or changes that called `Transaction.wake`, were committed: here or in another process."""
         self.changed_elsewhere = Signal()
-        """Set when they were committed in another process, for who knows of this one's. On SQLite nobody tells."""
+        """Set when they were committed in another process, for who knows of this one's."""
 
     @property
     def dialect(self) -> str:
@@ -263,14 +263,15 @@ async def opened(
     writer: AsyncEngine | sqlite_engine.Writer
     if target.get_backend_name() == "sqlite":
         writer, reader = sqlite_engine.engines(target, pool_size)
-        relay = None
+        relay, listen = None, writer.listen
     else:
         writer, reader = engines.on_postgresql(target, pool_size, statement_timeout)
         relay = PostgresRelay(engines.unpooled(target))
+        listen = relay.run
     database = Database(writer, reader, source=f"/services/{service}", clock=clock, relay=relay)
     try:
         await _greet(database, target, wait if relay is not None else timedelta(0))
-        async with _running(relay.run(database.hear) if relay else None):
+        async with _running(listen(database.hear)):
             yield database
     finally:
         await writer.dispose()
@@ -278,14 +279,13 @@ async def opened(
 
 
 @asynccontextmanager
-async def _running(coroutine: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
-    task = asyncio.create_task(coroutine) if coroutine is not None else None
+async def _running(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(coroutine)
     try:
         yield
     finally:
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _greet(database: Database, url: URL, wait: timedelta) -> None:

@@ -172,6 +172,11 @@ class Connection:
         """The same of a statement that returns at most one row."""
         return next(iter(self.driven.execute(sql, parameters).fetchall()), None)
 
+    def data_version(self) -> int:
+        """A number that is another one after commits of other connections; outside of transactions, without waiting."""
+        number: int = self._waiting(0, lambda: self.driven.execute("PRAGMA data_version").fetchone()[0])
+        return number
+
     def _begun(self, function: Callable[[], T]) -> T:
         if not self.driven.in_transaction:
             self.driven.execute(self._begin)

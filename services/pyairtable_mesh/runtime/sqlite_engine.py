@@ -1,8 +1,9 @@
 """SQLAlchemy engines on SQLite: one connection that writes, where changes take turns, and a pool of reading ones."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -11,7 +12,7 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import CursorResult, Dialect, Executable
 from sqlalchemy import event as hooks
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -21,6 +22,8 @@ from pyairtable_mesh.runtime.engines import QUEUE_SECONDS
 from pyairtable_mesh.runtime.errors import Unavailable
 
 T_co = TypeVar("T_co", covariant=True)
+LOOK_SECONDS = 0.05
+"""How often to look whether other processes have changed something, which takes microseconds."""
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -53,6 +56,12 @@ class Connection(AsyncConnection):
         """Begin a transaction, when the writer before has ended; OperationalError when it does not."""
         self._proxied.begin()
         await self._run(sqlite.begin, at_once=True)
+
+    def data_version(self) -> int:
+        """See `sqlite.Connection.data_version`; errors are the driver's."""
+        driven = self._proxied.connection.driver_connection
+        assert isinstance(driven, sqlite.Connection)
+        return driven.data_version()
 
     async def _run(self, step: _Step[T_co], *, at_once: bool) -> T_co:
         if at_once:
@@ -88,6 +97,26 @@ class Writer:
 
         PoolTimeout or OperationalError when the turn does not come.
         """
+        async with self._connected() as connection:
+            await connection.take_turn()
+            yield connection
+            await connection.commit()
+
+    async def listen(self, heard: Callable[[], None]) -> None:
+        """Call `heard` soon after another process has committed, or may have; until cancelled."""
+        known: tuple[Connection, int] | None = None
+        while True:
+            with suppress(SQLAlchemyError, sqlite3.Error):  # whoever changes something next is told
+                async with self._connected() as connection:
+                    # Changes with the commits of other connections, and only this one of the process commits.
+                    found = connection, connection.data_version()
+                if known is not None and found != known:
+                    heard()
+                known = found
+            await asyncio.sleep(LOOK_SECONDS)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
         await self._wait_for_turn()
         try:
             connection, self._kept = self._kept or self._engine.connect(), None
@@ -96,9 +125,7 @@ class Writer:
             async with AsyncExitStack() as failed:
                 # Whatever goes wrong, the pool has means to find out what can still be done with the connection.
                 failed.push_async_exit(connection)
-                await connection.take_turn()
                 yield connection
-                await connection.commit()
                 failed.pop_all()
                 self._kept = connection
         finally:

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from pyairtable_mesh.runtime import database as databases
-from pyairtable_mesh.runtime import sqlite, sqlite_engine
+from pyairtable_mesh.runtime import events, sqlite, sqlite_engine
 from pyairtable_mesh.runtime.columns import by_key
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import Unavailable
@@ -148,6 +148,18 @@ async def test_a_change_that_failed_gives_its_connection_back_and_one_that_did_n
     assert len(made) == 1
     async with database.read(background()) as reading:
         assert (await reading.execute(NAMES)).scalars().all() == ["1", "2", "3", "5"]
+
+
+async def test_a_process_hears_of_other_processes_changes_and_not_of_its_own(file: Path, database: Database) -> None:
+    await _put(database, "1")
+    async with databases.opened(f"sqlite:///{file}", service="test") as other:
+        for name in ("2", "3"):
+            heard, echo = database.changed_elsewhere.upcoming(), other.changed_elsewhere.upcoming()
+            await _put(other, name)
+            async with asyncio.timeout(events.POLL_SECONDS):
+                await heard.wait()
+            await asyncio.sleep(2 * sqlite_engine.LOOK_SECONDS)
+            assert not echo.is_set()
 
 
 async def test_a_change_is_told_when_those_before_it_do_not_end(
