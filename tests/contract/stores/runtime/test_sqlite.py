@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from pyairtable_mesh.runtime import database as databases
-from pyairtable_mesh.runtime import events, sqlite, sqlite_engine
+from pyairtable_mesh.runtime import sqlite, sqlite_engine
 from pyairtable_mesh.runtime.columns import by_key
 from pyairtable_mesh.runtime.database import Database, background
 from pyairtable_mesh.runtime.errors import Unavailable
@@ -156,8 +156,7 @@ async def test_a_process_hears_of_other_processes_changes_and_not_of_its_own(fil
         for name in ("2", "3"):
             heard, echo = database.changed_elsewhere.upcoming(), other.changed_elsewhere.upcoming()
             await _put(other, name)
-            async with asyncio.timeout(events.POLL_SECONDS):
-                await heard.wait()
+            await until("word of the other's change", heard.is_set)
             await asyncio.sleep(2 * sqlite_engine.LOOK_SECONDS)
             assert not echo.is_set()
 
