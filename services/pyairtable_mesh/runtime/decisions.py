@@ -2,12 +2,14 @@
 
 A check only puts its decisions into a bounded buffer; a task writes the buffer to the outbox, from which the audit
 service takes it. What one call asked for leaves together, in messages of a hundred. What does not fit is counted,
-and the count is written in the place of what is missing. Each tenant has a share of the buffer, so that none can ask
-until there is no room for what another is told.
+and the count is written in the place of what is missing. Each tenant has a share of the buffer, which grows back more
+slowly than decisions are written, so that none can ask until there is no room for what another is told, nor until the
+disk is full.
 """
 
 import asyncio
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 CAPACITY = 50_000
 """Decisions that wait to be written."""
 SHARE = 20_000
-"""How many of them one tenant may have: twice as many as one call may ask for, for more come while they are written."""
+"""How many of them one tenant may bring at once: twice as many as one call may ask for."""
+RATE = 2_000.0
+"""How many a second it may bring in the long run: a quarter of what an audit service takes."""
 _ENOUGH = 5_000
 """Decisions that are written without waiting for more."""
 _AT_ONCE = 100
@@ -93,6 +97,7 @@ class DecisionLog:
         *,
         capacity: int = CAPACITY,
         share: int = SHARE,
+        rate: float = RATE,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._database = database
@@ -100,9 +105,10 @@ class DecisionLog:
         self._ratio = ratio
         self._capacity = capacity
         self._share = share
+        self._rate = rate
         self._chance = chance
         self._waiting: list[Recorded] = []
-        self._held = Counter[str]()
+        self._used = dict[str, tuple[float, datetime]]()
         self._count = 0
         self._full = asyncio.Event()
         self._lost = 0
@@ -132,7 +138,8 @@ class DecisionLog:
         if not decisions:
             return
         tenant_id, time = caller.tenant_id, self._clock()
-        room = max(0, min(self._capacity - self._count, self._share - self._held[tenant_id]))
+        used = self._used_by(tenant_id, time)
+        room = max(0, min(self._capacity - self._count, self._share - math.ceil(used)))
         kept, lost = decisions[:room], len(decisions[room:])
         if lost:
             self.dropped[tenant_id] += lost
@@ -140,10 +147,15 @@ class DecisionLog:
         for first in range(0, len(kept), auditing.MOST_DECISIONS):
             part = kept[first : first + auditing.MOST_DECISIONS]
             self._waiting.append(Recorded(ids.new_id("evt"), caller, time, space, part))
-        self._held[tenant_id] += len(kept)
+        self._used[tenant_id] = used + len(kept), time
         self._count += len(kept)
         if self._count >= _ENOUGH:
             self._full.set()
+
+    def _used_by(self, tenant_id: str, now: datetime) -> float:
+        """How much of its share a tenant has not got back yet."""
+        used, at = self._used.get(tenant_id, (0.0, now))
+        return max(0.0, used - (now - at).total_seconds() * self._rate)
 
     async def run(self) -> None:
         """Write what waits, about each second, until cancelled; then what is left."""
@@ -188,13 +200,14 @@ class DecisionLog:
                         tenant_id=tenant_id,
                     )
             del self._waiting[: len(part)]
-            self._held -= written
             self._count -= written.total()
             self._lost += lost.total()
             self.dropped += lost
             self.dropped -= dropped - untold
             more = self._count > leave
         self._full.clear()
+        now = self._clock()
+        self._used = {each: held for each, held in self._used.items() if self._used_by(each, now)}
 
 
 async def _messages(recorded: Sequence[Recorded], untold: Counter[str]) -> list[tuple[str, AuditDecisions]]:

@@ -94,8 +94,20 @@ async def test_what_does_not_fit_is_counted(permissions: Permissions) -> None:
     assert len(found) == 20
     assert found[0].details["dropped_before"] == "5"
     assert not permissions.log.dropped
-    _denied(permissions, TENANT_ID, 20)
-    assert not permissions.log.dropped
+
+
+async def test_a_tenant_s_share_grows_back_with_time_and_not_with_writing(permissions: Permissions) -> None:
+    log = DecisionLog(permissions.database, permissions.clock, 0.0, share=20, rate=2)
+    denials = [auditing.Decision(BOB, TABLE, "table.read", "denied")] * 15
+    for seconds, dropped in ((0, 0), (0, 10), (3, 9), (60, 0)):
+        permissions.clock.now += timedelta(seconds=seconds)
+        log.take(caller(BOB), denials)
+        assert log.dropped[TENANT_ID] == dropped
+        await log.write()
+        assert not log.dropped[TENANT_ID]
+    permissions.clock.now += timedelta(seconds=60)
+    await log.write()
+    assert not log._used
 
 
 async def test_decisions_that_no_message_can_be_made_of_hold_up_no_others(
