@@ -274,8 +274,10 @@ async def opened(
         async with _running(listen(database.hear)):
             yield database
     finally:
-        await writer.dispose()
-        await reader.dispose()
+        try:
+            await writer.dispose()
+        finally:
+            await reader.dispose()
 
 
 @asynccontextmanager

@@ -178,8 +178,8 @@ def _number(xid8: ColumnElement[Any]) -> ColumnElement[int]:
 
 
 _APPEND = {
-    "sqlite": Write(insert(OUTBOX)),
-    "postgresql": Write(insert(OUTBOX).values(xid=_number(func.pg_current_xact_id()))),
+    "sqlite": Write(insert(OUTBOX).inline()),
+    "postgresql": Write(insert(OUTBOX).inline().values(xid=_number(func.pg_current_xact_id()))),
 }
 _MARK = select(RUNTIME_VALUES.c.value).where(RUNTIME_VALUES.c.name == _TRIMMED)
 _SET_MARK = update(RUNTIME_VALUES).where(RUNTIME_VALUES.c.name == _TRIMMED).values(value=bindparam("mark"))

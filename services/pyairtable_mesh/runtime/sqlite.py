@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import AsyncAdaptedQueuePool, Pool
+from sqlalchemy import AsyncAdaptedQueuePool, Pool, exc
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_
 
 from pyairtable_mesh.runtime.columns import BY_KEY
@@ -66,7 +66,7 @@ class Cursor:
         wanted = self.arraysize if size is None else size
         rows, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
         if self._more and len(rows) < wanted:
-            missing = wanted - len(rows)
+            missing, self._more = wanted - len(rows), False
             found = self._connection.call(partial(self._fetching().fetchmany, missing))
             self._more = len(found) == missing
             rows += found
@@ -122,6 +122,7 @@ class Connection:
         self._wait = WAIT_MILLISECONDS
         self._due = False
         self._open = False
+        self._began = False
         # isolation_level None leaves BEGIN to us: the driver's own would come late, and never before a SELECT.
         connect = partial(sqlite3.connect, path, self._wait / 1e3, isolation_level=None, check_same_thread=False)
         try:
@@ -140,6 +141,7 @@ class Connection:
 
     def run(self, function: Callable[[], T], *, at_once: bool) -> T:
         """Run a statement; `at_once` on the event loop, where it fails as busy rather than wait."""
+        self._require_transaction()
         due, self._due = self._due, False
         # Before the hop, not behind it: whoever is cancelled meanwhile leaves a transaction to roll back.
         self._open = True
@@ -169,7 +171,7 @@ class Connection:
         return self.driven.executemany(sql, rows).rowcount
 
     def returned(self, sql: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """The same of a statement that returns at most one row."""
+        """Run a statement that returns at most one row, as for `write`."""
         return next(iter(self.driven.execute(sql, parameters).fetchall()), None)
 
     def data_version(self) -> int:
@@ -180,7 +182,13 @@ class Connection:
     def _begun(self, function: Callable[[], T]) -> T:
         if not self.driven.in_transaction:
             self.driven.execute(self._begin)
+            self._began = True
         return function()
+
+    def _require_transaction(self) -> None:
+        """Nothing is done for a transaction that SQLite has rolled back, as it does when the disk is full."""
+        if self._began and self._worker.idle and not self.driven.in_transaction:
+            raise sqlite3.OperationalError("SQLite has rolled this transaction back")
 
     def _waiting(self, milliseconds: int, function: Callable[[], T]) -> T:
         """Call a function, which waits for locks at most so long."""
@@ -198,9 +206,10 @@ class Connection:
         """Commit, where anything has begun."""
         self._due = False
         if self._open:
+            self._require_transaction()
             # Who is cancelled from here on has committed: what the block did is not done again.
             self.call(self.driven.commit)
-            self._open = False
+            self._open = self._began = False
 
     def rollback(self) -> None:
         """Roll back, where anything has begun."""
@@ -210,15 +219,19 @@ class Connection:
                 self.call(self.driven.rollback)
             else:
                 self.driven.rollback()
-            self._open = False
+            self._open = self._began = False
 
     def close(self) -> None:
         """Close it, behind what the thread is still doing."""
-        self.call(self._end)
-        self._worker.end(_nothing)
+        try:
+            self.call(self._end)
+        finally:
+            self._worker.end(_nothing)
 
     def terminate(self) -> None:
-        """The same, without waiting for it."""
+        """Close it, without waiting for that; what is still read is wanted by nobody any more."""
+        if not self._writes:
+            self.driven.interrupt()
         self._worker.end(self._end)
 
     def _end(self) -> None:
@@ -235,8 +248,14 @@ def begin(connection: SyncConnection, *, at_once: bool) -> None:
     assert isinstance(driven, Connection)
     try:
         driven.run(_nothing, at_once=at_once)
-    except sqlite3.OperationalError as error:
-        raise OperationalError("BEGIN", (), error) from error
+    except sqlite3.Error as error:
+        raise translated(error, "BEGIN") from error
+
+
+def translated(error: sqlite3.Error, sql: str) -> DBAPIError:
+    """SQLAlchemy's error for the driver's; they have the same names in both (PEP 249)."""
+    kind: type[DBAPIError] = getattr(exc, type(error).__name__, DBAPIError)
+    return kind(sql, (), error)
 
 
 def is_busy(error: DBAPIError) -> bool:

@@ -1,9 +1,9 @@
 """SQLAlchemy engines on SQLite: one connection that writes, where changes take turns, and a pool of reading ones."""
 
 import asyncio
-import sqlite3
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -12,7 +12,7 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import CursorResult, Dialect, Executable
 from sqlalchemy import event as hooks
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -21,6 +21,7 @@ from pyairtable_mesh.runtime.columns import BY_KEY, FEW
 from pyairtable_mesh.runtime.engines import QUEUE_SECONDS
 from pyairtable_mesh.runtime.errors import Unavailable
 
+_logger = logging.getLogger(__name__)
 T_co = TypeVar("T_co", covariant=True)
 LOOK_SECONDS = 0.05
 """How often to look whether other processes have changed something, which takes microseconds."""
@@ -57,11 +58,12 @@ class Connection(AsyncConnection):
         self._proxied.begin()
         await self._run(sqlite.begin, at_once=True)
 
-    def data_version(self) -> int:
-        """See `sqlite.Connection.data_version`; errors are the driver's."""
+    @property
+    def driven(self) -> sqlite.Connection:
+        """The driver's own."""
         driven = self._proxied.connection.driver_connection
         assert isinstance(driven, sqlite.Connection)
-        return driven.data_version()
+        return driven
 
     async def _run(self, step: _Step[T_co], *, at_once: bool) -> T_co:
         if at_once:
@@ -104,22 +106,25 @@ class Writer:
 
     async def listen(self, heard: Callable[[], None]) -> None:
         """Call `heard` soon after another process has committed, or may have; until cancelled."""
-        known: tuple[Connection, int] | None = None
+        known: tuple[sqlite.Connection, int] | None = None
         while True:
-            with suppress(SQLAlchemyError, sqlite3.Error):  # whoever changes something next is told
+            try:
                 async with self._connected() as connection:
                     # Changes with the commits of other connections, and only this one of the process commits.
-                    found = connection, connection.data_version()
+                    found = connection.driven, connection.driven.data_version()
                 if known is not None and found != known:
                     heard()
                 known = found
+            except Exception as error:  # noqa: BLE001 - whoever changes something next is told
+                _logger.info("other processes' changes are looked for again soon: %s", type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
         await self._wait_for_turn()
         try:
-            connection, self._kept = self._kept or self._engine.connect(), None
+            connection = self._kept or self._engine.connect()
+            self._kept = None
             if connection.sync_connection is None:
                 await connection.start()
             async with AsyncExitStack() as failed:

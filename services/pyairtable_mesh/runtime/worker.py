@@ -17,6 +17,7 @@ class Worker:
         self._jobs = SimpleQueue[Callable[[], None] | None]()
         self._given = 0
         self._done = 0
+        self._ended = False
         Thread(target=self._work, name=name, daemon=True).start()
 
     @property
@@ -25,7 +26,9 @@ class Worker:
         return self._done == self._given
 
     def do(self, function: Callable[[], T]) -> "Future[T]":
-        """Call a function behind those before it; what it returns or raises."""
+        """Call a function behind those before it; what it returns or raises. RuntimeError behind `end`."""
+        if self._ended:
+            raise RuntimeError("this worker has ended")
         loop = get_running_loop()
         future: Future[T] = loop.create_future()
         self._given += 1
@@ -34,6 +37,7 @@ class Worker:
 
     def end(self, last: Callable[[], object]) -> None:
         """Call a function behind those before it, and end; nobody hears of what it raises."""
+        self._ended = True
         self._jobs.put(lambda: self._last(last))
         self._jobs.put(None)
 
@@ -52,6 +56,7 @@ class Worker:
         self._done += 1
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(_settle, future, settle, result)
+        del result  # an error has this frame in its traceback, and would live with it until a garbage collection
 
     @staticmethod
     def _last(function: Callable[[], object]) -> None:

@@ -5,7 +5,7 @@ PostgreSQL. What it is for, to spell a statement and to turn Python's values int
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,7 @@ class Write(_Prepared):
         """Run it for each of `rows`, one at least, of the same names. How many rows one has changed; of several rows
         asyncpg does not say it. Errors are SQLAlchemy's.
         """
-        driven = _driven(connection)
+        driven = _driver_of(connection)
         if driven is None or (len(rows) > FEW and isinstance(driven, sqlite.Connection)):
             return (await connection.execute(self.statement, rows if len(rows) > 1 else rows[0])).rowcount
         spelt = self.spelt(connection.dialect, rows[0])
@@ -86,12 +86,11 @@ class Write(_Prepared):
         if isinstance(driven, sqlite.Connection):
             with _of_sqlite(spelt.sql):
                 return driven.write(spelt.sql, parameters)
-        with _of_asyncpg(spelt.sql):
-            if len(rows) == 1:
-                # "INSERT 0 1", "DELETE 1"
-                return int((await driven.execute(spelt.sql, *parameters[0])).rpartition(" ")[2])
-            await driven.executemany(spelt.sql, parameters)
+        if len(rows) > 1:
+            await _asked(connection, spelt.sql, driven.executemany(spelt.sql, parameters))
             return -1
+        status: str = await _asked(connection, spelt.sql, driven.execute(spelt.sql, *parameters[0]))
+        return int(status.rpartition(" ")[2])  # "INSERT 0 1", "DELETE 1"
 
 
 class Returning(_Prepared):
@@ -102,7 +101,7 @@ class Returning(_Prepared):
 
     async def __call__(self, connection: AsyncConnection, values: Values) -> Sequence[Any] | None:
         """Run it; None where it has found no row. Errors are SQLAlchemy's."""
-        driven = _driven(connection)
+        driven = _driver_of(connection)
         if driven is None:
             return (await connection.execute(self.statement, values)).one_or_none()
         spelt = self.spelt(connection.dialect, values)
@@ -112,12 +111,12 @@ class Returning(_Prepared):
             with _of_sqlite(spelt.sql):
                 row = driven.returned(spelt.sql, parameters)
         else:
-            with _of_asyncpg(spelt.sql):
-                row = next(iter(await driven.fetch(spelt.sql, *parameters)), None)
+            rows: Sequence[Any] = await _asked(connection, spelt.sql, driven.fetch(spelt.sql, *parameters))
+            row = next(iter(rows), None)
         return None if row is None else spelt.returned(row)
 
 
-def _driven(connection: AsyncConnection) -> "sqlite.Connection | asyncpg.Connection | None":
+def _driver_of(connection: AsyncConnection) -> "sqlite.Connection | asyncpg.Connection | None":
     """The driver's own connection; None where SQLAlchemy is to begin the transaction, or to wait for the thread."""
     assert connection.sync_connection is not None
     driven: Any = connection.sync_connection.connection.driver_connection
@@ -127,32 +126,35 @@ def _driven(connection: AsyncConnection) -> "sqlite.Connection | asyncpg.Connect
 
 @contextmanager
 def _of_sqlite(sql: str) -> Iterator[None]:
-    """Tell the driver's errors in SQLAlchemy's words."""
     try:
         yield
     except sqlite3.Error as error:
-        # They have the same names in both (PEP 249).
-        raise getattr(exc, type(error).__name__)(sql, (), error) from error
+        raise sqlite.translated(error, sql) from error
 
 
-@contextmanager
-def _of_asyncpg(sql: str) -> Iterator[None]:
-    """The same."""
+async def _asked(connection: AsyncConnection, sql: str, answer: Awaitable[Any]) -> Any:
+    """What PostgreSQL answers. After a statement that was cancelled SQLAlchemy lets nobody commit, nor is it done here:
+    PostgreSQL would roll back, and not say so.
+    """
     try:
-        yield
+        return await answer
     except Exception as error:
-        if (told := _told(sql, error)) is None:
+        if (translated := _translated(error, sql)) is None:
             raise
-        raise told from error
+        raise translated from error
+    except BaseException as error:
+        await connection.invalidate(error)
+        raise
 
 
-def _told(sql: str, error: Exception) -> exc.DBAPIError | None:
+def _translated(error: Exception, sql: str) -> exc.DBAPIError | None:
+    """SQLAlchemy's error for asyncpg's; None for others."""
     from asyncpg import IntegrityConstraintViolationError, InterfaceError, PostgresError  # noqa: PLC0415 # an extra
 
-    if isinstance(error, IntegrityConstraintViolationError):
-        return exc.IntegrityError(sql, (), error)
     if isinstance(error, PostgresError):
-        return exc.DBAPIError(sql, (), error)
+        error.detail = None  # the values of the row, which would come into the log
+        kind = exc.IntegrityError if isinstance(error, IntegrityConstraintViolationError) else exc.DBAPIError
+        return kind(sql, (), error)
     if isinstance(error, InterfaceError):
         # A value that is none of the column's type, or a connection that was closed.
         return exc.InterfaceError(sql, (), error, connection_invalidated=not isinstance(error, ValueError))

@@ -127,6 +127,17 @@ async def test_nothing_runs_on_the_event_loop_beside_what_the_thread_is_doing(
         assert (await asking).scalar_one() == 300_000
 
 
+async def test_a_statement_that_nobody_waits_for_any_more_ends(database: Database) -> None:
+    long = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1e9) SELECT max(i) FROM n")
+    async with database.read(background()) as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert isinstance(raw, sqlite.Connection)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await connection.execute(long)
+        await until("the statement's end", lambda: raw._worker.idle)
+
+
 async def test_a_change_that_failed_gives_its_connection_back_and_one_that_did_not_keeps_it(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +168,8 @@ async def test_a_process_hears_of_other_processes_changes_and_not_of_its_own(fil
             heard, echo = database.changed_elsewhere.upcoming(), other.changed_elsewhere.upcoming()
             await _put(other, name)
             await until("word of the other's change", heard.is_set)
+            with pytest.raises(IntegrityError):
+                await _put(other, name)
             await asyncio.sleep(2 * sqlite_engine.LOOK_SECONDS)
             assert not echo.is_set()
 

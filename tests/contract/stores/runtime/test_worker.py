@@ -47,6 +47,8 @@ async def test_a_worker_ends_behind_what_it_was_given() -> None:
         raise ZeroDivisionError
 
     worker.end(last)
+    with pytest.raises(RuntimeError):
+        worker.do(last)
     await waiting
     await until("the thread's end", lambda: all(thread.name != "ending" for thread in threading.enumerate()))
     assert done == [1, 2]

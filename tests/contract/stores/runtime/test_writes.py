@@ -1,13 +1,15 @@
 """`Write` and `Returning` leave and tell what SQLAlchemy would, and fail with its errors."""
 
 import asyncio
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import bindparam, delete, insert, select, text, update
-from sqlalchemy.exc import DataError, IntegrityError, StatementError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError, PendingRollbackError, StatementError
 
 from pyairtable_mesh.runtime import sqlite
 from pyairtable_mesh.runtime.columns import FEW, Timestamp, insert_missing
@@ -92,6 +94,14 @@ async def test_what_breaks_a_constraint_is_sqlalchemys_error_and_leaves_nothing(
     assert await stored(database) == [("a", "0.0", NOW)]
 
 
+async def test_an_error_does_not_tell_what_people_wrote(database: Database) -> None:
+    await write(database, INSERT, row("secret"))
+    for wrong in (row("secret"), {**row("b"), "cursor": None, "name": "secret 2"}):
+        with pytest.raises(IntegrityError) as broken:
+            await write(database, INSERT, wrong)
+        assert "secret" not in "".join(traceback.format_exception(broken.value))
+
+
 async def test_a_value_of_another_type_is_refused(database: Database) -> None:
     naive = datetime(2030, 1, 1)
     with pytest.raises((ValueError, StatementError, DataError)):
@@ -117,6 +127,46 @@ async def test_a_connection_that_breaks_is_said_to_be_away_and_the_next_one_work
         await change()
     await write(database, INSERT, row("a"))
     assert await stored(database) == [("a", "0.0", NOW)]
+
+
+async def test_what_was_cancelled_is_not_committed_by_who_goes_on(database: Database) -> None:
+    if database.dialect == "sqlite":
+        return  # nothing is waited for there
+
+    async def change() -> None:
+        async with database.transaction(caller("ten1")) as transaction:
+            await INSERT(transaction.connection, [row("a")])
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await INSERT(transaction.connection, [row("held")])
+
+    async with database.transaction(caller("ten2")) as other:
+        await INSERT(other.connection, [row("held")])
+        with pytest.raises(PendingRollbackError):
+            await change()
+    await write(database, INSERT, row("b"))
+    assert [name for name, *_ in await stored(database)] == ["b", "held"]
+
+
+async def test_what_sqlite_has_rolled_back_is_not_gone_on_with(database: Database) -> None:
+    if database.dialect != "sqlite":
+        return
+
+    async def change(*names: str) -> None:
+        async with database.transaction(background()) as transaction:
+            await transaction.connection.execute(text("PRAGMA max_page_count = 30"))
+            await INSERT(transaction.connection, [row("a")])
+            with suppress(OperationalError):
+                await INSERT(transaction.connection, [row("b", "x" * 1_000_000)])
+            for name in names:
+                await INSERT(transaction.connection, [row(name)])
+
+    for names in ((), ("c",)):
+        with pytest.raises(OperationalError, match="rolled this transaction back"):
+            await change(*names)
+    assert await stored(database) == []
+    await write(database, INSERT, row("d"))
+    assert await stored(database) == [("d", "0.0", NOW)]
 
 
 async def test_who_is_cancelled_leaves_nothing_and_the_next_one_works(database: Database) -> None:
