@@ -1,8 +1,9 @@
 """Calls GetUser over ``xds:///user`` until its standard input closes, then prints what happened as JSON.
 
-Arguments: the token, the user's resource name, and the seconds that each worker pauses between calls (0 where it is
-left out). For a resource such as ``tenant:ten…`` in the name's place it asks ``xds:///permission`` whether that may be
-read. The bootstrap comes by GRPC_XDS_BOOTSTRAP_CONFIG. Prints a line as soon as the first call was answered.
+Arguments: the token, the user's resource name, the seconds that each worker pauses between calls, and how many calls
+there are at least, however soon the input closes (both 0 where they are left out). For a resource such as
+``tenant:ten…`` in the name's place it asks ``xds:///permission`` whether that may be read. The bootstrap comes by
+GRPC_XDS_BOOTSTRAP_CONFIG. Prints a line as soon as the first call was answered.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from pyairtable.user.v1 import user_pb2, user_pb2_grpc
 WORKERS = 8
 
 
-async def main(token: str, name: str, pause: str = "0") -> None:
+async def main(token: str, name: str, pause: str = "0", least: str = "0") -> None:
     answered, failures = 0, list[str]()
     first, stopping = asyncio.Event(), asyncio.Event()
 
@@ -33,7 +34,7 @@ async def main(token: str, name: str, pause: str = "0") -> None:
 
     async def work(call: Callable[..., Awaitable[object]]) -> None:
         nonlocal answered
-        while not stopping.is_set():
+        while not stopping.is_set() or answered < int(least):
             try:
                 await call(metadata=(("authorization", f"Bearer {token}"),), timeout=10)
             except grpc.aio.AioRpcError as error:

@@ -14,6 +14,8 @@ from tests.e2e.releases import USER, Release, grpcurl, script_pod
 SCRIPT = tools.REPOSITORY / "tests/mesh/platform_load.py"
 PAUSE_SECONDS = 0.2
 """Between the calls of a worker: two cores also start pods meanwhile."""
+CALLS = 50
+"""What a load makes at least, also where its block is a short one: fewer show nothing."""
 END_SECONDS = 60
 
 
@@ -35,7 +37,7 @@ class Caller:
     @contextmanager
     def load(self, name: str = people.BOB.resource_name) -> Iterator[Load]:
         """Get a user over ``xds:///user``, or ask ``xds:///permission`` about a resource, until the block ends."""
-        arguments = (self.token, name, str(PAUSE_SECONDS))
+        arguments = (self.token, name, str(PAUSE_SECONDS), str(CALLS))
         command = ["kubectl", "--namespace", self.release.namespace, "exec", "--stdin", "caller", "--"]
         made = Load()
         with subprocess.Popen(
