@@ -27,6 +27,11 @@ def replicated(images: None, postgresql_image: None, folder: DataFolder) -> Iter
     with releases.namespace("mesh-ha"):
         made = Release("mesh-ha", folder)
         made.install(*VALUES)
+        # The autoscaler begins with one, and comes to its least number a moment later.
+        three = "--for=jsonpath={.status.readyReplicas}=3"
+        made.kubectl(
+            "wait", three, *(f"deployment/{each}" for each in releases.SERVICES), "--timeout=150s", seconds=160
+        )
         yield made
 
 
