@@ -187,6 +187,7 @@ class DecisionLog:
             for each in part:
                 written[each.caller.tenant_id] += len(each.decisions)
             dropped = Counter({tenant_id: self.dropped[tenant_id] for tenant_id in written})
+            # What no message has told of yet, and what no message could be made of.
             untold, lost = dropped.copy(), written.copy()
             told = await _messages(part, untold)
             async with self._database.transaction(background()) as transaction:

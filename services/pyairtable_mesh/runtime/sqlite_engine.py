@@ -23,6 +23,7 @@ from pyairtable_mesh.runtime.errors import Unavailable
 
 _logger = logging.getLogger(__name__)
 T_co = TypeVar("T_co", covariant=True)
+_RETRY_SECONDS = 1.0
 LOOK_SECONDS = 0.05
 """How often to look whether other processes have changed something, which takes microseconds."""
 _PRAGMAS = (
@@ -117,6 +118,7 @@ class Writer:
                 known = found
             except Exception as error:  # noqa: BLE001 - whoever changes something next is told
                 _logger.info("other processes' changes are looked for again soon: %s", type(error).__name__)
+                await asyncio.sleep(_RETRY_SECONDS)
             await asyncio.sleep(LOOK_SECONDS)
 
     @asynccontextmanager

@@ -56,11 +56,6 @@ class Place:
 
 
 @pytest.fixture
-def migrations_package() -> str:
-    return "pyairtable_mesh.user.migrations"
-
-
-@pytest.fixture
 async def place(database: Database) -> AsyncIterator[Place]:
     async with served(database) as service:
         for user in (ADMIN, MEMBER):

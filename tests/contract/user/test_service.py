@@ -21,11 +21,6 @@ PROFILES = {ADMIN: "Ada Lovelace", MEMBER: "Bob Babbage"}
 
 
 @pytest.fixture
-def migrations_package() -> str:
-    return "pyairtable_mesh.user.migrations"
-
-
-@pytest.fixture
 async def service(database: Database) -> AsyncIterator[Served]:
     async with served(database) as running:
         for user, name in PROFILES.items():

@@ -26,6 +26,7 @@ def unnoticed(caller: loads.Caller) -> Iterator[None]:
         yield
     for load in (users, permissions):
         assert load.failures == []
+        assert load.calls >= loads.CALLS
 
 
 def served(release: Release, pod: str) -> int:
